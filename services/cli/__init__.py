@@ -1,0 +1,9 @@
+"""The `leadlog` command."""
+
+import click
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="leadlog")
+def main() -> None:
+    """One history of every lead, read the same by marketing and sales."""

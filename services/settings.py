@@ -1,0 +1,50 @@
+"""Every setting in one place: name, unit, default and reason. Nothing else reads the environment.
+
+A setting `x` is given as the environment variable `LEADLOG_X`.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+
+class NotRunning(RuntimeError):
+    """No server addresses are known: the stack is down and none were given."""
+
+
+class Addresses(NamedTuple):
+    """Where the servers are."""
+
+    postgres_dsn: str
+    kafka_bootstrap: str
+    registry_url: str
+
+
+def text(name: str, default: str) -> str:
+    """The setting `LEADLOG_<name>` or its default."""
+    return os.environ.get(f"LEADLOG_{name}", default)
+
+
+def state_folder() -> Path:
+    """Where this installation keeps its state: `LEADLOG_STATE`, else `.leadlog` in the working folder."""
+    return Path(text("STATE", ".leadlog")).absolute()
+
+
+def data_folder() -> Path:
+    """Where the real data sets lie: `LEADLOG_DATA`, else `../shared/data`."""
+    return Path(text("DATA", "../shared/data")).absolute()
+
+
+def addresses() -> Addresses:
+    """Addresses given by the environment, else those of the running local stack. Raises NotRunning."""
+    file = state_folder() / "stack.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    found = {name: text(name.upper(), known.get(name, "")) for name in Addresses._fields}
+    missing = [name for name, value in found.items() if not value]
+    if missing:
+        raise NotRunning(
+            f"no {' and no '.join(missing)} known: start the local stack with `leadlog up`, or set "
+            + " and ".join(f"LEADLOG_{name.upper()}" for name in missing)
+        )
+    return Addresses(**found)
