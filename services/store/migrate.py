@@ -1,0 +1,33 @@
+"""Applies plain SQL migrations in the order of their names, each once, safe to run by several at the same time."""
+
+from pathlib import Path
+
+from services.store.pool import connect
+
+LOCK = 7_104_011
+"""Advisory lock that lets one migration run at a time."""
+
+HISTORY = """
+create schema if not exists ops;
+create table if not exists ops.migration (
+  name text primary key,
+  applied_at timestamptz not null default now()
+);
+"""
+
+
+async def migrate(dsn: str, folder: Path) -> list[str]:
+    """Applies what is missing of `folder/*.sql`, each file in a transaction; returns the names applied."""
+    connection = await connect(dsn)
+    try:
+        await connection.execute("select pg_advisory_lock($1)", LOCK)
+        await connection.execute(HISTORY)
+        done = {row["name"] for row in await connection.fetch("select name from ops.migration")}
+        missing = [file for file in sorted(folder.glob("*.sql")) if file.name not in done]
+        for file in missing:
+            async with connection.transaction():
+                await connection.execute(file.read_text())
+                await connection.execute("insert into ops.migration (name) values ($1)", file.name)
+        return [file.name for file in missing]
+    finally:
+        await connection.close()

@@ -1,0 +1,33 @@
+"""Connections to Postgres whose instants are integers, microseconds since 1970, as everywhere in memory."""
+
+from typing import Any
+
+import asyncpg
+
+POSTGRES_EPOCH = 946_684_800_000_000
+"""2000-01-01T00:00:00Z in microseconds since 1970: the zero of Postgres' binary instants."""
+
+Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
+
+
+async def prepare(connection: asyncpg.Connection[Any]) -> None:
+    """Makes `timestamptz` an integer of microseconds and `jsonb` Python values."""
+    await connection.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        encoder=lambda micros: (micros - POSTGRES_EPOCH,),
+        decoder=lambda value: value[0] + POSTGRES_EPOCH,
+        format="tuple",
+    )
+
+
+async def connect(dsn: str) -> asyncpg.Connection[Any]:
+    """One connection, prepared."""
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(dsn)
+    await prepare(connection)
+    return connection
+
+
+async def create_pool(dsn: str, *, size: int) -> asyncpg.Pool[Any]:
+    """A pool of at most `size` prepared connections, created in the running loop."""
+    return await asyncpg.create_pool(dsn, min_size=1, max_size=size, init=prepare, command_timeout=60)
