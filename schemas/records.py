@@ -3,17 +3,45 @@
 Promises: one struct per Avro record, fields in the order and with the names of the `.avsc` file beside it.
 Instants are integers, microseconds since 1970-01-01T00:00:00Z, so that they compare and sort exactly; dates are
 integers, days since 1970-01-01. Money is an integer of minor units. Leaves validation to `schemas.contract`
-and bytes to `schemas.wire`.
+and bytes to `schemas.wire`. The limits written here hold wherever a record comes from: what breaks them cannot be
+kept in Postgres or in a Python datetime.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 
-Micros = int
+MIN_INSTANT, MAX_INSTANT = -62_135_596_800_000_000, 253_402_300_799_999_999
+MIN_DAY, MAX_DAY = -719_162, 2_932_896
+"""The years 1 to 9999, which Python and Postgres both hold."""
+ID_CHARACTERS = 160
+"""Longest id: four of them, at 4 bytes a character, fit into one key of a Postgres index (2,704 bytes)."""
+CURRENCY_CHARACTERS = 16
+"""Longest currency code kept; ISO 4217 has three, other units of account a few more."""
+
+Micros = Annotated[
+    int,
+    Meta(
+        ge=MIN_INSTANT,
+        le=MAX_INSTANT,
+        extra={"json": "instant"},
+        extra_json_schema={"type": "string", "format": "date-time"},
+    ),
+]
 """An instant: microseconds since 1970-01-01T00:00:00Z."""
-Days = int
+Days = Annotated[
+    int,
+    Meta(
+        ge=MIN_DAY, le=MAX_DAY, extra={"json": "date"}, extra_json_schema={"type": "string", "format": "date"}
+    ),
+]
 """A date: days since 1970-01-01."""
+Long = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""An Avro long."""
+Id = Annotated[str, Meta(min_length=1, max_length=ID_CHARACTERS)]
+"""A name that other events or rows refer to."""
+Currency = Annotated[str, Meta(max_length=CURRENCY_CHARACTERS)]
+"""An ISO 4217 code; the list is checked by `schemas.contract`, not on the topics."""
 
 ActorKind = Literal["human", "system", "import"]
 Direction = Literal["inbound", "outbound"]
@@ -39,17 +67,18 @@ Evidence = Literal["identified", "merged_in_crm", "same_email", "manual", "impor
 Team = Literal["marketing", "sales"]
 
 
-class Actor(Struct, frozen=True, omit_defaults=True):
+class Actor(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Who did it."""
 
-    kind: ActorKind = "system"
+    # A factory, since msgspec leaves out a plain default by identity: equal actors must encode to equal bytes.
+    kind: ActorKind = field(default_factory=lambda: "system")
     id: str | None = None
 
 
 SYSTEM = Actor()
 
 
-class Utm(Struct, frozen=True, omit_defaults=True):
+class Utm(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Campaign parameters of a link, as sent."""
 
     source: str | None = None
@@ -59,16 +88,24 @@ class Utm(Struct, frozen=True, omit_defaults=True):
     content: str | None = None
 
 
-class Envelope(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag=True):
+class Envelope(
+    Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="record",
+    tag=True,
+):
     """The first fields of every record."""
 
-    event_id: str
-    subject_id: str
+    event_id: Id
+    subject_id: Id
     occurred_at: Micros
     recorded_at: Micros
     source: str
-    source_sequence: int | None = None
-    actor: Actor = SYSTEM
+    source_sequence: Long | None = None
+    actor: Actor = field(default_factory=lambda: SYSTEM)
 
 
 class TouchRecorded(Envelope, frozen=True, kw_only=True):
@@ -153,72 +190,72 @@ class ContentDelivered(Envelope, frozen=True, kw_only=True):
 
 
 class OpportunityOpened(Envelope, frozen=True, kw_only=True):
-    opportunity_id: str
+    opportunity_id: Id
     account_id: str | None = None
-    amount_minor: int | None = None
-    currency: str | None = None
+    amount_minor: Long | None = None
+    currency: Currency | None = None
     name: str | None = None
 
 
 class OpportunityChanged(Envelope, frozen=True, kw_only=True):
-    opportunity_id: str
-    amount_minor: int | None = None
-    currency: str | None = None
+    opportunity_id: Id
+    amount_minor: Long | None = None
+    currency: Currency | None = None
     sales_stage: str | None = None
     expected_close_on: Days | None = None
 
 
 class OpportunityWon(Envelope, frozen=True, kw_only=True):
-    opportunity_id: str
-    amount_minor: int
-    currency: str
+    opportunity_id: Id
+    amount_minor: Long
+    currency: Currency
 
 
 class OpportunityLost(Envelope, frozen=True, kw_only=True):
-    opportunity_id: str
+    opportunity_id: Id
     reason_code: str
     competitor: str | None = None
 
 
 class OpportunityReopened(Envelope, frozen=True, kw_only=True):
-    opportunity_id: str
+    opportunity_id: Id
     reason_code: str
 
 
 class RevenueAdjusted(Envelope, frozen=True, kw_only=True):
-    opportunity_id: str
-    delta_minor: int
-    currency: str
+    opportunity_id: Id
+    delta_minor: Long
+    currency: Currency
     effective_at: Micros
     reason_code: str
 
 
 class CustomerRenewed(Envelope, frozen=True, kw_only=True):
-    opportunity_id: str | None = None
-    amount_minor: int | None = None
-    currency: str | None = None
+    opportunity_id: Id | None = None
+    amount_minor: Long | None = None
+    currency: Currency | None = None
     reason_code: str | None = None
 
 
 class CustomerChurned(Envelope, frozen=True, kw_only=True):
-    opportunity_id: str | None = None
-    amount_minor: int | None = None
-    currency: str | None = None
+    opportunity_id: Id | None = None
+    amount_minor: Long | None = None
+    currency: Currency | None = None
     reason_code: str | None = None
 
 
 class EventRetracted(Envelope, frozen=True, kw_only=True):
-    target_event_id: str
+    target_event_id: Id
     reason_code: str
 
 
 class SubjectsLinked(Envelope, frozen=True, kw_only=True):
-    other_subject_id: str
+    other_subject_id: Id
     evidence: Evidence
 
 
 class SubjectsUnlinked(Envelope, frozen=True, kw_only=True):
-    link_event_id: str
+    link_event_id: Id
     reason_code: str
 
 
@@ -227,7 +264,7 @@ class SubjectErased(Envelope, frozen=True, kw_only=True):
 
 
 class CampaignScheduled(Envelope, frozen=True, kw_only=True):
-    campaign_id: str
+    campaign_id: Id
     name: str
     channel: str
     offer_id: str | None = None
@@ -235,31 +272,31 @@ class CampaignScheduled(Envelope, frozen=True, kw_only=True):
     ends_at: Micros | None = None
     talking_points: list[str] = []
     data_points: list[str] = []
-    cost_minor: int | None = None
-    currency: str | None = None
+    cost_minor: Long | None = None
+    currency: Currency | None = None
 
 
 class DefinitionProposed(Envelope, frozen=True, kw_only=True):
-    definition_id: str
-    version: int
+    definition_id: Id
+    version: Long
     body: str
     rationale: str
 
 
 class DefinitionApproved(Envelope, frozen=True, kw_only=True):
-    definition_id: str
-    version: int
+    definition_id: Id
+    version: Long
     team: Team
 
 
 class DefinitionActivated(Envelope, frozen=True, kw_only=True):
-    definition_id: str
-    version: int
+    definition_id: Id
+    version: Long
     valid_from: Micros | None = None
 
 
 class CalendarChanged(Envelope, frozen=True, kw_only=True):
-    calendar_id: str
+    calendar_id: Id
     zone: str
     weekly: dict[str, list[list[str]]]
     holidays: list[str] = []
