@@ -1,0 +1,58 @@
+"""What the projector is handed: raw Kafka records in whole batches, and the promise of whoever takes them.
+
+Promises: plain types only, so that neither side of the border knows the other's libraries. Leaves fetching,
+rebalancing and acknowledging to `engine`, and decoding, folding and writing to the handler.
+"""
+
+from typing import NamedTuple, Protocol
+
+Partition = tuple[str, int]
+"""Topic and partition number."""
+Offsets = dict[Partition, int]
+"""Per partition the offset of the next record to read."""
+
+
+class Record(NamedTuple):
+    """One Kafka record as it lies on the topic; nothing is decoded."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class OffsetGap(RuntimeError):
+    """A batch starts beyond the stored offset, so records in between are missing. Crash and read again."""
+
+    def __init__(self, partition: Partition, stored: int, got: int) -> None:
+        super().__init__(
+            f"{partition[0]}-{partition[1]}: stored next offset is {stored}, the batch starts at {got};"
+            " the worker must stop and read again from the stored offset"
+        )
+
+
+class Handler(Protocol):
+    """Takes batches and stores them together with the offsets reached, in one transaction each."""
+
+    async def start(self) -> None:
+        """Open what is needed. Runs in the loop that the handler lives in; may wait until it can work."""
+
+    async def stop(self) -> None:
+        """Close everything. No batch is in hand any more."""
+
+    async def watch(self) -> None:
+        """Return or raise only when a background loop of the handler has ended: the process then stops."""
+
+    async def positions(self, partitions: set[Partition]) -> Offsets:
+        """Where to read on, from the store; 0 where nothing was read yet."""
+
+    async def apply(self, batch: list[Record]) -> Offsets:
+        """Store one batch in one transaction and return the next offsets now stored.
+
+        Records of one partition come in order; a batch may cross topics. Records below the stored offset are
+        skipped: they are delivered again after every rebalance. Trouble with the server is retried in here
+        until the call is cancelled, which must roll back. Raises OffsetGap; whatever it raises ends the worker.
+        """
