@@ -1,9 +1,9 @@
 """Log lines as JSON on stderr, the same fields in the same order for our own code and for libraries.
 
-Promises: one line per entry with `ts` (UTC), `level`, `event`, `logger`, `service`, `worker` and the entry's
-own fields; an exception is text in `exception`. Libraries speak from WARNING up, and a library that repeats one
-message is cut to one line per `REPEAT_SECONDS` with the number left out in `suppressed`: a broker that is away
-makes thousands. Leaves the wording to the callers: `structlog.get_logger(__name__).info("event", field=1)`.
+Promises: one line per entry with `ts` (UTC), `level`, `event`, `logger`, `service`, `worker` and its own
+fields; an exception is text in `exception`. Libraries speak from WARNING up, and a library that repeats one
+message is cut to one line per `REPEAT_SECONDS`, with the number left out in `suppressed`: a broker that is
+away makes thousands. Leaves the wording to the callers: `structlog.get_logger(__name__).info("event", field=1)`.
 """
 
 import logging
@@ -55,7 +55,7 @@ def is_ours(logger_name: str) -> bool:
 
 
 def configure(service: str, worker: str, level: str) -> None:
-    """Send everything that logs in this process to stderr. `level` (`info`, `debug`) is for our own loggers."""
+    """Send all log entries of this process to stderr. `level` (`info`, `debug`) is for our own loggers."""
     common: list[Processor] = [
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,

@@ -1,7 +1,7 @@
 """The projector's Prometheus metrics: names, units and help texts in one place.
 
-Promises: every metric of a projector process is defined here and nowhere else; importing has no side effect but
-the registration. Leaves serving them to `health` and setting them to the code that knows the value.
+Promises: every metric of a projector process is defined here and nowhere else; importing only registers them.
+Leaves serving them to `health` and setting them to the code that knows the value.
 """
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -53,7 +53,8 @@ STALE_JOURNEYS = Gauge(
 PARKED_JOURNEYS = Gauge(
     "leadlog_projector_parked_journeys", "Journeys set aside because their fold or write failed.", ["version"]
 )
-OUTBOX_PENDING = Gauge("leadlog_projector_outbox_pending", "Outbox rows that wait to be sent.", ["topic"])
+OUTBOX_PENDING = Gauge("leadlog_projector_outbox_pending", "Outbox rows that wait to be sent.")
+OUTBOX_SENT = Counter("leadlog_projector_outbox_sent", "Outbox rows sent to their topic.")
 FED_VERSION = Gauge(
     "leadlog_projector_fed_version",
     "1 for every projection version this worker feeds.",

@@ -54,5 +54,5 @@ class Handler(Protocol):
 
         Records of one partition come in order; a batch may cross topics. Records below the stored offset are
         skipped: they are delivered again after every rebalance. Trouble with the server is retried in here
-        until the call is cancelled, which must roll back. Raises OffsetGap; whatever it raises ends the worker.
+        until the call is cancelled, which must roll back. Raises OffsetGap; what it raises ends the worker.
         """
