@@ -8,6 +8,21 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+GENERATE_MEMORY_BYTES = 64 * 1024 * 1024
+"""Made-up lines that wait for their turn in memory before they wait on disk, bytes."""
+
+PUBLISH_CHUNK_LINES = 1_000
+"""Lines checked, encoded and sent as one step: the position moves by so many. Smaller gains nothing."""
+
+PUBLISH_CHUNKS_IN_FLIGHT = 16
+"""Chunks sent and not yet acknowledged: enough to keep the broker busy, few enough to hold in memory."""
+
+PUBLISH_DEADLINE_SECONDS = 120.0
+"""A broker or registry that is away is waited for this long before `publish` and `import` give up with exit 3."""
+
+PUBLISH_RETRY_SECONDS = 1.0
+"""Pause between two tries to reach a server that is away."""
+
 
 class NotRunning(RuntimeError):
     """No server addresses are known: the stack is down and none were given."""
