@@ -1,10 +1,10 @@
 """Every record of the event contract as a typed, immutable struct.
 
 Promises: one struct per Avro record, fields in the order and with the names of the `.avsc` file beside it.
-Instants are integers, microseconds since 1970-01-01T00:00:00Z, so that they compare and sort exactly; dates are
-integers, days since 1970-01-01. Money is an integer of minor units. Leaves validation to `schemas.contract`
-and bytes to `schemas.wire`. The limits written here hold wherever a record comes from: what breaks them cannot be
-kept in Postgres or in a Python datetime.
+Instants are integers, microseconds since 1970-01-01T00:00:00Z, so that they compare and sort exactly; dates
+are integers, days since 1970-01-01. Money is an integer of minor units. The limits written here hold wherever a
+record comes from: what breaks them cannot be kept in Postgres or in a Python datetime. Leaves all other
+validation to `schemas.contract` and bytes to `schemas.wire`.
 """
 
 from typing import Annotated, Literal
@@ -70,7 +70,7 @@ Team = Literal["marketing", "sales"]
 class Actor(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Who did it."""
 
-    # A factory, since msgspec leaves out a plain default by identity: equal actors must encode to equal bytes.
+    # A factory, since msgspec leaves out a plain default by identity: equal actors must give equal bytes.
     kind: ActorKind = field(default_factory=lambda: "system")
     id: str | None = None
 
@@ -331,7 +331,7 @@ ReferenceFact = (
 )
 Record = LeadEvent | IdentityEvent | ReferenceFact
 
-RECORDS: dict[str, type[Envelope]] = {
+RECORDS: dict[str, type[Record]] = {
     record.__name__: record
     for union in (LeadEvent, IdentityEvent, ReferenceFact)
     for record in union.__args__
@@ -351,6 +351,6 @@ TOPIC_OF: dict[str, str] = {
 
 
 def order_key(event: Envelope) -> tuple[Micros, bool, int, bytes]:
-    """The contract's order of a journey's events: occurred_at, source_sequence with null first, id by bytes."""
+    """The contract's order of a journey's events: occurred_at, source_sequence (null first), id by bytes."""
     sequence = event.source_sequence
     return (event.occurred_at, sequence is not None, sequence or 0, event.event_id.encode())
