@@ -3,12 +3,14 @@
 Promises: one line per entry with `ts` (UTC), `level`, `event`, `logger`, `service`, `worker` and its own
 fields; an exception is text in `exception`. Libraries speak from WARNING up, and a library that repeats one
 message is cut to one line per `REPEAT_SECONDS`, with the number left out in `suppressed`: a broker that is
-away makes thousands. Leaves the wording to the callers: `structlog.get_logger(__name__).info("event", field=1)`.
+away makes thousands. Leaves the wording to the callers, who use `structlog.get_logger`.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -93,6 +95,11 @@ def _route_stdlib(common: list[Processor], level: str) -> None:
     for name in OURS:
         logging.getLogger(name).setLevel(level.upper())
     logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    logging.getLogger(__name__).critical("crashed", exc_info=(kind, error, trace))
 
 
 def _naming(service: str, worker: str) -> Processor:

@@ -18,7 +18,8 @@ PUBLISH_CHUNKS_IN_FLIGHT = 16
 """Chunks sent and not yet acknowledged: enough to keep the broker busy, few enough to hold in memory."""
 
 PUBLISH_DEADLINE_SECONDS = 120.0
-"""A broker or registry that is away is waited for this long before `publish` and `import` give up with exit 3."""
+"""A broker or registry that is away is waited for this long before `publish` and `import` give up with exit
+3."""
 
 PUBLISH_RETRY_SECONDS = 1.0
 """Pause between two tries to reach a server that is away."""
@@ -51,6 +52,22 @@ def data_folder() -> Path:
     return Path(text("DATA", "../shared/data")).absolute()
 
 
+def cache_folder() -> Path:
+    """Where downloads are kept for all projects: `LEADLOG_CACHE`, else `leadlog` in the user's cache folder."""
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(text("CACHE", str(user_cache / "leadlog"))).absolute()
+
+
+def given_servers() -> dict[str, str]:
+    """The servers that the environment names, by the field of `Addresses`: the local stack starts the others."""
+    return {name: given for name in Addresses._fields if (given := text(name.upper(), ""))}
+
+
+def given() -> dict[str, str]:
+    """Every `LEADLOG_` variable of the environment, to hand on to the processes of the stack."""
+    return {name: value for name, value in os.environ.items() if name.startswith("LEADLOG_")}
+
+
 def addresses() -> Addresses:
     """Addresses given by the environment, else those of the running local stack. Raises NotRunning."""
     file = state_folder() / "stack.json"
@@ -63,3 +80,60 @@ def addresses() -> Addresses:
             + " and ".join(f"LEADLOG_{name.upper()}" for name in missing)
         )
     return Addresses(**found)
+
+
+def number(name: str, default: int) -> int:
+    """The setting `LEADLOG_<name>` as a whole number, or its default. ValueError names the setting."""
+    given = text(name, str(default))
+    if not given.isdecimal():
+        raise ValueError(f"LEADLOG_{name} is {given!r}: a whole number is expected, for example {default}")
+    return int(given)
+
+
+CONSUMER_GROUP = text("CONSUMER_GROUP", "leadlog-projector")
+"""Kafka consumer group of the projector's workers: those of one group share the partitions."""
+
+BATCH_RECORDS = number("BATCH_RECORDS", 1_000)
+"""Records at most in one transaction of the projector. More gains little throughput and makes a kill undo
+more."""
+
+SESSION_TIMEOUT_SECONDS = number("SESSION_TIMEOUT_SECONDS", 10)
+"""After this silence Kafka gives a worker's partitions to the others. Lower would take a long pause for
+death."""
+
+REBALANCE_TIMEOUT_SECONDS = number("REBALANCE_TIMEOUT_SECONDS", 20)
+"""How long Kafka waits for every worker to join anew; a batch in hand may use half of it before it is
+undone."""
+
+SHUTDOWN_SECONDS = number("SHUTDOWN_SECONDS", 20)
+"""A worker told to stop is gone after this time, come what may: the client library waits without a
+deadline."""
+
+STUCK_SECONDS = number("STUCK_SECONDS", 60)
+"""`/livez` fails when there was work, both servers answered, and nothing was stored for this long. A batch
+of the longest journeys takes a few seconds; a restart is cheap but stops the worker for about three."""
+
+READY_LAG_RECORDS = number("READY_LAG_RECORDS", 5_000)
+"""`/readyz` says yes below this many unread records: about half a second of a worker's work."""
+
+PROJECTOR_PORT = number("PROJECTOR_PORT", 0)
+"""Port of a worker's `/livez`, `/readyz` and `/metrics` on 127.0.0.1; 0 takes a free one, as two workers
+need."""
+
+LOG_LEVEL = text("LOG_LEVEL", "info")
+"""Level of our own log entries: debug, info, warning or error. Libraries always speak from warning up."""
+
+KAFKA_HEAP_MB = number("KAFKA_HEAP_MB", 512)
+"""Heap of the local broker at most, MiB. It idles in 100; Kafka's own default is 1,024."""
+
+REGISTRY_HEAP_MB = number("REGISTRY_HEAP_MB", 256)
+"""Heap of the local registry at most, MiB. It has next to nothing to do."""
+
+POSTGRES_SHARED_BUFFERS_MB = number("POSTGRES_SHARED_BUFFERS_MB", 512)
+"""Pages that the local Postgres keeps in its own memory, MiB. Holds the hot state of about 200,000 journeys."""
+
+POSTGRES_MAX_WAL_MB = number("POSTGRES_MAX_WAL_MB", 4_096)
+"""Log that the local Postgres lets grow before it forces a checkpoint, MiB of disk."""
+
+START_SECONDS = number("START_SECONDS", 120)
+"""How long `leadlog up` waits for a server to answer. The slowest takes 6 s, or 30 on a busy machine."""

@@ -1,0 +1,164 @@
+"""Tells a supervisor, a load balancer and Prometheus how a projector worker is, from progress and not from
+its word.
+
+Promises: `/livez` is 503 only when the process should be started again, `/readyz` is 503 while its rows are
+not to be relied on, both with the reasons as JSON; `/metrics` is Prometheus text. 127.0.0.1 only. The ends
+of the topics are asked over a connection of its own: a consumer that hangs would not know that there is
+more to read. Postgres is asked only when nothing moves. Leaves the rules to `progress`.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+from aiohttp import web
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from services import settings
+from services.projector import metrics
+from services.projector.delivery import Offsets, Partition
+from services.projector.progress import Progress
+
+LOOK_SECONDS = 2.0
+"""Pause between two looks at the ends of the topics: fresh enough for a lag display, one small request
+each."""
+ANSWER_SECONDS = 5.0
+"""A server that has not answered by then counts as away."""
+SUSPICIOUS_SECONDS = 5.0
+"""When nothing was stored for this long although there is work, Postgres is asked whether it is there."""
+
+log = structlog.get_logger(__name__)
+
+
+class Ends:
+    """Asks Kafka how far the topics go, over its own connection and outside any group."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._consumer: Any = None
+
+    async def ask(self, partitions: set[Partition]) -> Offsets:
+        """Next offset of each partition. Raises KafkaError or TimeoutError when the broker is away."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._ask(partitions)
+        except (KafkaError, TimeoutError):
+            await self.close()
+            raise
+
+    async def _ask(self, partitions: set[Partition]) -> Offsets:
+        if self._consumer is None:
+            self._consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
+            await self._consumer.start()
+        if not partitions:
+            await self._consumer.topics()
+            return {}
+        found = await self._consumer.end_offsets([TopicPartition(*partition) for partition in partitions])
+        return {(tp.topic, tp.partition): end for tp, end in found.items()}
+
+    async def close(self) -> None:
+        """Closes the connection; the next question opens a new one."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+
+class Health:
+    """The worker's small web server and the look-out behind it."""
+
+    def __init__(self, progress: Progress, postgres_dsn: str, kafka_bootstrap: str) -> None:
+        self._progress = progress
+        self._postgres_dsn = postgres_dsn
+        self._ends = Ends(kafka_bootstrap)
+        app = web.Application()
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        self._runner = web.AppRunner(app, access_log=None)
+        self._lookout: asyncio.Task[None] | None = None
+
+    async def start(self, port: int) -> str:
+        """Serves on 127.0.0.1 (port 0: a free one) and returns the address. Raises OSError when it is
+        taken."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", port).start()
+        self._lookout = asyncio.create_task(self._look(), name="lookout")
+        host, bound = self._runner.addresses[0][:2]
+        return f"http://{host}:{bound}"
+
+    async def stop(self) -> None:
+        """Closes the server and the connection to Kafka."""
+        if self._lookout is not None:
+            self._lookout.cancel()
+            await asyncio.wait({self._lookout})
+        await self._ends.close()
+        await self._runner.cleanup()
+
+    async def _look(self) -> None:
+        while True:
+            await self._look_at_kafka()
+            await self._look_at_postgres()
+            _publish(self._progress)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look_at_kafka(self) -> None:
+        try:
+            ends = await self._ends.ask(set(self._progress.readings))
+        except (KafkaError, TimeoutError) as error:
+            self._progress.server_away("kafka", repr(error), time.monotonic())
+        else:
+            self._progress.server_back("kafka")
+            self._progress.ends(ends, time.monotonic())
+
+    async def _look_at_postgres(self) -> None:
+        if not (
+            self._progress.stands(time.monotonic(), SUSPICIOUS_SECONDS) or "postgres" in self._progress.away
+        ):
+            return
+        try:
+            connection = await asyncpg.connect(self._postgres_dsn, timeout=ANSWER_SECONDS)
+            await connection.close(timeout=ANSWER_SECONDS)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            self._progress.server_away("postgres", repr(error), time.monotonic())
+        else:
+            self._progress.server_back("postgres")
+
+    async def _livez(self, request: web.Request) -> web.Response:
+        return self._answer(self._progress.stuck(time.monotonic(), settings.STUCK_SECONDS))
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        return self._answer(self._progress.not_ready(settings.READY_LAG_RECORDS))
+
+    def _answer(self, reasons: list[str]) -> web.Response:
+        progress = self._progress
+        body = {
+            "ok": not reasons,
+            "reasons": reasons,
+            "phase": progress.phase,
+            "away": progress.away,
+            "lag_records": progress.lag,
+            "partitions": {
+                f"{topic}-{number}": {"stored": reading.stored, "end": reading.end}
+                for (topic, number), reading in sorted(progress.readings.items())
+            },
+        }
+        return web.Response(
+            body=msgspec.json.encode(body), status=503 if reasons else 200, content_type="application/json"
+        )
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _publish(progress: Progress) -> None:
+    """Sets the gauges of what is known; partitions read no more disappear."""
+    metrics.LAG.clear()
+    for (topic, number), reading in progress.readings.items():
+        metrics.LAG.labels(topic, number).set(reading.lag)
+    if progress.readings and not progress.lag:
+        metrics.LAST_PROGRESS.set_to_current_time()
