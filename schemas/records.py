@@ -2,8 +2,8 @@
 
 Promises: one struct per Avro record, fields in the order and with the names of the `.avsc` file beside it.
 Instants are integers, microseconds since 1970-01-01T00:00:00Z, so that they compare and sort exactly; dates
-are integers, days since 1970-01-01. Money is an integer of minor units. The limits written here hold wherever a
-record comes from: what breaks them cannot be kept in Postgres or in a Python datetime. Leaves all other
+are integers, days since 1970-01-01. Money is an integer of minor units. The limits written here hold wherever
+a record comes from: what breaks them cannot be kept in Postgres or in a Python datetime. Leaves all other
 validation to `schemas.contract` and bytes to `schemas.wire`.
 """
 

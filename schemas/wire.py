@@ -1,15 +1,15 @@
 """Records as bytes on a topic, and back.
 
-Promises: Confluent's wire format (a zero byte, the schema id as big-endian int32, the Avro body) and CloudEvents
-headers in binary mode. Decoding checks types, vocabularies and whether Postgres can hold the values, and raises
-nothing but `Unreadable`. Rules about the content are left to `schemas.contract` (at the doors) and to the fold.
+Promises: Confluent's wire format (a zero byte, the schema id as big-endian int32, the Avro body) and
+CloudEvents headers in binary mode. Decoding checks types, vocabularies and whether Postgres can hold the
+values, and raises nothing but `Unreadable`. Rules about the content are left to `schemas.contract` (at the
+doors) and to the fold.
 """
 
 import io
 import json
 import struct
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import fastavro
@@ -17,20 +17,20 @@ import msgspec
 
 from schemas.content import canonical_json, hash_of, holds_nul
 from schemas.ids import RELEASED, SCHEMA_ID, fingerprint, schema_text, without
+from schemas.instants import rfc3339
 from schemas.records import RECORDS, Envelope, Record
 
 MAGIC = 0
 PREFIX = struct.Struct(">bI")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Unreadable(ValueError):
     """Bytes that are no record of the contract.
 
-    `reason` is one of `not_avro` (no wire format, truncated, trailing or malformed bytes), `unknown_schema` (an id
-    that no one knows), `unknown_record` (a schema, but of no record of ours), `incompatible_schema` (a record of
-    ours that today's reader cannot resolve), `bad_value` (wrong type, outside its range or vocabulary) and
-    `not_storable` (text that Postgres cannot hold).
+    `reason` is one of `not_avro` (no wire format, truncated, trailing or malformed bytes), `unknown_schema`
+    (an id that no one knows), `unknown_record` (a schema, but of no record of ours), `incompatible_schema` (a
+    record of ours that today's reader cannot resolve), `bad_value` (wrong type, outside its range or
+    vocabulary) and `not_storable` (text that Postgres cannot hold).
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -59,7 +59,7 @@ class Decoded(NamedTuple):
 class _Writer(NamedTuple):
     """How bodies of one schema id are read."""
 
-    record: type[Envelope]
+    record: type[Record]
     schema: Any
     reader: Any
     """Today's schema when it differs, else None."""
@@ -163,10 +163,9 @@ def _body(writer: _Writer, value: bytes) -> Any:
 
 def _typed(writer: _Writer, fields: Any) -> Record:
     try:
-        record: Record = msgspec.convert(fields, writer.record)
+        return msgspec.convert(fields, writer.record)
     except msgspec.ValidationError as fault:
         raise Unreadable("bad_value", f"{writer.record.__name__}: {fault}") from None
-    return record
 
 
 def _storable(record: Record) -> Decoded:
@@ -177,7 +176,7 @@ def _storable(record: Record) -> Decoded:
 
 
 def encode(record: Envelope, schema_id: int | None = None) -> bytes:
-    """A record as a Kafka value, written with today's schema; its id is that of the lock file if none is given."""
+    """A record as a Kafka value, written with today's schema; without an id, with that of the lock file."""
     name = type(record).__name__
     stream = io.BytesIO()
     stream.write(PREFIX.pack(MAGIC, SCHEMA_ID[name] if schema_id is None else schema_id))
@@ -186,7 +185,7 @@ def encode(record: Envelope, schema_id: int | None = None) -> bytes:
 
 
 def headers(record: Envelope, traceparent: str | None = None) -> list[tuple[str, bytes]]:
-    """Kafka headers: CloudEvents 1.0 in binary mode (https://cloudevents.io, Kafka binding), and the trace."""
+    """Kafka headers: CloudEvents 1.0 in binary mode (its Kafka binding), and the trace where there is one."""
     attributes = {
         "ce_specversion": "1.0",
         "ce_id": record.event_id,
@@ -197,8 +196,3 @@ def headers(record: Envelope, traceparent: str | None = None) -> list[tuple[str,
         "content-type": "application/avro",
     } | ({"traceparent": traceparent} if traceparent else {})
     return [(name, value.encode()) for name, value in attributes.items()]
-
-
-def rfc3339(instant: int) -> str:
-    """An instant in microseconds as RFC 3339 in UTC."""
-    return (EPOCH + timedelta(microseconds=instant)).isoformat().replace("+00:00", "Z")
