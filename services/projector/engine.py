@@ -13,6 +13,7 @@ called.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ CANCEL_SECONDS = 5.0
 """A cancelled batch has to be rolled back within this time."""
 
 log = structlog.get_logger(__name__)
+faust_log = logging.getLogger("faust.engine")
 
 
 class Feed(NamedTuple):
@@ -60,6 +62,7 @@ class Consumer(driver.Consumer):
     """Faust's consumer, which hands the records of the batch topics over instead of streaming them."""
 
     app: "Engine"
+    logger = faust_log  # else Faust's own chatter would come under our name
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -159,6 +162,8 @@ class Transport(driver.Transport):
 
 class Engine(faust.App):
     """One member of the consumer group. A crash ends the process; a supervisor starts it again."""
+
+    logger = faust_log
 
     def __init__(self, feed: Feed, handler: Handler, progress: Progress) -> None:
         self.feed = feed
