@@ -1,0 +1,49 @@
+"""`leadlog run …`: one process of the system, in the foreground, until a signal ends it."""
+
+import sys
+
+import click
+
+from schemas.topics import INPUT_TOPICS
+from services import settings
+from services.cli.exits import AWAY, REFUSED, end
+
+
+@click.group("run")
+def command() -> None:
+    """Run one process in the foreground."""
+
+
+@command.command()
+@click.option(
+    "--worker-id",
+    metavar="NAME",
+    help="A name that stays the same when this worker is started again, so that it has its partitions back"
+    " within seconds. Without one they go to the other workers as soon as it stops.",
+)
+@click.option(
+    "--web-port",
+    type=click.IntRange(0, 65535),
+    default=settings.PROJECTOR_PORT,
+    show_default=True,
+    help="Port of /livez, /readyz and /metrics on 127.0.0.1; 0 takes a free one and logs it.",
+)
+@click.option("--fold-only", is_flag=True, help="Read no topic: only bring up the versions of this release.")
+def projector(worker_id: str | None, web_port: int, fold_only: bool) -> None:
+    """Feed the log and the projections from the topics, exactly once.
+
+    Start as many as there are cores to use: they share the partitions.
+    """
+    # Faust takes most of a second to import, which no other command should pay.
+    from services.projector import worker  # noqa: PLC0415
+    from services.projector.handler import Projector  # noqa: PLC0415
+
+    topics = frozenset[str]() if fold_only else frozenset(INPUT_TOPICS)
+    try:
+        handler = Projector(settings.addresses())
+        code = worker.run(handler, topics, worker.identity(worker_id), web_port)
+    except worker.AlreadyRunning as error:
+        end(REFUSED, str(error))
+    except settings.NotRunning as error:
+        end(AWAY, str(error))
+    sys.exit(code)
