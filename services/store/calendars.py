@@ -1,9 +1,10 @@
 """A version's calendars as tables, so that SQL measures business time by subtracting two look-ups.
 
-Promises: `calendar` lists the calendars of every definition of the timeline, as the latest calendar facts have them;
-`calendar_window` holds their open windows with the open time before each. Both are made by the one calendar of
-`projections.business_time`. Open time up to an instant t = that before the last window with `opens_at <= t`, plus the
-part of this window before t. Leaves closed intervals to the fold, which has measured them already.
+Promises: `calendar` lists the calendars of every definition of the timeline, as the latest calendar
+facts have them; `calendar_window` holds their open windows with the open time before each. Both are made by the one
+calendar of `projections.business_time`. Open time up to an instant t = that before the last window with
+`opens_at <= t`, plus the part of this window before t. Leaves closed intervals to the fold, which has measured
+them already.
 """
 
 from collections.abc import Iterator
@@ -31,8 +32,8 @@ create table if not exists {schema}.calendar_window (
   open_micros_before bigint not null,
   primary key (calendar_no, opens_at)
 );
-comment on table {schema}.calendar is 'The calendars of each definition of the timeline, laid out for some years.';
-comment on column {schema}.calendar.valid_from is 'When its definition takes effect; null = from the beginning.';
+comment on table {schema}.calendar is 'The calendars of each definition, laid out for some years.';
+comment on column {schema}.calendar.valid_from is 'When its definition takes effect; null = at first.';
 comment on column {schema}.calendar.measures_visits is 'It is the calendar of business seconds in stages.';
 comment on table {schema}.calendar_window is 'When a calendar is open.';
 comment on column {schema}.calendar_window.open_micros_before is
@@ -59,7 +60,7 @@ Window = tuple[int, Micros, Micros, int]
 
 
 async def write_calendars(connection: Connection, schema: str, rules: Rules) -> None:
-    """Lays out the calendars of a version anew, from years back to years ahead of now; makes the tables if missing.
+    """Lays out the calendars of a version anew, some years around now; makes the tables if missing.
 
     To be called when the version is made, when a calendar fact has changed `rules`, and at least once a year.
     """
@@ -81,6 +82,7 @@ def calendar_rows(rules: Rules, now: Micros) -> tuple[list[Laid], list[Window]]:
     for number, (start, definition) in enumerate(zip(rules.starts, rules.definitions, strict=True)):
         for calendar_id in sorted(definition.calendars):
             calendar = rules.calendar(calendar_id, number, None)
+            assert isinstance(calendar, Calendar)
             is_of_visits = calendar_id == definition.calendar
             valid_from = start if number else None
             laid.append(Laid(len(laid), calendar_id, valid_from, is_of_visits, begin, end))

@@ -13,8 +13,8 @@ create table if not exists {schema}.stage (
   role          text not null,
   primary key (definition_no, position)
 );
-comment on table {schema}.stage is 'The stages of each definition of the timeline: success stages upwards, then detours.';
-comment on column {schema}.stage.valid_from is 'When the definition takes effect; null = from the beginning.';
+comment on table {schema}.stage is 'The stages of each definition: success stages upwards, then detours.';
+comment on column {schema}.stage.valid_from is 'When the definition takes effect; null = at first.';
 """
 
 StageRow = tuple[int, Micros | None, int, str, str]

@@ -1,8 +1,8 @@
 """The views of schema `bi` on the promoted version.
 
-Promises: replacing them is one change for readers, who see the old version or the new one and never none; names,
-comments and grants stay. The SQL stands whole in `infra/bi`, one file a view, `{schema}` in place of the version's
-schema. Leaves the transaction, its locks and time limits to the caller.
+Promises: replacing them is one change for readers, who see the old version or the new one and never none;
+names, comments and grants stay. The SQL stands whole in `infra/bi`, one file a view, `{schema}` in place of
+the version's schema. Leaves the transaction, its locks and time limits to the caller.
 """
 
 import re
@@ -36,7 +36,7 @@ Subject = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Rendered:
-    """The views of one version: SQL that replaces them all, as one statement, and the comments they should have."""
+    """The views of one version: one statement that replaces them all, and the comments they should have."""
 
     replace: str
     comments: Mapping[Subject, str]
@@ -44,13 +44,11 @@ class Rendered:
 
 @cache
 def render(schema_name: str) -> Rendered:
-    """The views on the version whose tables are in `schema_name`. Raises ValueError for other names than v0001."""
+    """The views on the version whose tables are in `schema_name`. Raises ValueError unless like v0001."""
     if not SCHEMA_NAME.fullmatch(schema_name):
         raise ValueError(f"{schema_name!r} names no version: expected v and its number, for example v0001")
-    files = sorted(
-        each for each in resources.files("infra").joinpath("bi").iterdir() if each.name.endswith(".sql")
-    )
-    texts = [file.read_text() for file in files]
+    folder = resources.files("infra").joinpath("bi")
+    texts = [file.read_text() for file in folder.iterdir() if file.name.endswith(".sql")]
     views = [COMMENT.sub("", text).strip().replace("{schema}", schema_name) for text in texts]
     comments = {
         (view, column or None): body for text in texts for view, column, body in COMMENT.findall(text)
@@ -59,10 +57,10 @@ def render(schema_name: str) -> Rendered:
 
 
 async def replace_views(connection: Connection, schema_name: str) -> None:
-    """Lets every view read the version in `schema_name`, in the caller's transaction; makes those that are missing.
+    """Lets every view read the version in `schema_name`, in the caller's transaction; makes missing ones.
 
-    All waiting for readers is in one statement, so `statement_timeout` bounds the sum of it. A comment is written
-    only where it differs, since each one costs time while readers wait.
+    All waiting for readers is in one statement, so `statement_timeout` bounds the sum of it. A comment is
+    written only where it differs, since each one costs time while readers wait.
     """
     rendered = render(schema_name)
     rows = await connection.fetch(KNOWN_COMMENTS)
