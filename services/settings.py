@@ -21,6 +21,15 @@ PUBLISH_DEADLINE_SECONDS = 120.0
 """A broker or registry that is away is waited for this long before `publish` and `import` give up with exit
 3."""
 
+PUBLISH_BATCH_BYTES = 256 * 1024
+"""Largest batch of one partition, bytes before compression: a chunk's share of a partition fits in one."""
+
+PUBLISH_REQUEST_TIMEOUT_SECONDS = 20
+"""A batch that the broker has not acknowledged in this time is sent again by a new producer."""
+
+PUBLISH_NOTICE_SECONDS = 5.0
+"""After so long without an acknowledgement the waiting is mentioned."""
+
 PUBLISH_RETRY_SECONDS = 1.0
 """Pause between two tries to reach a server that is away."""
 
@@ -137,3 +146,9 @@ POSTGRES_MAX_WAL_MB = number("POSTGRES_MAX_WAL_MB", 4_096)
 
 START_SECONDS = number("START_SECONDS", 120)
 """How long `leadlog up` waits for a server to answer. The slowest takes 6 s, or 30 on a busy machine."""
+
+CALENDAR_YEARS_BACK = number("CALENDAR_YEARS_BACK", 20)
+"""Years before now for which calendars are laid out in SQL, to measure open visits. About 260 rows a year each."""
+
+CALENDAR_YEARS_AHEAD = number("CALENDAR_YEARS_AHEAD", 2)
+"""Years after now for which calendars are laid out in SQL: how long a version may go without being looked after."""

@@ -1,0 +1,211 @@
+"""Records to Kafka at bulk speed, and the truth about what the broker has acknowledged.
+
+Promises: a chunk is reported as taken once all of its records were acknowledged by all in-sync replicas, and
+chunks are reported in the order in which they came. A broker that is away is waited for up to a deadline; what
+was not acknowledged is then sent again, which is harmless: an event id counts once, and arrival decides nothing.
+Leaves checking of events to `schemas.contract` and positions in files to `services.position`.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Generic, NamedTuple, TypeVar
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from schemas import wire
+from schemas.records import TOPIC_OF, Record
+from schemas.topics import TOPICS
+from services import settings
+
+T = TypeVar("T")
+Partition = tuple[str, int]
+Acknowledgement = asyncio.Future[object]
+PARTITIONS_OF = {topic.name: topic.partitions for topic in TOPICS}
+AWAY = (KafkaError, OSError, TimeoutError)
+"""What a broker that is away makes of a call."""
+
+
+class ServerAway(RuntimeError):
+    """A server did not answer within the deadline."""
+
+
+class Chunk(NamedTuple, Generic[T]):
+    """Records that are sent and reported together, and what the caller wants to hear when they are taken."""
+
+    records: list[Record]
+    note: T
+
+
+class Sent(NamedTuple, Generic[T]):
+    """A chunk on its way: its batches are kept until they are acknowledged."""
+
+    chunk: Chunk[T]
+    acknowledgements: list[Acknowledgement]
+
+
+@lru_cache(maxsize=50_000)
+def partition_of(topic: str, key: str) -> int:
+    """The partition of a key, as Kafka's default partitioner has it."""
+    number: int = murmur2(key.encode()) & 0x7FFFFFFF
+    return number % PARTITIONS_OF[topic]
+
+
+class Publisher(Generic[T]):
+    """Sends chunks, a bounded number of them at once, and calls `taken` for each that is acknowledged.
+
+    `schema_ids` is record name to the id under which the registry knows its schema. `say` is told, in a
+    sentence, when a server is waited for.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        schema_ids: Mapping[str, int],
+        *,
+        taken: Callable[[T], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.bootstrap, self.schema_ids, self.taken, self.say = bootstrap, schema_ids, taken, say
+        self._sent: deque[Sent[T]] = deque()
+        self._producer: AIOKafkaProducer | None = None
+        self._progressed_at = time.monotonic()
+
+    async def publish(self, chunks: Iterable[Chunk[T]]) -> None:
+        """Send all chunks and wait until all are acknowledged. Raises ServerAway."""
+        try:
+            for chunk in chunks:
+                await self._send(chunk)
+                while len(self._sent) > settings.PUBLISH_CHUNKS_IN_FLIGHT:
+                    await self._settle_oldest()
+                await asyncio.sleep(0)
+            while self._sent:
+                await self._settle_oldest()
+        finally:
+            await self._close()
+
+    async def _send(self, chunk: Chunk[T]) -> None:
+        """Hand a chunk to the producer; with the broker away, that waits until it is back."""
+        while True:
+            try:
+                producer = await self._connected()
+                acknowledgements = await _submit(producer, chunk.records, self.schema_ids)
+            except AWAY as fault:
+                await self._again_later(fault)
+            else:
+                self._sent.append(Sent(chunk, acknowledgements))
+                return
+
+    async def _settle_oldest(self) -> None:
+        """Wait for the oldest chunk. If the broker fails it, send all that is under way again, in order."""
+        try:
+            await self._acknowledged(self._sent[0].acknowledgements)
+        except AWAY as fault:
+            await self._again_later(fault)
+            under_way = [sent.chunk for sent in self._sent]
+            self._sent.clear()
+            for chunk in under_way:
+                await self._send(chunk)
+        else:
+            self._progressed_at = time.monotonic()
+            self.taken(self._sent.popleft().chunk.note)
+
+    async def _acknowledged(self, acknowledgements: list[Acknowledgement]) -> None:
+        """Wait, and say so when it takes long. Raises what the producer raised, or ServerAway."""
+        all_of_them = asyncio.gather(*acknowledgements)
+        while True:
+            done, _ = await asyncio.wait([all_of_them], timeout=settings.PUBLISH_NOTICE_SECONDS)
+            if done:
+                all_of_them.result()
+                return
+            self._say_waiting("no acknowledgement yet")
+
+    async def _again_later(self, fault: BaseException) -> None:
+        self._say_waiting(str(fault) or type(fault).__name__)
+        await self._close()
+        await asyncio.sleep(settings.PUBLISH_RETRY_SECONDS)
+
+    def _say_waiting(self, reason: str) -> None:
+        waited = time.monotonic() - self._progressed_at
+        if waited > settings.PUBLISH_DEADLINE_SECONDS:
+            raise ServerAway(
+                f"the broker at {self.bootstrap} has acknowledged nothing for {waited:.0f} s ({reason}): see "
+                "`leadlog status`, then run the same command again"
+            )
+        self.say(f"waiting for the broker at {self.bootstrap} since {waited:.0f} s: {reason}")
+
+    async def _connected(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = bulk_producer(self.bootstrap)
+            try:
+                await producer.start()
+            except AWAY:
+                await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer
+
+    async def _close(self) -> None:
+        """Let go of the producer, without waiting for a broker that is not there."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            stopping = asyncio.ensure_future(producer.stop())
+            await asyncio.wait([stopping], timeout=settings.PUBLISH_NOTICE_SECONDS)
+            stopping.cancel()
+
+
+def bulk_producer(bootstrap: str) -> AIOKafkaProducer:
+    """The idempotent producer: a retry inside it neither repeats nor reorders."""
+    return AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        enable_idempotence=True,
+        acks="all",
+        compression_type="lz4",
+        max_batch_size=settings.PUBLISH_BATCH_BYTES,
+        request_timeout_ms=settings.PUBLISH_REQUEST_TIMEOUT_SECONDS * 1000,
+    )
+
+
+async def _submit(
+    producer: AIOKafkaProducer, records: list[Record], schema_ids: Mapping[str, int]
+) -> list[Acknowledgement]:
+    """Queue records batch by batch: one acknowledgement a batch costs far less than one a record."""
+    acknowledgements: list[Acknowledgement] = []
+    for (topic, partition), members in _by_partition(records).items():
+        batch = producer.create_batch()
+        for record in members:
+            key, value = record.subject_id.encode(), wire.encode(record, schema_ids[type(record).__name__])
+            if batch.append(key=key, value=value, timestamp=None, headers=wire.headers(record)) is None:
+                acknowledgements.append(await _queue(producer, batch, topic, partition))
+                batch = producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None, headers=wire.headers(record))
+        acknowledgements.append(await _queue(producer, batch, topic, partition))
+    return acknowledgements
+
+
+async def _queue(
+    producer: AIOKafkaProducer, batch: BatchBuilder, topic: str, partition: int
+) -> Acknowledgement:
+    acknowledgement: Acknowledgement = await producer.send_batch(batch, topic, partition=partition)
+    acknowledgement.add_done_callback(_seen)
+    return acknowledgement
+
+
+def _seen(acknowledgement: Acknowledgement) -> None:
+    """Look at a failure, so that one of a batch which is sent again anyway is not logged as never seen."""
+    if not acknowledgement.cancelled():
+        acknowledgement.exception()
+
+
+def _by_partition(records: list[Record]) -> dict[Partition, list[Record]]:
+    """The records in the order of their partitions; within one they keep their order."""
+    groups: dict[Partition, list[Record]] = {}
+    for record in records:
+        topic = TOPIC_OF[type(record).__name__]
+        groups.setdefault((topic, partition_of(topic, record.subject_id)), []).append(record)
+    return groups
