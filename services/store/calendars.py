@@ -1,10 +1,10 @@
 """A version's calendars as tables, so that SQL measures business time by subtracting two look-ups.
 
-Promises: `calendar` lists the calendars of every definition of the timeline, as the latest calendar
-facts have them; `calendar_window` holds their open windows with the open time before each. Both are made by the one
+Promises: `calendar` lists the calendars of every definition of the timeline, as the latest calendar facts
+have them; `calendar_window` holds their open windows with the open time before each. Both are made by the one
 calendar of `projections.business_time`. Open time up to an instant t = that before the last window with
-`opens_at <= t`, plus the part of this window before t. Leaves closed intervals to the fold, which has measured
-them already.
+`opens_at <= t`, plus the part of this window before t. Leaves closed intervals to the fold, which has
+measured them already.
 """
 
 from collections.abc import Iterator
