@@ -129,6 +129,10 @@ PROJECTOR_PORT = number("PROJECTOR_PORT", 0)
 """Port of a worker's `/livez`, `/readyz` and `/metrics` on 127.0.0.1; 0 takes a free one, as two workers
 need."""
 
+WORKER = text("WORKER", "")
+"""A worker's lasting name. With one, a restarted worker has its partitions back within seconds; without, they
+go to the others as soon as it stops."""
+
 LOG_LEVEL = text("LOG_LEVEL", "info")
 """Level of our own log entries: debug, info, warning or error. Libraries always speak from warning up."""
 

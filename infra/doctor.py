@@ -1,0 +1,208 @@
+"""Finds out what is wrong with the local stack and says what to do.
+
+Promises to change nothing, but for fetching the smallest missing file as a trial of the network.
+"""
+
+import asyncio
+import os
+import platform
+import resource
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from infra import artifacts, kafka, ports, postgres, registry
+from infra.stack import Stack
+from infra.supervision import Process
+from services import settings
+
+GIBI = 1024**3
+# A cache of 0.5, the write-ahead log that Postgres may keep, and some data.
+DISK_GIB = 6
+# Broker 0.7, registry 0.4, Postgres 0.7, one worker 0.3.
+MEMORY_GIB = 2
+# supervisord refuses to start with fewer; the broker holds a few per partition.
+OPEN_FILES = 1024
+MACHINES = ("x86_64", "aarch64")
+
+
+class Level(StrEnum):
+    """How bad a finding is: nothing, worth knowing, in the way."""
+
+    OK = "ok"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+class Finding(NamedTuple):
+    """One thing looked at; `next_step` is empty when there is nothing to do."""
+
+    level: Level
+    what: str
+    next_step: str = ""
+
+
+def findings(stack: Stack) -> Iterator[Finding]:
+    """Everything looked at, in the order in which it would be in the way."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _python,
+        _open_files,
+        _memory,
+        partial(_folder, stack.state, "state", "LEADLOG_STATE"),
+        partial(_folder, settings.cache_folder(), "cache", "LEADLOG_CACHE"),
+        _downloads,
+        partial(_database_place, stack.state),
+        partial(_processes, stack),
+        partial(_ports, stack),
+        partial(_servers, stack),
+    )
+    for check in checks:
+        yield from check()
+
+
+def _python() -> Iterator[Finding]:
+    is_known = sys.platform == "linux" and platform.machine() in MACHINES
+    what = f"Python {platform.python_version()} on {sys.platform} {platform.machine()}"
+    if is_known:
+        yield Finding(Level.OK, what)
+    else:
+        yield Finding(
+            Level.NOTE, what, "only Linux on x86-64 and arm64 is promised; give the servers by LEADLOG_*"
+        )
+
+
+def _open_files() -> Iterator[Finding]:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
+        yield Finding(Level.PROBLEM, f"at most {hard} open files", f"raise it: ulimit -Hn {OPEN_FILES * 4}")
+
+
+def _memory() -> Iterator[Finding]:
+    free = psutil.virtual_memory().available / GIBI
+    what = f"{free:.1f} GiB of memory free"
+    if free >= MEMORY_GIB:
+        yield Finding(Level.OK, what)
+    else:
+        step = (
+            f"the stack wants {MEMORY_GIB} GiB: stop something, or lower LEADLOG_POSTGRES_SHARED_BUFFERS_MB"
+        )
+        yield Finding(Level.NOTE, what, step)
+
+
+def _folder(folder: Path, name: str, setting: str) -> Iterator[Finding]:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        step = f"the folder belongs to {existing.owner()}: run as that user, or choose another by {setting}"
+        yield Finding(Level.PROBLEM, f"the {name} folder {folder} cannot be written", step)
+        return
+    strange = [file for file in folder.glob("*.json") if file.stat().st_uid != os.geteuid()]
+    if strange and os.geteuid() != 0:
+        step = f"go on as that user, hand the folder over by chown -R, or choose another by {setting}"
+        yield Finding(Level.PROBLEM, f"{strange[0]} belongs to {strange[0].owner()}", step)
+    free = shutil.disk_usage(existing).free / GIBI
+    what = f"the {name} folder {folder} has {free:.0f} GiB of disk free"
+    if free >= DISK_GIB:
+        yield Finding(Level.OK, what)
+    else:
+        step = f"the stack wants {DISK_GIB} GiB: make room, or move the folder by {setting}"
+        yield Finding(Level.PROBLEM if free < 1 else Level.NOTE, what, step)
+
+
+def _downloads() -> Iterator[Finding]:
+    cache = settings.cache_folder()
+    missing = artifacts.missing(cache)
+    altered = [artifact for artifact in artifacts.altered(cache) if artifact not in missing]
+    for artifact in altered:
+        step = f"delete {artifact.path(cache)} and run `leadlog up`, which fetches it anew"
+        yield Finding(
+            Level.PROBLEM, f"{artifact.coordinate} is not what {artifacts.LOCK_FILE.name} names", step
+        )
+    if missing:
+        yield _trial(missing, cache)
+    elif not altered:
+        yield Finding(Level.OK, "Kafka and the registry are in the cache, with the right checksums")
+
+
+def _trial(missing: list[artifacts.Artifact], cache: Path) -> Finding:
+    smallest = min(missing, key=lambda artifact: artifact.size_bytes)
+    try:
+        artifacts.fetch([smallest], cache, lambda _size: None)
+    except (artifacts.Unavailable, OSError) as error:
+        return Finding(
+            Level.PROBLEM, f"downloads fail: {error}", "mend the network, or copy the cache of another"
+        )
+    return Finding(
+        Level.NOTE, f"{len(missing)} files are not fetched yet; Maven Central answers", "`leadlog up`"
+    )
+
+
+def _database_place(state: Path) -> Iterator[Finding]:
+    if "postgres_dsn" in settings.given_servers() or not state.exists():
+        return
+    try:
+        where = postgres.place(state)
+    except (postgres.Failed, OSError) as error:
+        yield Finding(
+            Level.PROBLEM, str(error), "start as a normal user, or give a server by LEADLOG_POSTGRES_DSN"
+        )
+        return
+    if where.user:
+        yield Finding(Level.OK, f"started by root, so Postgres runs as {where.user} on {where.data}")
+
+
+def _processes(stack: Stack) -> Iterator[Finding]:
+    processes = stack.supervisor.processes()
+    if not processes and stack.known():
+        what = "the stack was up, but its supervisor is gone (killed, or the machine was restarted)"
+        yield Finding(Level.PROBLEM, what, "run `leadlog up`: it goes on with the data")
+    elif not processes:
+        yield Finding(Level.NOTE, "the stack is down", "run `leadlog up`")
+    for process in processes.values():
+        yield _process(stack, process)
+
+
+def _process(stack: Stack, process: Process) -> Finding:
+    what = f"{process.name}: {process.state.lower()}, {process.description}"
+    if process.state == "RUNNING":
+        return Finding(Level.OK, what)
+    if process.state == "STOPPED":
+        return Finding(Level.NOTE, what, "`leadlog up` starts it")
+    end = stack.supervisor.last_lines(process.name, lines=5)
+    log = stack.supervisor.logs / f"{process.name}.log"
+    return Finding(Level.PROBLEM, what, f"read `leadlog logs {process.name}`; the end of {log}:\n{end}")
+
+
+def _ports(stack: Stack) -> Iterator[Finding]:
+    if stack.supervisor.is_running():
+        return
+    taken = [f"{port} ({name})" for name, port in ports.USUAL.items() if not ports.is_free(port)]
+    if taken:
+        step = "nothing to do: `leadlog up` takes others and `leadlog status` names them"
+        yield Finding(Level.NOTE, f"ports in use by other programs: {', '.join(taken)}", step)
+
+
+def _servers(stack: Stack) -> Iterator[Finding]:
+    known = stack.known() | settings.given_servers()
+    questions = {
+        "postgres_dsn": ("Postgres", postgres.answers),
+        "kafka_bootstrap": ("Kafka", kafka.answers),
+        "registry_url": ("the registry", registry.answers),
+    }
+    for address, (name, answers) in questions.items():
+        if address in known:
+            yield _answer(name, str(known[address]), asyncio.run(answers(known[address])))
+
+
+def _answer(name: str, address: str, is_there: bool) -> Finding:
+    place = address.rpartition("@")[2]  # no password in a report that people send around
+    if is_there:
+        return Finding(Level.OK, f"{name} answers at {place}")
+    return Finding(
+        Level.PROBLEM, f"{name} does not answer at {place}", "see its process above, or its own log"
+    )

@@ -1,0 +1,262 @@
+"""The local stack of one state folder: Postgres, Kafka, the registry, and the workers on top.
+
+Promises after `up` that every server answers and that `stack.json` tells where; after `down` that nothing
+runs and the data is there for the next `up`. A server given by the environment is used, never started. What
+belongs between servers and workers (migrations, topics, first build) is the caller's.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from infra import artifacts, kafka, ports, postgres, registry, worker
+from infra.progress import Say, download
+from infra.supervision import Program, Supervisor
+from services import settings
+from services.settings import Addresses
+
+LOOK_AGAIN_SECONDS = 0.1
+# A server that died so often while it was waited for will not come up by itself.
+DEATHS_TO_GIVE_UP = 3
+ROLES = (postgres.SUPERUSER, postgres.OWNER, postgres.REGISTRY, postgres.READER)
+
+
+class Failed(RuntimeError):
+    """A server does not come up."""
+
+
+class Plan(NamedTuple):
+    """What one `up` starts: the ports, the passwords, and which servers are ours (`local`)."""
+
+    given: Mapping[str, str]
+    ports: Mapping[str, int]
+    passwords: Mapping[str, str]
+
+    def is_local(self, address: str) -> bool:
+        """Whether the server of that field of `Addresses` is started here."""
+        return address not in self.given
+
+    def dsn(self, role: str, database: str) -> str:
+        """The address of a database of the local Postgres."""
+        return postgres.dsn(self.ports["postgres"], role, self.passwords[role], database)
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where the servers are, given or local."""
+        local = {
+            "postgres_dsn": self.dsn(postgres.OWNER, postgres.OWNER),
+            "kafka_bootstrap": f"{ports.HOST}:{self.ports['kafka']}",
+            "registry_url": registry.url(self.ports),
+        }
+        return Addresses(**local | dict(self.given))
+
+    @property
+    def registry_storage(self) -> str:
+        """The database of the registry: on the given Postgres it is named after the given one."""
+        if self.is_local("postgres_dsn"):
+            return self.dsn(postgres.REGISTRY, postgres.REGISTRY)
+        parts = urlsplit(self.given["postgres_dsn"])
+        return parts._replace(path=f"{parts.path}_registry", query="").geturl()
+
+
+class Stack:
+    """The stack of one state folder, running or not."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state.absolute()
+        self.supervisor = Supervisor(self.state)
+
+    def known(self) -> dict[str, Any]:
+        """What the last `up` wrote: addresses, ports, folders. Empty while the stack is down."""
+        return _read(self.state / "stack.json")
+
+    def up(self, workers: int, say: Say) -> Addresses:
+        """Start what is not given and wait until all of it answers. Workers wait for `start_workers`.
+
+        Raises Failed, supervision.Failed, postgres.Failed, kafka.Failed, artifacts.Unavailable.
+        """
+        self._make_folder()
+        cache = settings.cache_folder()
+        with artifacts.only_one(cache):
+            download(cache, say)
+            # Still alone: another stack of this user could choose the same ports.
+            plan = self._plan(workers)
+            say("Starting " + ", ".join(_servers(plan)) if _servers(plan) else "Every server is given")
+            self.supervisor.run(self._programs(plan, workers))
+            asyncio.run(self._until_ready(plan))
+        self._remember(plan, workers)
+        return plan.addresses
+
+    def start_workers(self) -> None:
+        """Start the workers of the last `up`. Raises supervision.Failed."""
+        for name in self.supervisor.processes():
+            if name.startswith(worker.PREFIX):
+                self.supervisor.start(name)
+
+    def down(self) -> None:
+        """Stop everything; the data stays. Raises supervision.Failed."""
+        self.supervisor.shut_down()
+        (self.state / "stack.json").unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Stop everything and delete all data of this stack. Raises supervision.Failed."""
+        self.down()
+        data = (self.state / "postgres").resolve()
+        if not data.is_relative_to(self.state.resolve()):
+            shutil.rmtree(data.parent, ignore_errors=True)
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def status(self) -> dict[str, Any]:
+        """What `up` wrote and every process of now, as `leadlog status --json` prints it."""
+        processes = self.supervisor.processes().values()
+        return self.known() | {"processes": {process.name: process._asdict() for process in processes}}
+
+    async def wait_for(self, server: str) -> None:
+        """Wait until a local server (`postgres`, `kafka`, `registry`) answers. Raises Failed."""
+        known = self.known()
+        questions: dict[str, Callable[[], Awaitable[bool]]] = {
+            "postgres": partial(postgres.answers, known["postgres_dsn"]),
+            "kafka": partial(kafka.answers, known["kafka_bootstrap"]),
+            "registry": partial(registry.answers, known["registry_url"]),
+        }
+        await self._until(server, questions[server], deaths=None)
+
+    def _make_folder(self) -> None:
+        if not self.state.exists():
+            self.state.mkdir(parents=True)
+            # As root, Postgres' own user passes through; passwords lie in files that only their owner reads.
+            self.state.chmod(0o755 if os.geteuid() == 0 else 0o700)
+
+    def _plan(self, workers: int) -> Plan:
+        remembered = _read(self.state / "ports.json")
+        running = self.supervisor.is_running()
+        if not running:
+            self.supervisor.end_leftovers()
+        chosen = ports.choose(ports.wishes(workers), remembered, remembered.values() if running else ())
+        passwords = {role: secrets.token_urlsafe(24) for role in ROLES} | _read(self.state / "passwords.json")
+        _write(self.state / "ports.json", remembered | chosen)
+        _write(self.state / "passwords.json", passwords)
+        return Plan(settings.given_servers(), chosen, passwords)
+
+    def _programs(self, plan: Plan, workers: int) -> list[Program]:
+        """What the supervisor runs, in the order of starting, with everything on disk that it needs."""
+        makers = {
+            "postgres_dsn": partial(_postgres, self.state, plan),
+            "kafka_bootstrap": partial(_kafka, self.state, plan),
+            "registry_url": partial(registry.program, plan.ports, plan.registry_storage),
+        }
+        with ThreadPoolExecutor() as pool:  # the first time, both databases take seconds to be made
+            servers = [pool.submit(make) for address, make in makers.items() if plan.is_local(address)]
+            programs = [server.result() for server in servers]
+        numbers = range(1, workers + 1)
+        return programs + [worker.program(self.state, number, plan.ports) for number in numbers]
+
+    async def _until_ready(self, plan: Plan) -> None:
+        addresses = plan.addresses
+        await asyncio.gather(
+            self._until("kafka", partial(kafka.answers, addresses.kafka_bootstrap)),
+            self._until_databases(plan),
+        )
+
+    async def _until_databases(self, plan: Plan) -> None:
+        if plan.is_local("postgres_dsn"):
+            superuser = plan.dsn(postgres.SUPERUSER, "postgres")
+            await self._until("postgres", partial(postgres.answers, superuser))
+            await postgres.create_roles_and_databases(superuser, plan.passwords)
+        else:
+            await self._until("postgres", partial(postgres.answers, plan.given["postgres_dsn"]))
+        if plan.is_local("registry_url"):
+            await self._start_registry(plan)
+        await self._until("registry", partial(registry.answers, plan.addresses.registry_url))
+
+    async def _start_registry(self, plan: Plan) -> None:
+        if not plan.is_local("postgres_dsn"):
+            await _make_registry_database(plan)
+        self.supervisor.start("registry")
+
+    async def _until(
+        self, name: str, answers: Callable[[], Awaitable[bool]], *, deaths: int | None = DEATHS_TO_GIVE_UP
+    ) -> None:
+        """Ask until the server answers. Raises Failed when it died `deaths` times or took too long."""
+        deadline = time.monotonic() + settings.START_SECONDS
+        pids: set[int] = set()
+        while not await answers():
+            process = self.supervisor.processes().get(name)
+            pids |= {process.pid} if process and process.pid else set()
+            if time.monotonic() > deadline or (deaths and len(pids) > deaths):
+                raise Failed(self._why_not(name, process is not None))
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+    def _why_not(self, name: str, is_local: bool) -> str:
+        if not is_local:
+            return f"the given {name} does not answer: is its address right, and is it up?"
+        return (
+            f"{name} does not come up. The end of {self.supervisor.logs / name}.log:\n"
+            f"{self.supervisor.last_lines(name)}\n`leadlog doctor` looks for the usual reasons."
+        )
+
+    def _remember(self, plan: Plan, workers: int) -> None:
+        used = [f"worker_{number}" for number in range(1, workers + 1)]
+        known = plan.addresses._asdict() | {
+            "bi_dsn": plan.dsn(postgres.READER, postgres.OWNER) if plan.is_local("postgres_dsn") else "",
+            "worker_urls": [f"http://{ports.HOST}:{plan.ports[name]}" for name in used],
+            "state_folder": str(self.state),
+            "log_folder": str(self.supervisor.logs),
+            "supervisor_pid": self.supervisor.pid(),
+            "ports": {name: plan.ports[name] for name in (*ports.USUAL, *used)},
+        }
+        _write(self.state / "stack.json", known)
+
+
+def _servers(plan: Plan) -> list[str]:
+    names = {"postgres_dsn": "PostgreSQL", "kafka_bootstrap": "Kafka", "registry_url": "the schema registry"}
+    return [name for address, name in names.items() if plan.is_local(address)]
+
+
+def _postgres(state: Path, plan: Plan) -> Program:
+    where = postgres.place(state)
+    postgres.prepare(where, plan.ports["postgres"], plan.passwords[postgres.SUPERUSER])
+    return postgres.program(where)
+
+
+def _kafka(state: Path, plan: Plan) -> Program:
+    kafka.prepare(state / "kafka", plan.ports)
+    return kafka.program(state / "kafka")
+
+
+async def _make_registry_database(plan: Plan) -> None:
+    storage = urlsplit(plan.registry_storage)
+    connection = await asyncpg.connect(plan.given["postgres_dsn"])
+    try:
+        owner = await connection.fetchval("select current_user")
+        await postgres.ensure_database(connection, storage.path.lstrip("/"), owner=owner)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise Failed(
+            f"the given Postgres does not let us create {storage.path.lstrip('/')}, where the registry keeps "
+            "its schemas: create that database for the same user, or give a registry as LEADLOG_REGISTRY_URL"
+        ) from error
+    finally:
+        await connection.close()
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def _write(file: Path, value: Mapping[str, Any]) -> None:
+    """Replace a file in one step, readable by its owner only: it holds passwords."""
+    new = file.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(json.dumps(value, indent=2) + "\n")
+    new.replace(file)

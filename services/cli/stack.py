@@ -1,0 +1,132 @@
+"""`leadlog up`, `down`, `status`, `logs`, `doctor`: the local stack, as `infra` runs it."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from infra import artifacts, doctor, kafka, logs, postgres, supervision
+from infra import stack as local
+from infra.stack import Stack
+from services import settings
+
+REFUSED, AWAY = 1, 3
+TROUBLE = (artifacts.Unavailable, kafka.Failed, local.Failed, postgres.Failed, supervision.Failed)
+
+
+@contextmanager
+def _kindly(exit_code: int) -> Iterator[None]:
+    try:
+        yield
+    except TROUBLE as error:
+        click.echo(f"leadlog: {error}", err=True)
+        raise SystemExit(exit_code) from error
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@click.command()
+@click.option(
+    "--definition", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="First start only."
+)
+@click.option("--servers-only", is_flag=True, help="Start no worker and touch no data.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 16), help="Projector processes."
+)
+def up(definition: Path | None, servers_only: bool, workers: int) -> None:
+    """Start the local servers and the workers, and wait until they answer."""
+    stack = Stack(settings.state_folder())
+    began = time.monotonic()
+    with _kindly(AWAY):
+        addresses = stack.up(workers, _say)
+        if not servers_only:
+            stack.start_workers()
+    _say(f"Up after {time.monotonic() - began:.1f} s. Postgres, Kafka and the registry:")
+    for address in addresses:
+        click.echo(address)
+
+
+@click.command()
+def down() -> None:
+    """Stop the local stack; its data stays for the next `up`."""
+    stack = Stack(settings.state_folder())
+    with _kindly(REFUSED):
+        stack.down()
+    _say(f"Down. The data stays in {stack.state}; `leadlog up` goes on with it.")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Addresses and processes for programs.")
+def status(as_json: bool) -> None:
+    """Say what runs and where; exit 3 when something of it does not."""
+    now = Stack(settings.state_folder()).status()
+    if as_json:
+        click.echo(json.dumps(now, indent=2))
+    else:
+        _show(now)
+    states = {process["state"] for process in now["processes"].values()}
+    if not states or states - {"RUNNING", "STOPPED"}:  # stopped is what nobody started
+        raise SystemExit(AWAY)
+
+
+def _show(now: dict[str, Any]) -> None:
+    console = Console()
+    if not now["processes"]:
+        console.print("Nothing runs. Start it with: leadlog up")
+        return
+    table = Table("process", "state", "pid", "for")
+    for process in now["processes"].values():
+        table.add_row(process["name"], process["state"].lower(), str(process["pid"] or ""), _age(process))
+    console.print(table)
+    for name in ("postgres_dsn", "bi_dsn", "kafka_bootstrap", "registry_url", "log_folder"):
+        console.print(f"{name:16} {now.get(name, '')}", soft_wrap=True, highlight=False)
+
+
+def _age(process: dict[str, Any]) -> str:
+    return str(timedelta(seconds=process["up_seconds"])) if process["pid"] else process["description"]
+
+
+@click.command("logs")
+@click.argument("name", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@click.option("-n", "--lines", default=40, show_default=True, help="Lines of each log.")
+def show_logs(name: str | None, follow: bool, lines: int) -> None:
+    """Print the end of the logs: of all processes, or of NAME, for example `kafka` or `projector`."""
+    folder = Stack(settings.state_folder()).supervisor.logs
+    found = logs.files(folder, name)
+    if not found:
+        known = ", ".join(logs.files(folder, None)) or "none yet, run `leadlog up`"
+        raise click.UsageError(f"no log of {name or 'anything'} in {folder}. There are: {known}")
+    for line in logs.last_lines(found, lines):
+        click.echo(line)
+    if follow:
+        with suppress(KeyboardInterrupt):
+            for line in logs.follow(found):
+                click.echo(line)
+
+
+@click.command("doctor")
+def examine() -> None:
+    """Say what is wrong with this installation and what to do; exit 1 when something is in the way."""
+    worst = doctor.Level.OK
+    for finding in doctor.findings(Stack(settings.state_folder())):
+        click.echo(f"{finding.level.value:8} {finding.what}")
+        if finding.next_step:
+            click.echo(f"{'':8} -> {finding.next_step}")
+        if finding.level is doctor.Level.PROBLEM:
+            worst = finding.level
+    if worst is doctor.Level.PROBLEM:
+        raise SystemExit(REFUSED)
+    click.echo("Nothing is in the way.")
+
+
+COMMANDS = (up, down, status, show_logs, examine)
