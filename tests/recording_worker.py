@@ -19,7 +19,7 @@ from services import settings
 from services.projector import worker
 from services.projector.delivery import OffsetGap, Offsets, Partition, Record
 
-TOPICS = frozenset(("lead.events", "lead.identity", "lead.reference"))
+TOPICS = frozenset(os.environ.get("RECORDER_TOPICS", "lead.events lead.identity lead.reference").split())
 
 SCHEMA = """
 create table if not exists recorded (
@@ -126,5 +126,5 @@ class Recorder:
 
 
 if __name__ == "__main__":
-    who = worker.identity(sys.argv[1] if len(sys.argv) > 1 else None)
+    who = worker.identity(sys.argv[1] if len(sys.argv) > 1 else "")
     sys.exit(worker.run(Recorder(who.name, settings.addresses().postgres_dsn), TOPICS, who, port=0))

@@ -18,6 +18,7 @@ def command() -> None:
 @click.option(
     "--worker-id",
     metavar="NAME",
+    default=settings.WORKER,
     help="A name that stays the same when this worker is started again, so that it has its partitions back"
     " within seconds. Without one they go to the other workers as soon as it stops.",
 )
@@ -29,7 +30,7 @@ def command() -> None:
     help="Port of /livez, /readyz and /metrics on 127.0.0.1; 0 takes a free one and logs it.",
 )
 @click.option("--fold-only", is_flag=True, help="Read no topic: only bring up the versions of this release.")
-def projector(worker_id: str | None, web_port: int, fold_only: bool) -> None:
+def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
     """Feed the log and the projections from the topics, exactly once.
 
     Start as many as there are cores to use: they share the partitions.

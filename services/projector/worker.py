@@ -44,10 +44,10 @@ class Identity(NamedTuple):
     """Its lasting name in the consumer group; None when it has none."""
 
 
-def identity(worker_id: str | None) -> Identity:
+def identity(worker_id: str) -> Identity:
     """A worker with an id keeps its place in the group over restarts; one without leaves it when it stops."""
     host = socket.gethostname()
-    if worker_id is None:
+    if not worker_id:
         return Identity(f"{host}-{os.getpid()}", None)
     return Identity(worker_id, f"{settings.CONSUMER_GROUP}-{host}-{worker_id}")
 
