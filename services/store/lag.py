@@ -19,7 +19,7 @@ on conflict (topic, partition) do update set
 
 
 async def record_lag(connection: Connection, ends: Mapping[tuple[str, int], int]) -> None:
-    """Stores the end offsets of (topic, partition) as seen just now, of every partition that the caller reads.
+    """Stores the end offsets of (topic, partition) as seen just now, of all partitions that the caller reads.
 
     `bi.data_freshness` shows what follows from them; it takes them as unknown after 60 seconds.
     """
