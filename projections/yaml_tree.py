@@ -249,7 +249,7 @@ class Reading:
 def one_of(choices: Collection[str], found: str) -> str:
     """The words for what was expected, with the nearest choice if one is near."""
     near = get_close_matches(found, choices, 1)
-    return f"one of {', '.join(choices)}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"one of {', '.join(map(_shown, choices))}" + (f"; did you mean {_shown(near[0])}?" if near else "")
 
 
 def read(text: str, reading: Reading) -> Node | None:
@@ -359,4 +359,6 @@ def _join(path: str, key: str) -> str:
 
 
 def _shown(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
+    """At most 60 characters on one line that every terminal can print."""
+    printable = _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text[:61])
+    return printable if len(text) <= 60 else printable[:57] + "..."
