@@ -11,8 +11,11 @@ from typing import NamedTuple
 GENERATE_MEMORY_BYTES = 64 * 1024 * 1024
 """Made-up lines that wait for their turn in memory before they wait on disk, bytes."""
 
-PUBLISH_CHUNK_LINES = 1_000
-"""Lines checked, encoded and sent as one step: the position moves by so many. Smaller gains nothing."""
+PUBLISH_BLOCK_BYTES = 256 * 1024
+"""Lines are checked, encoded and sent by blocks of so many bytes: the position moves by one."""
+
+PUBLISH_CHUNK_RECORDS = 1_000
+"""Events that `import` makes, sends and reports as one step."""
 
 PUBLISH_CHUNKS_IN_FLIGHT = 16
 """Chunks sent and not yet acknowledged: enough to keep the broker busy, few enough to hold in memory."""
@@ -156,3 +159,15 @@ CALENDAR_YEARS_BACK = number("CALENDAR_YEARS_BACK", 20)
 
 CALENDAR_YEARS_AHEAD = number("CALENDAR_YEARS_AHEAD", 2)
 """Years after now for which calendars are laid out in SQL: how long a version may go without being looked after."""
+
+REGISTRY_TIMEOUT_SECONDS = number("REGISTRY_TIMEOUT_SECONDS", 15)
+"""How long one call of the registry may take before it counts as away. It answers in milliseconds, and in
+seconds right after its start."""
+
+PRODUCER_LINGER_MS = number("PRODUCER_LINGER_MS", 0)
+"""How long a producer waits for more records before it sends, milliseconds. Under load batches fill while the
+one before is on its way."""
+
+PRODUCER_BATCH_BYTES = number("PRODUCER_BATCH_BYTES", 262_144)
+"""Largest batch of a producer for one partition, bytes before compression. Well below the topics' 1 MiB,
+above which the broker refuses it."""

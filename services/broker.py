@@ -1,0 +1,119 @@
+"""The broker: topics with the settings of the contract, a producer that loses and doubles nothing, end
+offsets.
+
+Promises: `ensure_topics` never changes or deletes a topic that is there; one that is not as the contract says
+is named with what differs. Leaves what is sent to the callers.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from schemas.topics import TOPICS, Topic
+from services import settings
+
+REPLICAS_FROM_BROKER = -1
+"""Replication factor that leaves the number to the broker's `default.replication.factor`."""
+
+
+class WrongTopics(RuntimeError):
+    """Topics are there with other partitions or settings than the contract says."""
+
+
+def create_producer(bootstrap: str) -> AIOKafkaProducer:
+    """A producer that is idempotent and waits for all in-sync replicas. Not started; needs a running loop."""
+    return AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        enable_idempotence=True,
+        acks="all",
+        compression_type="lz4",
+        linger_ms=settings.PRODUCER_LINGER_MS,
+        max_batch_size=settings.PRODUCER_BATCH_BYTES,
+    )
+
+
+async def ensure_topics(bootstrap: str, topics: Sequence[Topic] = TOPICS) -> list[str]:
+    """Create what is missing, then compare all. Returns what was created. Raises WrongTopics, KafkaError."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        present = await admin.list_topics()
+        missing = [topic for topic in topics if topic.name not in present]
+        await _create(admin, missing)
+        wrong = await _differences(admin, topics)
+    finally:
+        await admin.close()
+    if wrong:
+        raise WrongTopics(
+            "; ".join(wrong)
+            + ". Settings can be corrected with kafka-configs; a topic with another number of "
+            "partitions cannot be repaired in place without breaking the order of its keys"
+        )
+    return [topic.name for topic in missing]
+
+
+async def end_offsets(bootstrap: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+    """The next offset of every partition of these topics. Raises KafkaError."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    await consumer.start()
+    try:
+        await consumer.topics()
+        found = [
+            TopicPartition(name, number)
+            for name in topics
+            for number in consumer.partitions_for_topic(name) or _no_topic(name)
+        ]
+        ends = await consumer.end_offsets(found)
+    finally:
+        await consumer.stop()
+    return {(place.topic, place.partition): offset for place, offset in ends.items()}
+
+
+def _no_topic(name: str) -> set[int]:
+    raise WrongTopics(f"there is no topic {name}; deployment creates it (`leadlog up`, `leadlog migrate`)")
+
+
+async def _create(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> None:
+    if not topics:
+        return
+    new = [
+        NewTopic(topic.name, topic.partitions, REPLICAS_FROM_BROKER, topic_configs=topic.settings)
+        for topic in topics
+    ]
+    answer = await admin.create_topics(new)
+    for name, code, *_ in answer.topic_errors:
+        # Somebody else may create them at the same moment; the comparison that follows judges the result.
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise for_code(code)(f"topic {name} was not created")
+
+
+async def _differences(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> list[str]:
+    """One line for each thing that is not as the contract says."""
+    names = [topic.name for topic in topics]
+    partitions = {about["topic"]: len(about["partitions"]) for about in await admin.describe_topics(names)}
+    settings_of = await _settings(admin, names)
+    wrong = []
+    for topic in topics:
+        wanted = {"partitions": str(topic.partitions), **topic.settings}
+        there = {"partitions": str(partitions.get(topic.name, 0)), **settings_of.get(topic.name, {})}
+        wrong += [
+            f"topic {topic.name} has {name} {there.get(name)}, expected {value}"
+            for name, value in wanted.items()
+            if there.get(name) != value
+        ]
+    return wrong
+
+
+async def _settings(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Topic name to its configuration in force."""
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    found = {}
+    for answer in await admin.describe_configs(wanted):
+        for code, message, _, name, entries in answer.resources:
+            if code:
+                raise for_code(code)(message)
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
