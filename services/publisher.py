@@ -1,19 +1,20 @@
 """Records to Kafka at bulk speed, and the truth about what the broker has acknowledged.
 
 Promises: a chunk is reported as taken once all of its records were acknowledged by all in-sync replicas, and
-chunks are reported in the order in which they came. A broker that is away is waited for up to a deadline; what
-was not acknowledged is then sent again, which is harmless: an event id counts once, and arrival decides nothing.
-Leaves checking of events to `schemas.contract` and positions in files to `services.position`.
+chunks are reported in the order in which they came. A broker that is away is waited for up to a deadline;
+what was not acknowledged is then sent again, which is harmless: an event id counts once, and arrival decides
+nothing. Leaves checking of events to `schemas.contract` and positions in files to `services.feed`.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable
 from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
@@ -22,6 +23,7 @@ from schemas import wire
 from schemas.records import TOPIC_OF, Record
 from schemas.topics import TOPICS
 from services import settings
+from services.broker import create_producer
 
 T = TypeVar("T")
 Partition = tuple[str, int]
@@ -59,31 +61,38 @@ def partition_of(topic: str, key: str) -> int:
 class Publisher(Generic[T]):
     """Sends chunks, a bounded number of them at once, and calls `taken` for each that is acknowledged.
 
-    `schema_ids` is record name to the id under which the registry knows its schema. `say` is told, in a
-    sentence, when a server is waited for.
+    `say` is told, in a sentence, when the broker is waited for. Schema ids are those of the lock file, to
+    which the registry was brought when the log was deployed.
     """
 
-    def __init__(
-        self,
-        bootstrap: str,
-        schema_ids: Mapping[str, int],
-        *,
-        taken: Callable[[T], None],
-        say: Callable[[str], None],
-    ) -> None:
-        self.bootstrap, self.schema_ids, self.taken, self.say = bootstrap, schema_ids, taken, say
+    def __init__(self, bootstrap: str, *, taken: Callable[[T], None], say: Callable[[str], None]) -> None:
+        self.bootstrap, self.taken, self.say = bootstrap, taken, say
         self._sent: deque[Sent[T]] = deque()
         self._producer: AIOKafkaProducer | None = None
         self._progressed_at = time.monotonic()
 
-    async def publish(self, chunks: Iterable[Chunk[T]]) -> None:
+    async def log_id(self) -> str:
+        """The id of the Kafka cluster: another log has another one. Waits for it; raises ServerAway."""
+        while True:
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+            try:
+                await admin.start()
+                cluster = await admin.describe_cluster()
+            except AWAY as fault:
+                await self._again_later(fault)
+            else:
+                return str(cluster["cluster_id"])
+            finally:
+                await admin.close()
+
+    async def publish(self, chunks: AsyncIterable[Chunk[T]]) -> None:
         """Send all chunks and wait until all are acknowledged. Raises ServerAway."""
         try:
-            for chunk in chunks:
+            async for chunk in chunks:
                 await self._send(chunk)
-                while len(self._sent) > settings.PUBLISH_CHUNKS_IN_FLIGHT:
-                    await self._settle_oldest()
                 await asyncio.sleep(0)
+                while len(self._sent) > settings.PUBLISH_CHUNKS_IN_FLIGHT or self._oldest_is_through():
+                    await self._settle_oldest()
             while self._sent:
                 await self._settle_oldest()
         finally:
@@ -94,7 +103,7 @@ class Publisher(Generic[T]):
         while True:
             try:
                 producer = await self._connected()
-                acknowledgements = await _submit(producer, chunk.records, self.schema_ids)
+                acknowledgements = await _submit(producer, chunk.records)
             except AWAY as fault:
                 await self._again_later(fault)
             else:
@@ -114,6 +123,9 @@ class Publisher(Generic[T]):
         else:
             self._progressed_at = time.monotonic()
             self.taken(self._sent.popleft().chunk.note)
+
+    def _oldest_is_through(self) -> bool:
+        return bool(self._sent) and all(each.done() for each in self._sent[0].acknowledgements)
 
     async def _acknowledged(self, acknowledgements: list[Acknowledgement]) -> None:
         """Wait, and say so when it takes long. Raises what the producer raised, or ServerAway."""
@@ -141,7 +153,7 @@ class Publisher(Generic[T]):
 
     async def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:
-            producer = bulk_producer(self.bootstrap)
+            producer = create_producer(self.bootstrap)
             try:
                 await producer.start()
             except AWAY:
@@ -159,27 +171,13 @@ class Publisher(Generic[T]):
             stopping.cancel()
 
 
-def bulk_producer(bootstrap: str) -> AIOKafkaProducer:
-    """The idempotent producer: a retry inside it neither repeats nor reorders."""
-    return AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
-        enable_idempotence=True,
-        acks="all",
-        compression_type="lz4",
-        max_batch_size=settings.PUBLISH_BATCH_BYTES,
-        request_timeout_ms=settings.PUBLISH_REQUEST_TIMEOUT_SECONDS * 1000,
-    )
-
-
-async def _submit(
-    producer: AIOKafkaProducer, records: list[Record], schema_ids: Mapping[str, int]
-) -> list[Acknowledgement]:
+async def _submit(producer: AIOKafkaProducer, records: list[Record]) -> list[Acknowledgement]:
     """Queue records batch by batch: one acknowledgement a batch costs far less than one a record."""
     acknowledgements: list[Acknowledgement] = []
     for (topic, partition), members in _by_partition(records).items():
         batch = producer.create_batch()
         for record in members:
-            key, value = record.subject_id.encode(), wire.encode(record, schema_ids[type(record).__name__])
+            key, value = record.subject_id.encode(), wire.encode(record)
             if batch.append(key=key, value=value, timestamp=None, headers=wire.headers(record)) is None:
                 acknowledgements.append(await _queue(producer, batch, topic, partition))
                 batch = producer.create_batch()

@@ -8,34 +8,6 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-GENERATE_MEMORY_BYTES = 64 * 1024 * 1024
-"""Made-up lines that wait for their turn in memory before they wait on disk, bytes."""
-
-PUBLISH_BLOCK_BYTES = 256 * 1024
-"""Lines are checked, encoded and sent by blocks of so many bytes: the position moves by one."""
-
-PUBLISH_CHUNK_RECORDS = 1_000
-"""Events that `import` makes, sends and reports as one step."""
-
-PUBLISH_CHUNKS_IN_FLIGHT = 16
-"""Chunks sent and not yet acknowledged: enough to keep the broker busy, few enough to hold in memory."""
-
-PUBLISH_DEADLINE_SECONDS = 120.0
-"""A broker or registry that is away is waited for this long before `publish` and `import` give up with exit
-3."""
-
-PUBLISH_BATCH_BYTES = 256 * 1024
-"""Largest batch of one partition, bytes before compression: a chunk's share of a partition fits in one."""
-
-PUBLISH_REQUEST_TIMEOUT_SECONDS = 20
-"""A batch that the broker has not acknowledged in this time is sent again by a new producer."""
-
-PUBLISH_NOTICE_SECONDS = 5.0
-"""After so long without an acknowledgement the waiting is mentioned."""
-
-PUBLISH_RETRY_SECONDS = 1.0
-"""Pause between two tries to reach a server that is away."""
-
 
 class NotRunning(RuntimeError):
     """No server addresses are known: the stack is down and none were given."""
@@ -171,3 +143,24 @@ one before is on its way."""
 PRODUCER_BATCH_BYTES = number("PRODUCER_BATCH_BYTES", 262_144)
 """Largest batch of a producer for one partition, bytes before compression. Well below the topics' 1 MiB,
 above which the broker refuses it."""
+
+GENERATE_MEMORY_BYTES = number("GENERATE_MEMORY_BYTES", 64 * 1024 * 1024)
+"""Made-up lines that wait for their turn in memory before they wait on disk, bytes."""
+
+PUBLISH_BLOCK_BYTES = number("PUBLISH_BLOCK_BYTES", 256 * 1024)
+"""Lines are checked, encoded and sent by blocks of so many bytes: the position moves by one."""
+
+PUBLISH_CHUNK_RECORDS = number("PUBLISH_CHUNK_RECORDS", 1_000)
+"""Events that `import` makes, sends and reports as one step."""
+
+PUBLISH_CHUNKS_IN_FLIGHT = number("PUBLISH_CHUNKS_IN_FLIGHT", 16)
+"""Chunks sent and not yet acknowledged: enough to keep the broker busy, few enough to hold in memory."""
+
+PUBLISH_DEADLINE_SECONDS = number("PUBLISH_DEADLINE_SECONDS", 120)
+"""A broker that acknowledges nothing is waited for this long before `publish` and `import` give up (exit 3)."""
+
+PUBLISH_NOTICE_SECONDS = number("PUBLISH_NOTICE_SECONDS", 5)
+"""After so many seconds without an acknowledgement the waiting is mentioned."""
+
+PUBLISH_RETRY_SECONDS = number("PUBLISH_RETRY_SECONDS", 1)
+"""Pause between two tries to reach a broker that is away, seconds."""

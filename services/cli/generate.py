@@ -18,7 +18,7 @@ LINES_AT_ONCE = 500
 DEFAULT_EVENTS = 10_000
 
 
-@click.command()
+@click.command("generate")
 @click.option(
     "--events", type=click.IntRange(1), help="So many lines (default 10,000; with --live: without end)."
 )
@@ -42,7 +42,7 @@ DEFAULT_EVENTS = 10_000
 @click.option("--live", "is_live", is_flag=True, help="As if it happened now, for load: not reproducible.")
 @click.option("--json", "as_json", is_flag=True, help="The report of kinds on stderr as JSON.")
 @click.option("-o", "--output", type=click.File("wb"), default="-", help="File (default stdout).")
-def generate(
+def command(
     *,
     events: int | None,
     journeys: int | None,

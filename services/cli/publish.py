@@ -1,0 +1,92 @@
+"""`leadlog publish`: lines of the contract's JSON, checked and sent straight to Kafka."""
+
+import os
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+import msgspec
+
+from services import feed, settings
+from services.cli.exits import AWAY, REFUSED, end, run
+from services.cli.sending import Display, fault_lines, summary
+from services.feed import Bookmark, Position, Refusal, Step
+from services.publisher import Publisher, ServerAway
+
+
+@click.command("publish")
+@click.argument("file", type=click.File("rb"))
+@click.option(
+    "--json", "as_json", is_flag=True, help="Refusals (stderr) and summary (stdout) as JSON, one a line."
+)
+@click.option("--from-start", is_flag=True, help="Forget where an interrupted run came to.")
+def command(file: BinaryIO, as_json: bool, from_start: bool) -> None:
+    """Publish FILE (or - for standard input): one JSON event a line, as the contract has it.
+
+    Events are checked as at every door. Refused lines are listed with every fault, the others go on to Kafka.
+    `recorded_at` is taken from the line if it is there. An event counts as taken once Kafka has acknowledged
+    it. Interrupted and started again, a file goes on where it was acknowledged.
+
+    Exit 0: all taken, 1: some refused, 3: Kafka is away.
+    """
+    try:
+        position, seconds = run(_publish(file, as_json, from_start))
+    except ServerAway as away:
+        end(AWAY, str(away))
+    except BrokenPipeError:
+        sys.exit(REFUSED)
+    text = (
+        f"{position.taken:,} taken, {position.refused:,} refused, {seconds:.1f} s, "
+        f"{position.taken / seconds:,.0f} events/s"
+    )
+    summary(
+        as_json,
+        text,
+        taken=position.taken,
+        refused=position.refused,
+        lines=position.lines,
+        seconds=round(seconds, 3),
+    )
+    if position.refused:
+        sys.exit(REFUSED)
+
+
+async def _publish(file: BinaryIO, as_json: bool, from_start: bool) -> tuple[Position, float]:
+    """The position at the end, and the seconds it took."""
+    path = _path(file)
+    reached = Position()
+    with Display("publishing", os.fstat(file.fileno()).st_size if path else None) as display:
+
+        def taken(step: Step) -> None:
+            nonlocal reached
+            reached = step.position
+            if bookmark:
+                bookmark.save(reached)
+            for refusal in step.refusals:
+                display.say(_told(refusal, as_json))
+            display.move(reached.offset, reached.taken, reached.refused)
+
+        publisher = Publisher(settings.addresses().kafka_bootstrap, taken=taken, say=display.say)
+        bookmark = Bookmark(path, await publisher.log_id()) if path else None
+        if bookmark and not from_start:
+            reached = bookmark.load()
+            file.seek(reached.offset)
+        if reached.lines:
+            display.say(f"going on after line {reached.lines:,}, up to which all was acknowledged")
+        await publisher.publish(feed.read(file, reached))
+        if bookmark:
+            bookmark.forget()
+        return reached, display.seconds
+
+
+def _path(file: BinaryIO) -> Path | None:
+    """Where a named file is; None for standard input, which cannot be read again."""
+    return None if file is sys.stdin.buffer else Path(file.name)
+
+
+def _told(refusal: Refusal, as_json: bool) -> str:
+    if as_json:
+        return msgspec.json.encode(refusal).decode()
+    event = f", event {refusal.event_id}" if refusal.event_id else ""
+    return "\n".join([f"line {refusal.line}{event} is refused:", *fault_lines(refusal.faults)])

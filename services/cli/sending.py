@@ -1,0 +1,70 @@
+"""What `publish` and `import` show: progress on a terminal, refusals, and the summary at the end."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from schemas.faults import Fault
+
+
+class Display:
+    """Progress of one command on standard error: a bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, what: str, total_bytes: int | None) -> None:
+        self._started = time.monotonic()
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task(what, total=total_bytes, told="")
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def move(self, done_bytes: int, taken: int, refused: int) -> None:
+        """How far it is."""
+        told = f"{taken:,} taken, {refused:,} refused, {taken / self.seconds:,.0f}/s"
+        self._bar.update(self._task, completed=done_bytes, told=told)
+
+    def say(self, sentence: str) -> None:
+        """Something to be read, above the bar."""
+        if self._bar.disable:
+            click.echo(sentence, err=True)
+        else:
+            self._bar.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return max(0.001, time.monotonic() - self._started)
+
+
+def fault_lines(faults: Sequence[Fault]) -> list[str]:
+    """Each fault in one line for people."""
+    lines = []
+    for fault in faults:
+        hint = f" ({fault.hint})" if fault.hint else ""
+        found = "" if fault.value is None else f"found {fault.value!r}, "
+        lines.append(f"  {fault.path or '(event)'}: {fault.code}: {found}expected {fault.expected}{hint}")
+    return lines
+
+
+def summary(as_json: bool, text: str, **numbers: Any) -> None:
+    """The last line of a command, on standard output."""
+    click.echo(msgspec.json.encode(numbers).decode() if as_json else text)

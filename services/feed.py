@@ -1,0 +1,167 @@
+"""Lines of the contract's JSON, checked and cut into chunks; and how far a file has been acknowledged.
+
+Promises: every line is either a record of a chunk or a refusal with all its faults; memory stays flat
+whatever comes. A saved position counts only for the same bytes and the same log: a file that was changed, or
+a log that was begun anew, is published from the start. Leaves sending to `services.publisher`.
+"""
+
+import asyncio
+import hashlib
+import os
+import stat
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from schemas.contract import MAX_EVENT_BYTES, parse_line
+from schemas.faults import Fault, Refused
+from schemas.records import Record
+from services import settings
+from services.publisher import Chunk
+
+TAIL_BYTES = 64 * 1024
+"""So many bytes before a position must be the same for the position to count."""
+MAX_LINE_BYTES = 4 * MAX_EVENT_BYTES
+"""Of a longer line no more is kept in memory; it is refused as too large anyway."""
+
+
+class Refusal(Struct, frozen=True):
+    """A line that is not taken, and why."""
+
+    line: int
+    event_id: str | None
+    faults: tuple[Fault, ...]
+
+
+class Position(Struct, frozen=True):
+    """How far a source is acknowledged: bytes and lines, and what became of the lines."""
+
+    offset: int = 0
+    lines: int = 0
+    taken: int = 0
+    refused: int = 0
+
+
+class Step(NamedTuple):
+    """What one chunk means once it is acknowledged: the position after it, and the lines it refused."""
+
+    position: Position
+    refusals: list[Refusal]
+
+
+class Lines(NamedTuple):
+    """Whole lines, without their ends, and the bytes of the source that they took."""
+
+    lines: list[bytes]
+    size: int
+
+
+async def read(file: BinaryIO, begin: Position) -> AsyncIterator[Chunk[Step]]:
+    """Chunks of the lines from a position on, at which the file must stand. Empty lines are skipped."""
+    position = begin
+    async for lines, size in _whole_lines(_blocks(file)):
+        records: list[Record] = []
+        refusals: list[Refusal] = []
+        now = time.time_ns() // 1000
+        for number, line in enumerate(lines, position.lines + 1):
+            if line and not line.isspace():
+                try:
+                    records.append(parse_line(line, now=now, may_import=True))
+                except Refused as refused:
+                    refusals.append(Refusal(number, _event_id(line), refused.faults))
+        position = Position(
+            offset=position.offset + size,
+            lines=position.lines + len(lines),
+            taken=position.taken + len(records),
+            refused=position.refused + len(refusals),
+        )
+        yield Chunk(records, Step(position, refusals))
+
+
+async def _blocks(file: BinaryIO) -> AsyncIterator[bytes]:
+    """What is there, as soon as it is there: a pipe is not waited for until a block is full."""
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        while block := file.read(settings.PUBLISH_BLOCK_BYTES):
+            yield block
+        return
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    try:
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+        while block := await reader.read(settings.PUBLISH_BLOCK_BYTES):
+            yield block
+        transport.close()
+    finally:
+        if not file.closed:
+            os.set_blocking(file.fileno(), True)
+
+
+async def _whole_lines(blocks: AsyncIterator[bytes]) -> AsyncIterator[Lines]:
+    rest, dropped = b"", 0
+    async for block in blocks:
+        *lines, rest = (rest + block).split(b"\n")
+        if lines:
+            yield Lines(lines, sum(map(len, lines)) + len(lines) + dropped)
+            dropped = 0
+        if len(rest) > MAX_LINE_BYTES:
+            dropped += len(rest) - MAX_LINE_BYTES
+            rest = rest[:MAX_LINE_BYTES]
+    if rest:
+        yield Lines([rest], len(rest) + dropped)
+
+
+def _event_id(line: bytes) -> str | None:
+    """The id of a refused line, if it is readable that far."""
+    try:
+        event = msgspec.json.decode(line[:MAX_LINE_BYTES])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    event_id = event.get("event_id") if isinstance(event, dict) else None
+    return event_id if isinstance(event_id, str) else None
+
+
+class _Saved(Struct, frozen=True):
+    log: str
+    """The Kafka cluster's id."""
+    tail: str
+    """SHA-256, as hex, of the bytes before the position."""
+    position: Position
+
+
+class Bookmark:
+    """The saved position of one file on one log, in the state folder; gone once the file is through."""
+
+    def __init__(self, file: Path, log: str) -> None:
+        self.file, self.log = file.resolve(), log
+        name = hashlib.sha256(os.fsencode(self.file)).hexdigest()[:32]
+        self.place = settings.state_folder() / "publish" / f"{name}.json"
+
+    def load(self) -> Position:
+        """Where an interrupted run came to; the beginning if there was none, or file or log are others."""
+        try:
+            saved = msgspec.json.decode(self.place.read_bytes(), type=_Saved)
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return Position()
+        same = saved.log == self.log and saved.tail == self._tail(saved.position.offset)
+        return saved.position if same else Position()
+
+    def save(self, position: Position) -> None:
+        """Everything before the position is acknowledged. A crash leaves this position or the one before."""
+        self.place.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.place.with_suffix(".new")
+        draft.write_bytes(msgspec.json.encode(_Saved(self.log, self._tail(position.offset), position)))
+        draft.replace(self.place)
+
+    def forget(self) -> None:
+        """The file is through: published again, it starts at the beginning."""
+        self.place.unlink(missing_ok=True)
+
+    def _tail(self, offset: int) -> str:
+        start = max(0, offset - TAIL_BYTES)
+        with self.file.open("rb") as file:
+            file.seek(start)
+            return hashlib.sha256(file.read(offset - start)).hexdigest()
