@@ -33,11 +33,12 @@ def program(ports: Mapping[str, int], storage_dsn: str) -> Program:
     # A small heap and the quick compiler: it answers a few requests when processes start, then sleeps.
     options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-jar"]
     command = java.command(settings.REGISTRY_HEAP_MB, options, str(folder / "quarkus-run.jar"))
-    environment = _environment(ports, storage_dsn)
-    return Program("registry", command, environment, None, "TERM", STOP_SECONDS, starts_alone=False)
+    variables = environment(ports, storage_dsn)
+    return Program("registry", command, variables, None, "TERM", STOP_SECONDS, starts_alone=False)
 
 
-def _environment(ports: Mapping[str, int], storage_dsn: str) -> dict[str, str]:
+def environment(ports: Mapping[str, int], storage_dsn: str) -> dict[str, str]:
+    """The registry's settings: listening on 127.0.0.1, storing in that database."""
     storage = urlsplit(storage_dsn)
     host = storage.hostname or HOST
     return {

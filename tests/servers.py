@@ -1,0 +1,234 @@
+"""Real servers for tests: containers where a Docker engine answers, else the local stack in an own folder.
+
+Promises the same addresses and the same accidents (`kill`, `stop`, `start`) from both, so that no test knows
+which it has. What is missing raises; nothing is skipped.
+"""
+
+import asyncio
+import json
+import os
+import random
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import docker
+import psutil
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.network import Network
+
+from infra import kafka, ports, postgres, registry
+from infra.stack import ROLES, Stack
+from services.settings import Addresses
+
+DEADLINE_SECONDS = 120.0
+LOOK_AGAIN_SECONDS = 0.2
+FOLDERS = "leadlog-tests-"
+
+KAFKA_IMAGE = "apache/kafka:4.3.1"
+POSTGRES_IMAGE = "postgres:18"
+REGISTRY_IMAGE = "apicurio/apicurio-registry:3.3.3"
+
+
+class Servers(Protocol):
+    """Postgres, Kafka and the registry, running; `name` is `postgres`, `kafka` or `registry`."""
+
+    addresses: Addresses
+
+    def kill(self, name: str) -> None:
+        """SIGKILL; the server comes back by itself."""
+
+    def stop(self, name: str) -> None:
+        """Stop a server until `start`."""
+
+    def start(self, name: str) -> None:
+        """Start what was stopped; `ready` waits for it."""
+
+    def close(self) -> None:
+        """Stop everything and delete it."""
+
+
+def ready(addresses: Addresses, name: str) -> None:
+    """Wait until the server answers. TimeoutError after two minutes."""
+    asyncio.run(until(_questions(addresses)[name], f"{name} does not answer"))
+
+
+def _questions(addresses: Addresses) -> dict[str, Callable[[], Awaitable[bool]]]:
+    return {
+        "postgres": partial(postgres.answers, addresses.postgres_dsn),
+        "kafka": partial(kafka.answers, addresses.kafka_bootstrap),
+        "registry": partial(registry.answers, addresses.registry_url),
+    }
+
+
+async def until(holds: Callable[[], Awaitable[bool]], otherwise: str) -> None:
+    """Wait until a condition holds. TimeoutError, with `otherwise`, after two minutes."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not await holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{otherwise} after {DEADLINE_SECONDS:.0f} s")
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+def begin() -> Servers:
+    """The servers of this test run."""
+    running = os.environ.get("LEADLOG_TEST_STACK")
+    if running:
+        return RunningServers(Path(running))
+    return ContainerServers() if docker_answers() else LocalServers()
+
+
+def docker_answers() -> bool:
+    """Whether there is a Docker engine."""
+    try:
+        return bool(docker.from_env().ping())
+    except docker.errors.DockerException:
+        return False
+
+
+class RunningServers:
+    """A local stack that is up already and stays so: for the quick loop of a developer."""
+
+    def __init__(self, state: Path) -> None:
+        self.stack = Stack(state)
+        known = self.stack.known()
+        if not known:
+            raise RuntimeError(f"LEADLOG_TEST_STACK is {state}, but no stack is up there")
+        self.addresses = Addresses(*(known[name] for name in Addresses._fields))
+
+    def kill(self, name: str) -> None:
+        """SIGKILL; the supervisor starts it again."""
+        self.stack.supervisor.kill(name)
+
+    def stop(self, name: str) -> None:
+        """Stop a server until `start`."""
+        self.stack.supervisor.stop(name)
+
+    def start(self, name: str) -> None:
+        """Start what was stopped."""
+        self.stack.supervisor.start(name)
+
+    def close(self) -> None:
+        """Nothing: it was there before."""
+
+
+class LocalServers(RunningServers):
+    """A local stack that lives as long as the test run."""
+
+    def __init__(self) -> None:
+        remove_abandoned()
+        self.home = new_folder()
+        stack = Stack(self.home / "state")
+        stack.up(1, print)
+        super().__init__(stack.state)
+
+    def close(self) -> None:
+        """Stop it and delete its data."""
+        self.stack.remove()
+        self.home.rmdir()
+
+
+def new_folder() -> Path:
+    """A folder for a stack of this run whose ports leave the usual ones to people."""
+    home = Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{os.getpid()}-"))
+    home.chmod(0o755)
+    state = home / "state"
+    state.mkdir(mode=0o755)
+    (state / "ports.json").write_text(json.dumps(other_ports()))
+    return home
+
+
+def other_ports() -> dict[str, int]:
+    """A free port for each listener, none of them a usual one."""
+    other = random.sample(ports.OTHERS, len(ports.USUAL))
+    return ports.choose(dict(zip(ports.USUAL, other, strict=True)), {}, ())
+
+
+def remove_abandoned() -> None:
+    """End the stacks of earlier runs that were killed before they could."""
+    for home in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*"):
+        pid = int(home.name.removeprefix(FOLDERS).partition("-")[0])
+        if home.stat().st_uid == os.geteuid() and not psutil.pid_exists(pid):
+            Stack(home / "state").remove()
+            home.rmdir()
+
+
+class ContainerServers:
+    """The same servers in containers, on ports that stay when a container is started again."""
+
+    def __init__(self) -> None:
+        self.network = Network().create()
+        self.host = DockerContainer(POSTGRES_IMAGE).get_docker_client().host()
+        self.ports = other_ports()
+        self.passwords = {role: uuid.uuid4().hex for role in ROLES}
+        self.containers: dict[str, Any] = {}
+        self._start_postgres()
+        self._start_kafka()
+        self.addresses = Addresses(
+            self._dsn(postgres.OWNER, postgres.OWNER),
+            f"{self.host}:{self.ports['kafka']}",
+            f"http://{self.host}:{self.ports['registry']}/apis/ccompat/v7",
+        )
+        asyncio.run(self._make_databases())
+        self._start_registry()
+        for name in ("kafka", "registry"):
+            ready(self.addresses, name)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and Docker starts it again."""
+        self.containers[name].get_wrapped_container().kill()
+        self.start(name)
+
+    def stop(self, name: str) -> None:
+        """Stop a container until `start`."""
+        self.containers[name].get_wrapped_container().stop()
+
+    def start(self, name: str) -> None:
+        """Start what was stopped."""
+        self.containers[name].get_wrapped_container().start()
+
+    def close(self) -> None:
+        """Delete the containers and their network."""
+        for container in self.containers.values():
+            container.stop()
+        self.network.remove()
+
+    def _dsn(self, role: str, database: str) -> str:
+        local = postgres.dsn(self.ports["postgres"], role, self.passwords[role], database)
+        return local.replace(f"@{ports.HOST}:", f"@{self.host}:")
+
+    async def _make_databases(self) -> None:
+        superuser = self._dsn(postgres.SUPERUSER, "postgres")
+        await until(partial(postgres.answers, superuser), "postgres does not answer")
+        await postgres.create_roles_and_databases(superuser, self.passwords)
+
+    def _start_postgres(self) -> None:
+        self._run("postgres", POSTGRES_IMAGE, 5432, {"POSTGRES_PASSWORD": self.passwords[postgres.SUPERUSER]})
+
+    def _start_kafka(self) -> None:
+        advertised = f"PLAINTEXT://{self.host}:{self.ports['kafka']},CONTROLLER://localhost:9093"
+        own = {
+            "listeners": "PLAINTEXT://:9092,CONTROLLER://:9093",
+            "advertised.listeners": advertised,
+            "controller.quorum.bootstrap.servers": "localhost:9093",
+            "log.dirs": "/tmp/kafka",
+        }
+        lines = kafka.properties(Path("/tmp/kafka"), self.ports).splitlines()
+        given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+        names = {name: f"KAFKA_{name.upper().replace('.', '_')}" for name in given}
+        self._run("kafka", KAFKA_IMAGE, 9092, {names[name]: value for name, value in (given | own).items()})
+
+    def _start_registry(self) -> None:
+        inside = {"registry": 8080, "registry_management": 9000}
+        dsn = f"postgresql://{postgres.REGISTRY}:{self.passwords[postgres.REGISTRY]}@postgres:5432/registry"
+        environment = registry.environment(inside, dsn)
+        everywhere = {name: "0.0.0.0" for name in environment if name.endswith("_HOST")}
+        self._run("registry", REGISTRY_IMAGE, 8080, environment | everywhere)
+
+    def _run(self, name: str, image: str, port: int, environment: dict[str, str]) -> None:
+        container = DockerContainer(image).with_envs(**environment).with_bind_ports(port, self.ports[name])
+        self.containers[name] = container.with_network(self.network).with_network_aliases(name).start()
