@@ -15,9 +15,6 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from schemas.topics import TOPICS, Topic
 from services import settings
 
-REPLICAS_FROM_BROKER = -1
-"""Replication factor that leaves the number to the broker's `default.replication.factor`."""
-
 
 class WrongTopics(RuntimeError):
     """Topics are there with other partitions or settings than the contract says."""
@@ -56,31 +53,29 @@ async def ensure_topics(bootstrap: str, topics: Sequence[Topic] = TOPICS) -> lis
 
 
 async def end_offsets(bootstrap: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
-    """The next offset of every partition of these topics. Raises KafkaError."""
+    """The next offset of every partition of topics of the contract. Raises KafkaError."""
+    wanted = set(topics)
+    places = [
+        TopicPartition(topic.name, number)
+        for topic in TOPICS
+        if topic.name in wanted
+        for number in range(topic.partitions)
+    ]
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await consumer.start()
     try:
-        await consumer.topics()
-        found = [
-            TopicPartition(name, number)
-            for name in topics
-            for number in consumer.partitions_for_topic(name) or _no_topic(name)
-        ]
-        ends = await consumer.end_offsets(found)
+        consumer.assign(places)
+        ends = await consumer.end_offsets(places)
     finally:
         await consumer.stop()
     return {(place.topic, place.partition): offset for place, offset in ends.items()}
-
-
-def _no_topic(name: str) -> set[int]:
-    raise WrongTopics(f"there is no topic {name}; deployment creates it (`leadlog up`, `leadlog migrate`)")
 
 
 async def _create(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> None:
     if not topics:
         return
     new = [
-        NewTopic(topic.name, topic.partitions, REPLICAS_FROM_BROKER, topic_configs=topic.settings)
+        NewTopic(topic.name, topic.partitions, settings.TOPIC_COPIES, topic_configs=topic.settings)
         for topic in topics
     ]
     answer = await admin.create_topics(new)

@@ -30,7 +30,7 @@ class Incompatible(ValueError):
 
 
 class WrongIds(RuntimeError):
-    """The registry has other ids than the lock file: records on the topics would be read with other schemas."""
+    """The registry has other ids than the lock file: records would be read with other schemas."""
 
 
 class Registry:
@@ -101,8 +101,8 @@ class Registry:
         if wrong:
             raise WrongIds(
                 f"the schema ids of {self._url} are not those of schemas/ids.lock.json: {'; '.join(wrong)}. "
-                "Records on the topics name these ids. Point LEADLOG_REGISTRY_URL at the registry that they were "
-                "written with, or at an empty one, which is filled with the ids of the lock file"
+                "Records on the topics name these ids. Point LEADLOG_REGISTRY_URL at the registry that they "
+                "were written with, or at an empty one, which is filled with the ids of the lock file"
             )
 
     async def _call(self, method: str, path: str, body: Any = None) -> Any:

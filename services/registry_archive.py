@@ -64,7 +64,10 @@ def _add_subject(entries: zipfile.ZipFile, subject: str, versions: list[Released
 
 
 def canonical(text: str) -> str:
-    """The schema as Apicurio compares it: docs emptied, names of inner records without their namespace."""
+    """The schema as Apicurio compares it.
+
+    Docs are emptied, inner records have no namespace, and a field that may be null has null as its default.
+    """
     return json.dumps(_emptied(json.loads(text)), separators=(",", ":"), ensure_ascii=False)
 
 
@@ -73,10 +76,12 @@ def _emptied(schema: Any) -> Any:
         return [_emptied(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    return {
+    emptied = {
         key: "" if key == "doc" else value if key == "default" else _inner(_emptied(value))
         for key, value in schema.items()
     }
+    is_nullable = isinstance(schema.get("type"), list) and schema["type"][0] == "null"
+    return {**emptied, "default": schema.get("default")} if is_nullable else emptied
 
 
 def _inner(schema: Any) -> Any:

@@ -164,3 +164,7 @@ PUBLISH_NOTICE_SECONDS = number("PUBLISH_NOTICE_SECONDS", 5)
 
 PUBLISH_RETRY_SECONDS = number("PUBLISH_RETRY_SECONDS", 1)
 """Pause between two tries to reach a broker that is away, seconds."""
+
+TOPIC_COPIES = number("TOPIC_COPIES", 1)
+"""Replication factor of topics that are created, 1 since the local stack has one broker. A cluster of three takes
+3, with `min.insync.replicas` 2 on the brokers."""
