@@ -43,6 +43,12 @@ async def database(stack: Addresses) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+def reader_dsn(servers: Servers, database: str) -> str:
+    """The address of that database for BI's role."""
+    return f"{servers.bi_dsn.rpartition('/')[0]}/{database.rpartition('/')[2]}"
+
+
+@pytest.fixture
 async def topics(stack: Addresses) -> Addresses:
     """The five topics of the contract, empty. The name of a consumer group must be the test's own."""
     admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka_bootstrap)

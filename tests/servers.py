@@ -38,6 +38,8 @@ class Servers(Protocol):
     """Postgres, Kafka and the registry, running; `name` is `postgres`, `kafka` or `registry`."""
 
     addresses: Addresses
+    bi_dsn: str
+    """How a BI tool connects."""
 
     def kill(self, name: str) -> None:
         """SIGKILL; the server comes back by itself."""
@@ -99,6 +101,7 @@ class RunningServers:
         if not known:
             raise RuntimeError(f"LEADLOG_TEST_STACK is {state}, but no stack is up there")
         self.addresses = Addresses(*(known[name] for name in Addresses._fields))
+        self.bi_dsn: str = known["bi_dsn"]
 
     def kill(self, name: str) -> None:
         """SIGKILL; the supervisor starts it again."""
@@ -173,6 +176,7 @@ class ContainerServers:
             f"{self.host}:{self.ports['kafka']}",
             f"http://{self.host}:{self.ports['registry']}/apis/ccompat/v7",
         )
+        self.bi_dsn = self._dsn(postgres.READER, postgres.OWNER)
         asyncio.run(self._make_databases())
         self._start_registry()
         for name in ("kafka", "registry"):
