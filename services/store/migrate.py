@@ -1,4 +1,5 @@
-"""Applies plain SQL migrations in the order of their names, each once, safe to run by several at the same time."""
+"""Applies plain SQL migrations in the order of their names, each once, safe to run by several at the same
+time."""
 
 from pathlib import Path
 
@@ -18,16 +19,17 @@ create table if not exists ops.migration (
 
 async def migrate(dsn: str, folder: Path) -> list[str]:
     """Applies what is missing of `folder/*.sql`, each file in a transaction; returns the names applied."""
+    files = [(file.name, file.read_text()) for file in sorted(folder.glob("*.sql"))]  # noqa: ASYNC240 (a few kilobytes)
     connection = await connect(dsn)
     try:
         await connection.execute("select pg_advisory_lock($1)", LOCK)
         await connection.execute(HISTORY)
         done = {row["name"] for row in await connection.fetch("select name from ops.migration")}
-        missing = [file for file in sorted(folder.glob("*.sql")) if file.name not in done]
-        for file in missing:
+        missing = [(name, sql) for name, sql in files if name not in done]
+        for name, sql in missing:
             async with connection.transaction():
-                await connection.execute(file.read_text())
-                await connection.execute("insert into ops.migration (name) values ($1)", file.name)
-        return [file.name for file in missing]
+                await connection.execute(sql)
+                await connection.execute("insert into ops.migration (name) values ($1)", name)
+        return [name for name, _ in missing]
     finally:
         await connection.close()

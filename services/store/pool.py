@@ -1,13 +1,18 @@
 """Connections to Postgres whose instants are integers, microseconds since 1970, as everywhere in memory."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import Any, TypeAlias
 
 import asyncpg
+from asyncpg.exceptions import _base
 
+DATA_ERRORS = (asyncpg.DataError, _base.DataError)
+"""Values that Postgres refuses, and values that the driver cannot even encode: trying again does not help."""
 POSTGRES_EPOCH = 946_684_800_000_000
 """2000-01-01T00:00:00Z in microseconds since 1970: the zero of Postgres' binary instants."""
 
-Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
+Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
 
 async def prepare(connection: asyncpg.Connection[Any]) -> None:

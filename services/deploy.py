@@ -1,0 +1,152 @@
+"""The first start: migrations, topics, schemas, the definition facts, the first projection version.
+
+Promises: safe to run again after a crash at any point; on a log that has a promoted version only migrations,
+topics and schemas are looked after. Leaves starting processes to whoever calls.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from projections import definition
+from schemas.records import (
+    Actor,
+    DefinitionActivated,
+    DefinitionApproved,
+    DefinitionProposed,
+    Micros,
+    ReferenceFact,
+)
+from schemas.wire import encode, headers
+from services.broker import create_producer, ensure_topics
+from services.registry import Registry
+from services.settings import Addresses
+from services.store.migrate import migrate
+from services.store.pool import Connection, connect
+from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, promote
+
+SOURCE = "leadlog"
+"""The `source` of facts that the product itself publishes."""
+
+
+class AlreadyStarted(RuntimeError):
+    """A definition was given, but the log has a promoted version."""
+
+
+class Deployed(NamedTuple):
+    """What a start found or made."""
+
+    migrations: list[str]
+    promoted: str
+    """Label of the promoted version."""
+    is_first: bool
+
+
+async def deploy(
+    addresses: Addresses, migrations: Path, definition_text: str | None, default: str
+) -> Deployed:
+    """Brings servers to the state that the services need.
+
+    `definition_text` is the YAML of the first definition; None takes `default` when the log is new. Raises
+    AlreadyStarted when one is given though a version is promoted, and DefinitionFaults.
+    """
+    applied = await migrate(addresses.postgres_dsn, migrations)
+    await ensure_topics(addresses.kafka_bootstrap)
+    async with Registry(addresses.registry_url) as registry:
+        await registry.deploy()
+    connection = await connect(addresses.postgres_dsn)
+    try:
+        label = await promoted_label(connection)
+        if label is not None:
+            if definition_text is not None:
+                raise AlreadyStarted(
+                    f"{label} is in force already: another definition takes effect by replay, not by `up`"
+                )
+            return Deployed(applied, label, False)
+        text = definition_text if definition_text is not None else default
+        await publish_definition(addresses, text)
+        return Deployed(applied, await first_version(connection, text), True)
+    finally:
+        await connection.close()
+
+
+async def promoted_label(connection: Connection) -> str | None:
+    """The definition version that BI reads; None before the first."""
+    label: str | None = await connection.fetchval("select label from ops.version where status = 'promoted'")
+    return label
+
+
+async def first_version(connection: Connection, text: str) -> str:
+    """Builds and promotes v0001 unless somebody else just has."""
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+        if await promoted_label(connection) is None:
+            number = await create_version(connection, [TimelineEntry(None, text)])
+            await promote(connection, number)
+    label = await promoted_label(connection)
+    assert label is not None
+    return label
+
+
+async def publish_definition(addresses: Addresses, text: str) -> None:
+    """Puts the definition and its approvals on the log, as far as they are not there yet."""
+    facts = definition_facts(text, time.time_ns() // 1000)
+    present = await known_ids(addresses.kafka_bootstrap)
+    producer = create_producer(addresses.kafka_bootstrap)
+    await producer.start()
+    try:
+        for fact in facts:
+            if fact.event_id not in present:
+                await producer.send_and_wait(
+                    "lead.reference", encode(fact), key=fact.subject_id.encode(), headers=headers(fact)
+                )
+    finally:
+        await producer.stop()
+
+
+def definition_facts(text: str, now: Micros) -> Sequence[ReferenceFact]:
+    """Proposed, approved by both teams, activated for the whole history. Raises DefinitionFaults."""
+    agreed = definition.parse(text)
+    version: dict[str, Any] = {"definition_id": agreed.definition_id, "version": agreed.version}
+
+    def envelope(what: str) -> dict[str, Any]:
+        return version | {
+            "event_id": f"{SOURCE}:{agreed.label}:{what}",
+            "subject_id": agreed.definition_id,
+            "occurred_at": now,
+            "recorded_at": now,
+            "source": SOURCE,
+            "actor": Actor(kind="system", id="leadlog up"),
+        }
+
+    return (
+        DefinitionProposed(**envelope("proposed"), body=text, rationale=agreed.rationale),
+        DefinitionApproved(**envelope("approved:marketing"), team="marketing"),
+        DefinitionApproved(**envelope("approved:sales"), team="sales"),
+        DefinitionActivated(**envelope("activated")),
+    )
+
+
+async def known_ids(bootstrap: str) -> set[str]:
+    """The event ids on the reference topic, from the headers."""
+    partition = TopicPartition("lead.reference", 0)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        consumer.assign([partition])
+        end = (await consumer.end_offsets([partition]))[partition]
+        consumer.seek(partition, 0)
+        found: set[str] = set()
+        while await consumer.position(partition) < end:
+            for records in (await consumer.getmany(partition, timeout_ms=1000)).values():
+                found |= {
+                    value.decode() for each in records for name, value in each.headers if name == "ce_id"
+                }
+        return found
+    finally:
+        await consumer.stop()

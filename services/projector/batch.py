@@ -1,0 +1,187 @@
+"""One batch of Kafka records, taken in one transaction.
+
+Promises: the log, the rows of every fed version, the rejects and the next offsets move together or not at
+all, so a crash, a second worker or a redelivery changes nothing. Locks are taken in the order that
+`services.projector.log` states.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from projections import fault
+from schemas.records import CalendarChanged, ReferenceFact
+from services.projector.decoding import Decoded, Decoding, Reject
+from services.projector.delivery import OffsetGap, Offsets, Partition, Record
+from services.projector.fold import BatchFold, plan
+from services.projector.log import Arrival, Stored, lock_journeys, store
+from services.projector.redaction import redact
+from services.store.calendars import write_calendars
+from services.store.pool import Connection
+from services.store.versions import FEEDING_LOCK, Fed
+
+LOCK_FEEDING = "select pg_advisory_xact_lock_shared($1)"
+
+LOCK_POSITIONS = """
+select topic, partition, next_offset from log.position
+where (topic, partition) in (select * from unnest($1::text[], $2::smallint[]))
+order by topic, partition for update
+"""
+
+INSERT_POSITIONS = """
+insert into log.position (topic, partition, next_offset)
+select *, 0 from unnest($1::text[], $2::smallint[])
+on conflict do nothing
+"""
+
+MOVE_POSITIONS = """
+update log.position set next_offset = moved.next_offset
+from unnest($1::text[], $2::smallint[], $3::bigint[]) moved (topic, partition, next_offset)
+where position.topic = moved.topic and position.partition = moved.partition
+"""
+
+INSERT_REJECTS = """
+insert into log.reject (topic, partition, "offset", reason, message, key, value)
+values ($1, $2, $3, $4, $5, $6, $7)
+"""
+
+INSERT_OUTBOX = """
+insert into ops.outbox (topic, message_id, key, value, headers) values ($1, $2, $3, $4, $5)
+"""
+
+INSERT_REFERENCE = """
+insert into log.reference (event_id, record_name, subject_id, occurred_at, recorded_at, fact)
+values ($1, $2, $3, $4, $5, $6)
+on conflict (event_id) do update set record_name = excluded.record_name, subject_id = excluded.subject_id,
+  occurred_at = excluded.occurred_at, recorded_at = excluded.recorded_at, fact = excluded.fact
+"""
+
+
+Place = tuple[str, int, int]
+
+
+class Batch:
+    """A batch inside its transaction."""
+
+    def __init__(self, connection: Connection, fed: Fed, decoding: Decoding) -> None:
+        self._connection = connection
+        self._fed = fed
+        self._decoding = decoding
+
+    async def apply(self, records: Sequence[Record], decoded: Decoded, seeds: set[str]) -> Offsets:
+        """Takes what is new of the batch; returns the next offsets.
+
+        `seeds` are subjects to lock besides those of the batch. Raises OffsetGap, and Grown to be started
+        again.
+        """
+        await self._connection.execute(LOCK_FEEDING, FEEDING_LOCK)
+        stored = await self._lock_positions({(each.topic, each.partition) for each in records})
+        reached = advance(stored, records)
+        arrivals = [each for each in decoded.arrivals if each.offset >= stored[each.topic, each.partition]]
+        rejects = [
+            each
+            for each in decoded.rejects
+            if each.record.offset >= stored[each.record.topic, each.record.partition]
+        ]
+        await self._take(arrivals, seeds)
+        await self._refuse(rejects)
+        moved = [(topic, partition, offset) for (topic, partition), offset in sorted(reached.items())]
+        await self._connection.execute(MOVE_POSITIONS, *map(list, zip(*moved, strict=True)))
+        return reached
+
+    async def _lock_positions(self, partitions: set[Partition]) -> Offsets:
+        places = list(map(list, zip(*sorted(partitions), strict=True)))
+        rows = await self._connection.fetch(LOCK_POSITIONS, *places)
+        if len(rows) < len(partitions):
+            await self._connection.execute(INSERT_POSITIONS, *places)
+            rows = await self._connection.fetch(LOCK_POSITIONS, *places)
+        return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+
+    async def _take(self, arrivals: list[Arrival], seeds: set[str]) -> None:
+        """Puts events into the log and folds what they touch."""
+        if not arrivals:
+            return
+        facts = [each for each in arrivals if each.topic == "lead.reference"]
+        lock = "update" if facts else "share"
+        await self._connection.execute(f"select revision from log.reference_revision for {lock}")
+        stored = await store(self._connection, arrivals)
+        remeasured = await self._remember(stored) if facts else False
+        journeys = await lock_journeys(self._connection, stored, seeds)
+        if journeys.erased:
+            await redact(self._connection, journeys.erased, self._decoding)
+        work = plan(stored, journeys)
+        for version in await self._fed.load(self._connection):
+            if remeasured:
+                await write_calendars(self._connection, version.schema, version.rules)
+            await BatchFold(self._connection, version, work, self._decoding).run()
+
+    async def _remember(self, stored: Stored) -> bool:
+        """Keeps the reference facts that count; returns whether folds depend on one: then the revision counts
+        up."""
+        facts = [
+            each.record
+            for each in stored.counting
+            if isinstance(each.record, ReferenceFact) and fault.of_itself(each.record) is None
+        ]
+        await self._connection.executemany(
+            INSERT_REFERENCE,
+            [
+                (
+                    each.event_id,
+                    type(each).__name__,
+                    each.subject_id,
+                    each.occurred_at,
+                    each.recorded_at,
+                    msgspec.json.encode(each).decode(),
+                )
+                for each in facts
+            ],
+        )
+        remeasured = any(isinstance(each, CalendarChanged) for each in facts)
+        if remeasured:
+            await self._connection.execute("update log.reference_revision set revision = revision + 1")
+        return remeasured
+
+    async def _refuse(self, rejects: list[Reject]) -> None:
+        """Keeps what could not be taken, byte for byte, and leaves it to the outbox to tell."""
+        if not rejects:
+            return
+        await self._connection.executemany(
+            INSERT_REJECTS,
+            [
+                (*place(each.record), each.reason, each.message, each.record.key, each.record.value)
+                for each in rejects
+            ],
+        )
+        await self._connection.executemany(INSERT_OUTBOX, [rejection(each) for each in rejects])
+
+
+def place(record: Record) -> Place:
+    """Topic, partition and offset: what names a record that cannot be read."""
+    return (record.topic, record.partition, record.offset)
+
+
+def rejection(reject: Reject) -> tuple[str, str, bytes | None, bytes | None, str]:
+    """The outbox row of a reject: the record as it was, the reason in headers."""
+    record = reject.record
+    headers = {
+        "reason": reject.reason,
+        "message": reject.message,
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+    }
+    message_id = "-".join(map(str, place(record)))
+    return ("lead.rejected", message_id, record.key, record.value, msgspec.json.encode(headers).decode())
+
+
+def advance(stored: Offsets, records: Sequence[Record]) -> Offsets:
+    """The next offsets after the batch. Raises OffsetGap when records are missing before or between."""
+    reached = dict(stored)
+    for record in records:
+        partition = (record.topic, record.partition)
+        if record.offset > reached[partition]:
+            raise OffsetGap(partition, reached[partition], record.offset)
+        if record.offset == reached[partition]:
+            reached[partition] += 1
+    return reached

@@ -1,0 +1,97 @@
+"""From raw Kafka records to events of the contract, or to rejects with a reason.
+
+Promises: every record handed in comes out once, as an arrival or as a reject; a schema id that is not known
+here is asked of the registry, and while the registry is away the call waits. Leaves what an event does to the
+fold.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import structlog
+
+from schemas.records import TOPIC_OF, Envelope
+from schemas.records import Record as Event
+from schemas.wire import Decoder, UnknownSchema, Unreadable
+from services.projector.delivery import Record
+from services.projector.log import Arrival
+from services.registry import Registry, RegistryAway
+
+RETRY_SECONDS = 1.0
+"""Pause before a registry that is away is asked again."""
+
+log = structlog.get_logger()
+
+
+class Reject(NamedTuple):
+    """A record that could not be taken, and why."""
+
+    record: Record
+    reason: str
+    message: str
+
+
+class Decoded(NamedTuple):
+    """A batch, read."""
+
+    arrivals: list[Arrival]
+    rejects: list[Reject]
+
+
+class Decoding:
+    """A decoder that learns schemas from the registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._decoder = Decoder()
+
+    async def batch(self, records: Sequence[Record]) -> Decoded:
+        """Reads a batch; order is kept."""
+        decoded = Decoded([], [])
+        for record in records:
+            try:
+                decoded.arrivals.append(await self._arrival(record))
+            except Unreadable as error:
+                decoded.rejects.append(Reject(record, error.reason, error.message))
+        return decoded
+
+    async def event(self, body: bytes) -> Event:
+        """The event in a value that was taken before."""
+        while True:
+            try:
+                return self._decoder.decode(body)
+            except UnknownSchema as unknown:
+                await self._learn(unknown.schema_id)
+
+    async def _arrival(self, record: Record) -> Arrival:
+        while True:
+            try:
+                event, content_hash = self._decoder.decode_hashed(record.value)
+                break
+            except UnknownSchema as unknown:
+                await self._learn(unknown.schema_id)
+        check_place(event, record)
+        assert record.value is not None
+        return Arrival(event, content_hash, record.value, record.partition, record.offset)
+
+    async def _learn(self, schema_id: int) -> None:
+        while True:
+            try:
+                self._decoder.learn(schema_id, await self._registry.schema(schema_id))
+                return
+            except RegistryAway as error:
+                log.warning("registry_away", schema_id=schema_id, error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+
+def check_place(event: Envelope, record: Record) -> None:
+    """Raises Unreadable when the event lies on another topic, or under another key, than the contract
+    says."""
+    name = type(event).__name__
+    if TOPIC_OF[name] != record.topic:
+        raise Unreadable("wrong_topic", f"{name} belongs on {TOPIC_OF[name]}, not on {record.topic}")
+    if record.key != event.subject_id.encode():
+        raise Unreadable(
+            "wrong_key", f"the key is {record.key!r}, expected the subject id {event.subject_id!r}"
+        )

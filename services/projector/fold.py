@@ -1,0 +1,267 @@
+"""Brings the rows of the fed versions up to the log, journey by journey.
+
+Promises: what is stored for a journey is the fold of its events up to the revision beside it, never a mix. A
+journey whose new events sort after everything folded continues from its stored state; any other is folded
+from its first event. A fold that raises parks its journey in that version alone. Leaves long journeys to
+`services.projector.refold`.
+"""
+
+import traceback
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import asyncpg
+import structlog
+
+from projections import journey
+from projections.history import History
+from projections.identity import CONTROLS
+from projections.journey import JourneyState, Rows
+from schemas.records import Record, order_key
+from services.projector import metrics
+from services.projector.decoding import Decoding
+from services.projector.histories import read_histories
+from services.projector.log import Journeys, Stored
+from services.store.pool import DATA_ERRORS, Connection
+from services.store.versions import MARK_STALE, Version, read_rows, write_rows
+
+LONG_JOURNEY_EVENTS = 2_000
+"""Journeys of more events are left to the refold loop, so that they do not slow the others (about 40 ms of
+folding)."""
+
+log = structlog.get_logger()
+
+STATES = """
+select journey_id, revision, reference_revision, events, state from {schema}.journey where journey_id = any($1)
+"""
+
+SAVE_STATE = """
+insert into {schema}.journey (journey_id, revision, reference_revision, events, is_stale, state)
+select *, false, state from unnest($1::text[], $2::bigint[], $3::bigint[], $4::integer[], $5::bytea[])
+on conflict (journey_id) do update set
+  revision = excluded.revision, reference_revision = excluded.reference_revision,
+  events = excluded.events, is_stale = false, state = excluded.state
+"""
+
+NOT_STALE = "update {schema}.journey set is_stale = false where journey_id = $1 and is_stale"
+
+PARK = """
+insert into ops.parked (version_no, journey_id, error, detail) values ($1, $2, $3, $4)
+on conflict (version_no, journey_id) do update
+set error = excluded.error, detail = excluded.detail, attempts = parked.attempts + 1, tried_at = now()
+"""
+
+UNPARK = "delete from ops.parked where version_no = $1 and journey_id = any($2)"
+
+
+class Change(NamedTuple):
+    """One journey folded anew: its rows before and after, and the state to keep."""
+
+    journey_id: str
+    revision: int
+    before: Rows
+    after: Rows
+    state: JourneyState
+
+
+class Work(NamedTuple):
+    """What a batch asks of every version."""
+
+    journeys: Journeys
+    fresh: Mapping[str, Sequence[Record]]
+    """Journey to its new events in order; the rest of its history is as it was."""
+    again: set[str]
+    """Journeys whose history changed otherwise."""
+
+
+def plan(stored: Stored, journeys: Journeys) -> Work:
+    """Sorts the journeys of a batch into those that may continue and those to be folded again."""
+    fresh: dict[str, list[Record]] = defaultdict(list)
+    for arrival in stored.fresh:
+        if arrival.topic != "lead.reference" and not isinstance(arrival.record, CONTROLS):
+            fresh[journeys.journey_of[arrival.record.subject_id]].append(arrival.record)
+    for events in fresh.values():
+        events.sort(key=order_key)
+    again = {journeys.journey_of[subject] for subject in stored.touched | journeys.erased}
+    return Work(journeys, fresh, again)
+
+
+class BatchFold:
+    """Folds the journeys of one batch for one version, inside the batch's transaction."""
+
+    def __init__(self, connection: Connection, version: Version, work: Work, decoding: Decoding) -> None:
+        self._connection = connection
+        self._version = version
+        self._work = work
+        self._decoding = decoding
+        self._states: dict[str, asyncpg.Record] = {}
+        self._changes: list[Change] = []
+        self._again: list[str] = []
+        self._stale: list[str] = []
+
+    async def run(self) -> None:
+        """Reads the stored states, folds, writes what differs."""
+        journeys = self._work.journeys
+        query = STATES.format(schema=self._version.schema)
+        rows = await self._connection.fetch(query, [*journeys.members, *journeys.gone])
+        self._states = {row["journey_id"]: row for row in rows}
+        for journey_id in journeys.members:
+            await self._sort(journey_id)
+        await self._fold_again()
+        await write_changes(self._connection, self._version, self._changes)
+        if self._stale:
+            await self._connection.execute(MARK_STALE.format(schema=self._version.schema), self._stale)
+        await remove_journeys(self._connection, self._version, sorted(journeys.gone & self._states.keys()))
+
+    async def _sort(self, journey_id: str) -> None:
+        """Continues the journey when that is right, else puts it on the list of those to fold again."""
+        fresh = self._work.fresh.get(journey_id, ())
+        row = self._states.get(journey_id)
+        if row is not None and row["events"] + len(fresh) > LONG_JOURNEY_EVENTS:
+            self._stale.append(journey_id)
+        elif (state := self._state_before(journey_id, row, fresh)) is None:
+            self._again.append(journey_id)
+        else:
+            await self._continue(journey_id, state, fresh)
+
+    def _state_before(
+        self, journey_id: str, row: asyncpg.Record | None, fresh: Sequence[Record]
+    ) -> JourneyState | None:
+        """The state that the new events continue; None when the journey must be folded from its first event."""
+        if journey_id in self._work.again or len(fresh) > LONG_JOURNEY_EVENTS:
+            return None
+        revision = self._work.journeys.revisions[journey_id]
+        if row is None:
+            return journey.begin(journey_id) if revision == 0 else None
+        if row["revision"] != revision or row["reference_revision"] != self._version.reference_revision:
+            return None
+        state = journey.unpack(row["state"])
+        return state if follows(state, fresh) else None
+
+    async def _continue(self, journey_id: str, state: JourneyState, fresh: Sequence[Record]) -> None:
+        try:
+            before = journey.rows(state, self._version.rules)
+            for event in fresh:
+                journey.step(state, event, self._version.rules)
+            after = journey.rows(state, self._version.rules)
+        except Exception as error:  # whatever a defect of the fold raises, other journeys go on
+            await park(self._connection, self._version, journey_id, error)
+            return
+        self._changes.append(self._change(journey_id, before, after, state))
+
+    def _change(self, journey_id: str, before: Rows, after: Rows, state: JourneyState) -> Change:
+        return Change(journey_id, self._work.journeys.revisions[journey_id] + 1, before, after, state)
+
+    async def _fold_again(self) -> None:
+        """Folds from the first event; what is long is left to the refold loop."""
+        if not self._again:
+            return
+        members = {id: self._work.journeys.members[id] for id in self._again}
+        lengths = await count_events(self._connection, members)
+        self._stale += [id for id, events in lengths.items() if events > LONG_JOURNEY_EVENTS]
+        short = {id: members[id] for id, events in lengths.items() if events <= LONG_JOURNEY_EVENTS}
+        histories = await read_histories(self._connection, short, self._decoding)
+        stored = by_journey(await read_rows(self._connection, self._version, list(short)))
+        for history in histories:
+            await self._refold(history, stored.get(history.journey_id, {}))
+        await unpark(self._connection, self._version, [change.journey_id for change in self._changes])
+        metrics.REFOLDS.labels(self._version.schema).inc(len(histories))
+
+    async def _refold(self, history: History, before: Rows) -> None:
+        try:
+            state = journey.fold(history, self._version.rules)
+            after = journey.rows(state, self._version.rules)
+        except Exception as error:  # whatever a defect of the fold raises, other journeys go on
+            await park(self._connection, self._version, history.journey_id, error)
+            return
+        self._changes.append(self._change(history.journey_id, before, after, state))
+
+
+def follows(state: JourneyState, fresh: Sequence[Record]) -> bool:
+    """Whether the new events, in order, all sort after everything folded."""
+    return not fresh or state.last_key is None or order_key(fresh[0]) > state.last_key
+
+
+def by_journey(rows: Rows) -> dict[str, Rows]:
+    """Rows of several journeys, journey by journey: the journey id is a column of every table."""
+    found: dict[str, Rows] = defaultdict(lambda: defaultdict(list))
+    for table in journey.TABLES:
+        place = table.columns.index("journey_id")
+        for row in rows.get(table.name, ()):
+            found[str(row[place])][table.name].append(row)
+    return found
+
+
+async def write_changes(connection: Connection, version: Version, changes: list[Change]) -> None:
+    """Writes rows and states. Data that Postgres refuses parks the one journey it belongs to."""
+    if not changes:
+        return
+    try:
+        async with connection.transaction():
+            await write_all(connection, version, changes)
+    except DATA_ERRORS as error:
+        if len(changes) == 1:
+            await park(connection, version, changes[0].journey_id, error)
+            return
+        middle = len(changes) // 2
+        await write_changes(connection, version, changes[:middle])
+        await write_changes(connection, version, changes[middle:])
+
+
+async def write_all(connection: Connection, version: Version, changes: Iterable[Change]) -> None:
+    """Writes rows and states of all changes, in one go per table."""
+    before: Rows = defaultdict(list)
+    after: Rows = defaultdict(list)
+    for change in changes:
+        for rows, merged in ((change.before, before), (change.after, after)):
+            for name, tuples in rows.items():
+                merged[name] += tuples
+    await write_rows(connection, version, before, after)
+    states = [
+        (
+            each.journey_id,
+            each.revision,
+            version.reference_revision,
+            each.state.event_count,
+            journey.pack(each.state),
+        )
+        for each in changes
+    ]
+    await connection.execute(
+        SAVE_STATE.format(schema=version.schema), *(list(column) for column in zip(*states, strict=True))
+    )
+
+
+async def remove_journeys(connection: Connection, version: Version, gone: list[str]) -> None:
+    """Removes what is stored of ids that no longer name a journey."""
+    if not gone:
+        return
+    await write_rows(connection, version, await read_rows(connection, version, gone), {})
+    await connection.execute(f"delete from {version.schema}.journey where journey_id = any($1)", gone)
+    await unpark(connection, version, gone)
+
+
+async def count_events(connection: Connection, members: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Journey to the number of its events in the log, faulted ones included."""
+    journey_of = {subject: id for id, subjects in members.items() for subject in subjects}
+    lengths = dict.fromkeys(members, 0)
+    for row in await connection.fetch(
+        "select subject_id, count(*) from log.event where subject_id = any($1) group by subject_id",
+        list(journey_of),
+    ):
+        lengths[journey_of[row["subject_id"]]] += row["count"]
+    return lengths
+
+
+async def park(connection: Connection, version: Version, journey_id: str, error: Exception) -> None:
+    """Keeps the journey's rows as they are and says why; the next event of the journey tries again."""
+    detail = "".join(traceback.format_exception(error))
+    await connection.execute(PARK, version.number, journey_id, repr(error), detail)
+    await connection.execute(NOT_STALE.format(schema=version.schema), journey_id)
+    log.error("journey_parked", version=version.number, journey_id=journey_id, error=repr(error))
+
+
+async def unpark(connection: Connection, version: Version, journeys: list[str]) -> None:
+    """Forgets that journeys were parked: they have been folded, or are gone."""
+    await connection.execute(UNPARK, version.number, journeys)

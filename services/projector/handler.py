@@ -1,0 +1,166 @@
+"""The projector: takes batches of raw records into Postgres, exactly once.
+
+Promises what `delivery.Handler` asks. Trouble that passes (a server away, a lost connection, a deadlock) is
+tried again in place, on a fresh connection, until the call is cancelled; nothing is skipped.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import asyncpg
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from services.broker import create_producer
+from services.projector import metrics
+from services.projector.batch import Batch
+from services.projector.decoding import Decoded, Decoding
+from services.projector.delivery import Offsets, Partition, Record
+from services.projector.log import Grown
+from services.projector.outbox import Outbox
+from services.projector.refold import Refold
+from services.registry import Registry
+from services.settings import Addresses
+from services.store.pool import DATA_ERRORS, Connection, create_pool
+from services.store.versions import Fed
+
+POOL_CONNECTIONS = 3
+"""One for batches, one for the refold loop, one for the outbox."""
+RETRY_SECONDS = 0.5
+"""Pause before a batch is tried again when a server is away."""
+PROMOTED_POLL_SECONDS = 1.0
+"""Pause between looks for a promoted version."""
+
+PASSING = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DiskFullError,
+    asyncpg.InternalClientError,
+    asyncpg.InterfaceError,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+)
+"""Errors of a server that is away, starting, stopping or full."""
+COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""Errors of two workers in each other's way: one of them starts again."""
+
+log = structlog.get_logger()
+
+
+class Projector:
+    """The handler that `leadlog run projector` gives to the engine."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+        self._fed = Fed()
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._registry = Registry(addresses.registry_url)
+        self._decoding = Decoding(self._registry)
+        self._producer: AIOKafkaProducer | None = None
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Connects, waits for a promoted version, starts the refold loop and the outbox."""
+        self._pool = await self._connect()
+        await self._promoted(self._pool)
+        self._producer = create_producer(self._addresses.kafka_bootstrap)
+        await self._producer.start()
+        refold = Refold(self._pool, self._fed, self._decoding)
+        outbox = Outbox(self._pool, self._producer)
+        self._loops = [asyncio.create_task(refold.run()), asyncio.create_task(outbox.run())]
+
+    async def stop(self) -> None:
+        """Ends the loops and closes what was opened."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._producer is not None:
+            await self._producer.stop()
+        await self._registry.close()
+        if self._pool is not None:
+            self._pool.terminate()
+
+    async def watch(self) -> None:
+        """Raises what ended a background loop."""
+        done, _ = await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
+        for loop in done:
+            loop.result()
+
+    async def positions(self, partitions: set[Partition]) -> Offsets:
+        """The next offsets in Postgres."""
+        return await self._persist(self._read_positions, partitions)
+
+    async def apply(self, batch: list[Record]) -> Offsets:
+        """One batch, one transaction."""
+        decoded = await self._decoding.batch(batch)
+        return await self._persist(self._apply, batch, decoded)
+
+    async def _read_positions(self, connection: Connection, partitions: set[Partition]) -> Offsets:
+        rows = await connection.fetch("select topic, partition, next_offset from log.position")
+        stored = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+        return {partition: stored.get(partition, 0) for partition in partitions}
+
+    async def _apply(self, connection: Connection, records: Sequence[Record], decoded: Decoded) -> Offsets:
+        seeds: set[str] = set()
+        while True:
+            try:
+                return await self._transact(connection, records, decoded, seeds)
+            except Grown as grown:
+                seeds = grown.subjects
+
+    async def _transact(
+        self, connection: Connection, records: Sequence[Record], decoded: Decoded, seeds: set[str]
+    ) -> Offsets:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            reached = await Batch(connection, self._fed, self._decoding).apply(records, decoded, seeds)
+        except BaseException:
+            if not connection.is_closed():
+                await transaction.rollback()
+            raise
+        with metrics.COMMIT_SECONDS.time():
+            await transaction.commit()
+        return reached
+
+    async def _persist(self, act: Callable[..., Awaitable[Offsets]], *arguments: Any) -> Offsets:
+        """Does it on a connection of the pool, again and again while servers are away."""
+        assert self._pool is not None
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    return await act(connection, *arguments)
+            except DATA_ERRORS:
+                raise  # some are InterfaceErrors, but they do not pass
+            except COLLISIONS as error:
+                metrics.RETRIES.labels(type(error).__name__).inc()
+            except PASSING as error:
+                metrics.RETRIES.labels(type(error).__name__).inc()
+                log.warning("postgres_away", error=repr(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _connect(self) -> asyncpg.Pool[Any]:
+        while True:
+            try:
+                return await create_pool(self._addresses.postgres_dsn, size=POOL_CONNECTIONS)
+            except PASSING as error:
+                log.warning("postgres_away", error=repr(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _promoted(self, pool: asyncpg.Pool[Any]) -> None:
+        """Waits until a version is promoted: before, nobody has said what the events mean."""
+        while not await self._has_promoted(pool):
+            log.info("waiting_for_promoted_version", hint="run `leadlog up`, which makes the first one")
+            await asyncio.sleep(PROMOTED_POLL_SECONDS)
+
+    async def _has_promoted(self, pool: asyncpg.Pool[Any]) -> bool:
+        try:
+            found = await pool.fetchval("select exists (select from ops.version where status = 'promoted')")
+        except asyncpg.UndefinedTableError:
+            return False
+        return bool(found)

@@ -1,0 +1,61 @@
+"""Histories of journeys, read from the log.
+
+The tables of `log` say already which copy counts, what was retracted and who was erased;
+`projections.identity` makes the history of it.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from projections.history import History
+from projections.identity import Resolution, history_of
+from schemas.records import Envelope
+from services.projector.decoding import Decoding
+from services.store.pool import Connection
+
+EVENTS = """
+select subject_id, event_id, status, body from log.event
+where subject_id = any($1) and body is not null and status is distinct from 'removed'
+"""
+
+COPIES = """
+select copy.subject_id, copy.copy_no, copy.body
+from (
+  select subject_id, event_id, body,
+    1 + row_number() over (partition by event_id order by recorded_at, content_hash) as copy_no
+  from log.event_copy
+  where event_id in (select event_id from log.event_copy where subject_id = any($1))
+) copy
+join log.event using (event_id)
+where copy.subject_id = any($1) and event.status is distinct from 'removed'
+"""
+
+
+class Copies(NamedTuple):
+    """The copies of a journey's events."""
+
+    counting: list[Envelope]
+    losing: list[tuple[int, Envelope]]
+
+
+async def read_histories(
+    connection: Connection, members: Mapping[str, Sequence[str]], decoding: Decoding
+) -> list[History]:
+    """The histories of journeys given with their subjects, in that order."""
+    journey_of = {subject: id for id, subjects in members.items() for subject in subjects}
+    copies: dict[str, Copies] = defaultdict(lambda: Copies([], []))
+    statuses: dict[str, set[str]] = defaultdict(set)
+    for row in await connection.fetch(EVENTS, list(journey_of)):
+        copies[journey_of[row["subject_id"]]].counting.append(await decoding.event(row["body"]))
+        if row["status"]:
+            statuses[row["status"]].add(row["event_id"])
+    for row in await connection.fetch(COPIES, list(journey_of)):
+        loser = (row["copy_no"], await decoding.event(row["body"]))
+        copies[journey_of[row["subject_id"]]].losing.append(loser)
+    resolution = Resolution(
+        removed=frozenset(),
+        cycles=frozenset(statuses["retraction_cycle"]),
+        not_retractable=frozenset(statuses["not_retractable"]),
+    )
+    return [history_of(id, *copies[id], resolution) for id in members]

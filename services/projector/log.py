@@ -1,0 +1,446 @@
+"""The log in Postgres: events, their copies, what retracts what, links, subjects.
+
+Promises: after `store` and `lock_journeys` the tables of schema `log` say what the topics say up to this
+batch, whatever the order of arrival, and every journey that the batch touched is locked until the transaction
+ends. The rules (which copy counts, what a retraction removes, who is one person) are those of
+`projections.identity`; this module only keeps their inputs and results. Leaves folding to
+`services.projector.fold`.
+
+Locks are taken in one order everywhere: feeding, positions, reference revision, event ids, subjects; each
+sorted.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from asyncpg import Record as Row
+
+from projections import fault
+from projections.identity import CONTROLS, Naming, components, naming, resolve_retractions
+from schemas.records import (
+    TOPIC_OF,
+    Micros,
+    Record,
+    SubjectErased,
+    SubjectsLinked,
+)
+from services.store.pool import Connection
+
+
+class Arrival(NamedTuple):
+    """One decoded record with its place on the topic."""
+
+    record: Record
+    content_hash: bytes
+    body: bytes
+    partition: int
+    offset: int
+
+    @property
+    def topic(self) -> str:
+        """The topic it came from: a record on another topic is rejected before."""
+        return TOPIC_OF[type(self.record).__name__]
+
+
+class Copy(NamedTuple):
+    """One distinct content of an event id, as stored."""
+
+    event_id: str
+    content_hash: bytes
+    subject_id: str
+    record_name: str
+    occurred_at: Micros
+    recorded_at: Micros
+    body: bytes
+    partition: int
+    offset: int
+
+
+class Grown(Exception):
+    """Another transaction enlarged a journey while its lock was waited for: start again with these
+    subjects."""
+
+    def __init__(self, subjects: set[str]) -> None:
+        super().__init__(f"{len(subjects)} subjects to lock")
+        self.subjects = subjects
+
+
+@dataclass
+class Stored:
+    """What a batch changed in the log."""
+
+    fresh: list[Arrival] = field(default_factory=list)
+    """Events of ids never seen or named before, one copy each."""
+    counting: list[Arrival] = field(default_factory=list)
+    """Arrivals that now are the copy that counts: the fresh ones and more."""
+    touched: set[str] = field(default_factory=set)
+    """Subjects whose journeys must be folded from their first event."""
+    relinked: bool = False
+    """A link came into force or went out of it."""
+    duplicates: int = 0
+    conflicts: int = 0
+
+
+class Journeys(NamedTuple):
+    """The locked journeys of a batch."""
+
+    members: dict[str, list[str]]
+    """Journey to its subjects, after the batch."""
+    journey_of: dict[str, str]
+    """Subject to journey, after the batch."""
+    revisions: dict[str, int]
+    """Journey to the revision before the batch."""
+    gone: set[str]
+    """Ids that named a journey before the batch and no longer do."""
+    erased: set[str]
+    """Subjects among the members that were erased."""
+
+
+INSERT_EVENTS = """
+insert into log.event
+  (event_id, subject_id, record_name, occurred_at, recorded_at, content_hash, body, partition, "offset")
+select * from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bytea[],
+                     $7::bytea[], $8::smallint[], $9::bigint[])
+on conflict (event_id) do nothing
+returning event_id
+"""
+
+NAME_EVENTS = """
+insert into log.event (event_id, is_named)
+select id, true from unnest($1::text[]) id order by id
+on conflict (event_id) do update set is_named = true where not event.is_named
+"""
+
+LOCK_EVENTS = """
+select event_id, is_named, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition,
+       "offset"
+from log.event where event_id = any($1) order by event_id for update
+"""
+
+COPIES = """
+select event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition, "offset"
+from log.event_copy where event_id = any($1)
+"""
+
+UPDATE_EVENT = """
+update log.event set content_hash = $2, subject_id = $3, record_name = $4, occurred_at = $5, recorded_at = $6,
+  body = $7, partition = $8, "offset" = $9
+where event_id = $1
+"""
+
+INSERT_COPY = """
+insert into log.event_copy
+  (event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition, "offset")
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+
+NAMING_CLOSURE = """
+with recursive reach (id) as (
+  select unnest($1::text[]) collate "C"
+  union
+  select case when naming.event_id = reach.id then naming.target_event_id else naming.event_id end
+  from reach join log.naming
+    on naming.event_id = reach.id or naming.target_event_id = reach.id
+)
+select id from reach
+"""
+
+NAMED_EVENTS = """
+select event.event_id, event.record_name, event.subject_id, event.status, naming.target_event_id
+from log.event left join log.naming using (event_id)
+where event.event_id = any($1) order by event.event_id for update of event
+"""
+
+INSERT_SUBJECTS = """
+insert into log.subject (subject_id, journey_id)
+select id, id from unnest($1::text[]) id order by id
+on conflict (subject_id) do nothing
+"""
+
+MEMBERS = """
+select subject_id, journey_id, revision, erased_at from log.subject
+where journey_id = any(select journey_id from log.subject where subject_id = any($1))
+"""
+
+LOCK_MEMBERS = MEMBERS + "order by subject_id for update"
+
+LINKS = "select subject_a, subject_b from log.link where in_force and subject_a = any($1)"
+
+MOVE_SUBJECTS = """
+update log.subject set journey_id = moved.journey_id
+from unnest($1::text[], $2::text[]) moved (subject_id, journey_id)
+where subject.subject_id = moved.subject_id
+"""
+
+BUMP_REVISIONS = "update log.subject set revision = revision + 1 where subject_id = any($1)"
+
+
+def copy_of(arrival: Arrival) -> Copy:
+    """The arrival as a row."""
+    record = arrival.record
+    return Copy(
+        record.event_id,
+        arrival.content_hash,
+        record.subject_id,
+        type(record).__name__,
+        record.occurred_at,
+        record.recorded_at,
+        arrival.body,
+        arrival.partition,
+        arrival.offset,
+    )
+
+
+def rank(copy: Copy) -> tuple[Micros, bytes]:
+    """The copy with the smallest rank counts."""
+    return (copy.recorded_at, copy.content_hash)
+
+
+def distinct(copies: Iterable[Copy]) -> list[Copy]:
+    """One copy per content, the earliest recorded, in the order of rank."""
+    best: dict[bytes, Copy] = {}
+    for copy in sorted(copies, key=rank):
+        best.setdefault(copy.content_hash, copy)
+    return list(best.values())
+
+
+async def store(connection: Connection, arrivals: list[Arrival]) -> Stored:
+    """Puts a batch into the log; says what is new and whose history changed."""
+    by_id: dict[str, list[Arrival]] = defaultdict(list)
+    for arrival in arrivals:
+        by_id[arrival.record.event_id].append(arrival)
+    inserted = await insert_events(connection, [copies[0] for copies in by_id.values()])
+    fresh = [copies[0] for id, copies in by_id.items() if id in inserted and len(copies) == 1]
+    stored = Stored(fresh=fresh)
+    known = {id: copies for id, copies in by_id.items() if id not in inserted or len(copies) > 1}
+    settled = await settle(connection, known, inserted, stored) if known else Settled([], set())
+    stored.counting = fresh + settled.counting
+    stored.touched.update(
+        each.record.subject_id for each in stored.counting if isinstance(each.record, CONTROLS)
+    )
+    await apply_names(connection, stored.counting, settled.ids, stored)
+    await apply_links(connection, stored.counting, settled.ids, stored)
+    await apply_erasures(connection, stored.counting)
+    return stored
+
+
+def is_about_lead(record_name: str) -> bool:
+    """Whether the subject of such a record is a person: reference facts belong to no journey."""
+    return TOPIC_OF[record_name] != "lead.reference"
+
+
+async def insert_events(connection: Connection, arrivals: list[Arrival]) -> set[str]:
+    """Inserts the events whose id has no row yet; returns their ids."""
+    rows = sorted(copy_of(arrival) for arrival in arrivals)
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition, offset = (
+        columns
+    )
+    found = await connection.fetch(
+        INSERT_EVENTS,
+        *(event_id, subject_id, record_name, occurred_at, recorded_at, content_hash, body, partition, offset),
+    )
+    return {row["event_id"] for row in found}
+
+
+class Settled(NamedTuple):
+    """What became of ids that came more than once, or were named before they came."""
+
+    counting: list[Arrival]
+    """Arrivals that now are the copy that counts."""
+    ids: set[str]
+    """Ids whose counting copy changed."""
+
+
+async def settle(
+    connection: Connection, known: dict[str, list[Arrival]], inserted: set[str], stored: Stored
+) -> Settled:
+    """Ranks the copies of ids that have a row already: the first counts, the others are conflicts."""
+    heads = {row["event_id"]: row for row in await connection.fetch(LOCK_EVENTS, sorted(known))}
+    copies: dict[str, list[Copy]] = defaultdict(list)
+    for row in await connection.fetch(COPIES, sorted(known)):
+        copies[row["event_id"]].append(Copy(*row))
+    settled = Settled([], set())
+    for id, arrivals in known.items():
+        before = stored_copies(heads[id], copies[id])
+        after = distinct([*before, *map(copy_of, arrivals)])
+        stored.duplicates += len(arrivals) + len(before) - len(after) - (id in inserted)
+        if after == before and id not in inserted:
+            continue
+        stored.conflicts += len(after) - max(len(before), 1)
+        stored.touched.update(copy.subject_id for copy in after if is_about_lead(copy.record_name))
+        if after[:1] != before[:1] or id in inserted:
+            settled.ids.add(id)
+            settled.counting.extend([each for each in arrivals if copy_of(each) == after[0]][:1])
+        await write_copies(connection, id, after)
+    return settled
+
+
+def stored_copies(head: Row, losers: list[Copy]) -> list[Copy]:
+    """The distinct contents known of an id, in the order of rank; empty when it was only named."""
+    if head["content_hash"] is None:
+        return []
+    return distinct([Copy(*(head[name] for name in Copy._fields)), *losers])
+
+
+async def write_copies(connection: Connection, event_id: str, copies: list[Copy]) -> None:
+    """Stores the first copy as the one that counts and the others beside it."""
+    first, *losers = copies
+    await connection.execute(UPDATE_EVENT, *first)
+    await connection.execute("delete from log.event_copy where event_id = $1", event_id)
+    if losers:
+        await connection.executemany(INSERT_COPY, losers)
+
+
+async def apply_names(
+    connection: Connection, counting: list[Arrival], settled: set[str], stored: Stored
+) -> None:
+    """Keeps who names whom, and gives every event of the touched chains its status."""
+    names = [
+        (each.record.event_id, target, type(each.record).__name__)
+        for each in counting
+        if (target := naming(each.record).target) is not None
+    ]
+    dirty = set(settled) | {name[0] for name in names}
+    if settled:
+        old = await connection.fetch(
+            "delete from log.naming where event_id = any($1) returning target_event_id", sorted(settled)
+        )
+        dirty.update(row["target_event_id"] for row in old)
+    if names:
+        await connection.execute(NAME_EVENTS, sorted({target for _, target, _ in names}))
+        await connection.executemany("insert into log.naming values ($1, $2, $3)", names)
+    if dirty:
+        await resolve_names(connection, dirty, stored)
+
+
+async def resolve_names(connection: Connection, dirty: set[str], stored: Stored) -> None:
+    """Settles what is retracted, unlinked or on a cycle among the events connected with `dirty`."""
+    locked: set[str] = set()
+    reached = dirty
+    while not reached <= locked:
+        locked |= reached
+        rows = await connection.fetch(NAMED_EVENTS, sorted(locked))
+        reached = {row["id"] for row in await connection.fetch(NAMING_CLOSURE, sorted(locked))}
+    statuses = statuses_of(rows)
+    changed = {
+        row["event_id"]: statuses.get(row["event_id"])
+        for row in rows
+        if row["status"] != statuses.get(row["event_id"])
+    }
+    if changed:
+        await write_statuses(connection, changed, stored)
+
+
+def statuses_of(rows: Iterable[Row]) -> dict[str, str]:
+    """Event id to status, of those that have one, in a closed set of events that name each other."""
+    resolution = resolve_retractions(
+        {row["event_id"]: Naming(row["record_name"] or "", row["target_event_id"]) for row in rows}
+    )
+    return (
+        dict.fromkeys(resolution.not_retractable, "not_retractable")
+        | dict.fromkeys(resolution.cycles, "retraction_cycle")
+        | dict.fromkeys(resolution.removed, "removed")
+    )
+
+
+async def write_statuses(connection: Connection, changed: dict[str, str | None], stored: Stored) -> None:
+    """Stores new statuses; the subjects of every copy of those events are touched, of links both ends."""
+    ids = list(changed)
+    await connection.execute(
+        "update log.event set status = new.status from unnest($1::text[], $2::text[]) new (event_id, status) "
+        "where event.event_id = new.event_id",
+        ids,
+        list(changed.values()),
+    )
+    links = await connection.fetch(
+        "update log.link set in_force = event.status is null from log.event "
+        "where link.event_id = any($1) and event.event_id = link.event_id returning subject_a, subject_b",
+        ids,
+    )
+    subjects = await connection.fetch(
+        "select subject_id, record_name from log.event where event_id = any($1) and subject_id is not null "
+        "union select subject_id, record_name from log.event_copy where event_id = any($1)",
+        ids,
+    )
+    stored.relinked |= bool(links)
+    stored.touched.update(subject for row in links for subject in row)
+    stored.touched.update(row["subject_id"] for row in subjects if is_about_lead(row["record_name"]))
+
+
+async def apply_links(
+    connection: Connection, counting: list[Arrival], settled: set[str], stored: Stored
+) -> None:
+    """Keeps the links; both ends of a new, changed or replaced one are touched."""
+    if settled:
+        old = await connection.fetch(
+            "delete from log.link where event_id = any($1) returning subject_a, subject_b", sorted(settled)
+        )
+        stored.touched.update(subject for row in old for subject in row)
+        stored.relinked |= bool(old)
+    links = [
+        (each.event_id, each.subject_id, each.other_subject_id)
+        for each in (arrival.record for arrival in counting)
+        if isinstance(each, SubjectsLinked) and fault.of_itself(each) is None
+    ]
+    if links:
+        await connection.executemany(
+            "insert into log.link select $1, $2, $3, status is null from log.event where event_id = $1", links
+        )
+        stored.touched.update(subject for link in links for subject in link[1:])
+        stored.relinked = True
+
+
+async def apply_erasures(connection: Connection, counting: list[Arrival]) -> None:
+    """Marks erased subjects; their rows exist from here on."""
+    erased = [
+        (each.subject_id, each.occurred_at)
+        for each in (arrival.record for arrival in counting)
+        if isinstance(each, SubjectErased) and fault.of_itself(each) is None
+    ]
+    if erased:
+        await connection.execute(INSERT_SUBJECTS, sorted({subject for subject, _ in erased}))
+        await connection.executemany(
+            "update log.subject set erased_at = least(erased_at, $2) where subject_id = $1", sorted(erased)
+        )
+
+
+async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str]) -> Journeys:
+    """Locks every journey of the batch, lets links merge and part them, and counts their revisions up.
+
+    Raises Grown when a journey got larger while its lock was waited for.
+    """
+    fresh = {each.record.subject_id for each in stored.fresh if each.topic != "lead.reference"}
+    touched = stored.touched | seeds | fresh
+    await connection.execute(INSERT_SUBJECTS, sorted(touched))
+    rows = await connection.fetch(LOCK_MEMBERS, list(touched))
+    locked = {row["subject_id"] for row in rows}
+    present = await connection.fetch(MEMBERS, list(touched))
+    if not {row["subject_id"] for row in present} | touched <= locked:
+        raise Grown({row["subject_id"] for row in present} | touched)
+    before = {row["subject_id"]: row["journey_id"] for row in rows}
+    after = await relink(connection, before) if stored.relinked else before
+    members: dict[str, list[str]] = defaultdict(list)
+    for subject, journey in after.items():
+        members[journey].append(subject)
+    gone = set(before.values()) - members.keys()
+    await connection.execute(BUMP_REVISIONS, sorted(members.keys() | gone))
+    return Journeys(
+        members=members,
+        journey_of=after,
+        revisions={row["subject_id"]: row["revision"] for row in rows if row["subject_id"] in members},
+        gone=gone,
+        erased={row["subject_id"] for row in rows if row["erased_at"] is not None},
+    )
+
+
+async def relink(connection: Connection, before: dict[str, str]) -> dict[str, str]:
+    """Joins and parts the locked subjects by the links in force; returns subject to journey."""
+    links = [(row["subject_a"], row["subject_b"]) for row in await connection.fetch(LINKS, list(before))]
+    after = components(before, links)
+    moved = {subject: journey for subject, journey in after.items() if before[subject] != journey}
+    if moved:
+        await connection.execute(MOVE_SUBJECTS, list(moved), list(moved.values()))
+    return after

@@ -1,0 +1,50 @@
+"""Overwrites the personal values of erased subjects in the log.
+
+Promises: after an erasure no table of `log` holds a personal value of the subject, whenever its events
+arrive; the content hash stays, so that a copy sent again is a duplicate. Which attributes are personal is
+what any definition ever proposed says. Leaves the rows of the versions to the fold, which sees only
+overwritten events.
+"""
+
+import msgspec
+
+from projections import definition
+from projections.history import redact as redact_record
+from schemas.records import DefinitionProposed
+from schemas.wire import encode
+from services.projector.decoding import Decoding
+from services.store.pool import Connection
+
+PROPOSALS = "select fact from log.reference where record_name = 'DefinitionProposed'"
+
+
+async def redact(connection: Connection, subjects: set[str], decoding: Decoding) -> None:
+    """Overwrites what is personal in the events of these subjects. Their journeys are locked."""
+    personal = await personal_names(connection)
+    for table in ("event", "event_copy"):
+        rows = await connection.fetch(
+            f"select event_id, content_hash, body from log.{table} "
+            "where subject_id = any($1) and body is not null",
+            list(subjects),
+        )
+        changed = []
+        for row in rows:
+            record = await decoding.event(row["body"])
+            redacted = redact_record(record, personal)
+            if redacted != record:
+                changed.append((row["event_id"], row["content_hash"], encode(redacted)))
+        await connection.executemany(
+            f"update log.{table} set body = $3 where event_id = $1 and content_hash = $2", changed
+        )
+
+
+async def personal_names(connection: Connection) -> frozenset[str]:
+    """Names of attributes that any definition ever proposed calls personal."""
+    names: set[str] = set()
+    for row in await connection.fetch(PROPOSALS):
+        proposal = msgspec.json.decode(row["fact"], type=DefinitionProposed)
+        try:
+            names |= definition.parse(proposal.body).personal
+        except definition.DefinitionFaults:
+            continue
+    return frozenset(names)

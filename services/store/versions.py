@@ -1,0 +1,244 @@
+"""Projection versions: one schema each, a definition timeline plus the code that folds it.
+
+Promises: a version's tables are the tables of `projections.journey.TABLES` and one row of folded state per
+journey; its rows change only through `write_rows`, which writes what differs. Leaves who may see which
+version to `ops.version` and the views.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import msgspec
+
+from projections import definition
+from projections.business_time import Calendar
+from projections.journey import TABLES, Rows
+from projections.rules import Entry, Rules
+from schemas.records import CalendarChanged, Micros, order_key
+from services.store.calendars import write_calendars
+from services.store.pool import Connection
+from services.store.stages import write_stages
+from services.store.views import replace_views
+
+FEEDING_LOCK = 7_104_012
+"""Advisory lock: shared by whoever feeds versions, exclusive for whoever changes which are fed or
+promoted."""
+
+STATE_TABLE = """
+create table journey (
+  journey_id         text collate "C" primary key,
+  revision           bigint not null,
+  reference_revision bigint not null,
+  events             integer not null,
+  is_stale           boolean not null default false,
+  state              bytea
+) with (fillfactor = 70);
+create index journey_stale on journey (journey_id) where is_stale;
+create index journey_reference on journey (reference_revision);
+alter table journey alter column state set storage external;
+comment on table journey is 'The folded state of a journey and the revisions of the log that it has folded.';
+"""
+
+INDEXES = (
+    """
+create index fault_journey on fault (journey_id);
+create index opportunity_deal on opportunity (opportunity_id);
+"""
+    """Faults are found by journey, though an id may be faulty in several; deals shared by journeys are found
+by the deal."""
+)
+
+MARK_STALE = """
+insert into {schema}.journey (journey_id, revision, reference_revision, events, is_stale)
+select id, 0, 0, 0, true from unnest($1::text[]) id
+on conflict (journey_id) do update set is_stale = true
+"""
+
+
+class TimelineEntry(msgspec.Struct, frozen=True):
+    """One definition of a version's timeline, as stored."""
+
+    valid_from: Micros | None
+    body: str
+
+
+@cache
+def code_version() -> str:
+    """Names the code that folds: a hash over the sources of `projections` and `schemas`."""
+    digest = hashlib.blake2b(digest_size=6)
+    for package in ("projections", "schemas"):
+        folder = resources.files(package)
+        for file in sorted(folder.iterdir(), key=lambda each: each.name):
+            if file.name.endswith(".py"):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def rules_of(timeline: Sequence[TimelineEntry], calendars: Iterable[CalendarChanged]) -> Rules:
+    """The compiled rules of a timeline and the calendar facts known."""
+    entries = tuple(Entry(entry.valid_from, definition.parse(entry.body)) for entry in timeline)
+    return Rules(entries, tuple(sorted(calendars, key=order_key)))
+
+
+async def calendar_facts(connection: Connection) -> list[CalendarChanged]:
+    """The calendar facts that count. One that describes no calendar has no effect."""
+    rows = await connection.fetch("select fact from log.reference where record_name = 'CalendarChanged'")
+    facts = [msgspec.json.decode(row["fact"], type=CalendarChanged) for row in rows]
+    return [fact for fact in facts if is_calendar(fact)]
+
+
+def is_calendar(fact: CalendarChanged) -> bool:
+    """Whether zone, windows and holidays make a calendar."""
+    try:
+        Calendar(fact.calendar_id, fact.zone, fact.weekly, fact.holidays)
+    except ValueError:
+        return False
+    return True
+
+
+async def create_version(connection: Connection, timeline: Sequence[TimelineEntry]) -> int:
+    """Makes the schema and the empty tables of a new version; returns its number."""
+    rules = rules_of(timeline, await calendar_facts(connection))
+    number: int = await connection.fetchval("select coalesce(max(version_no), 0) + 1 from ops.version")
+    schema = f"v{number:04d}"
+    tables = ";\n".join([STATE_TABLE, *(table.sql for table in TABLES), INDEXES])
+    await connection.execute(
+        f"create schema {schema}; set local search_path = {schema}; {tables}; reset search_path"
+    )
+    await connection.execute(
+        "insert into ops.version (version_no, schema_name, label, status, code_version, timeline) "
+        "values ($1, $2, $3, $4, $5, $6)",
+        *(number, schema, rules.label, "building", code_version(), msgspec.json.encode(timeline).decode()),
+    )
+    await write_calendars(connection, schema, rules)
+    await write_stages(connection, schema, rules)
+    return number
+
+
+async def feed(connection: Connection, version_no: int) -> None:
+    """Lets the projector feed a version; what the log has already is left to the refold loop.
+
+    In the caller's transaction, which holds the feeding lock exclusively.
+    """
+    schema = await connection.fetchval(
+        "update ops.version set status = 'fed' where version_no = $1 returning schema_name", version_no
+    )
+    journeys = await connection.fetch("select subject_id from log.subject where subject_id = journey_id")
+    await connection.execute(MARK_STALE.format(schema=schema), [row["subject_id"] for row in journeys])
+
+
+async def promote(connection: Connection, version_no: int) -> None:
+    """Makes a version the one that BI reads. In the caller's transaction, which holds the feeding lock."""
+    await connection.execute("update ops.version set status = 'fed' where status = 'promoted'")
+    schema = await connection.fetchval(
+        "update ops.version set status = 'promoted', promoted_at = now() where version_no = $1 "
+        "returning schema_name",
+        version_no,
+    )
+    await replace_views(connection, schema)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version that is fed, with its rules as of a reference revision."""
+
+    number: int
+    schema: str
+    is_promoted: bool
+    rules: Rules
+    reference_revision: int
+    tables: Mapping[str, "Writer"]
+
+
+class Writer(NamedTuple):
+    """The statements that keep one projection table, for one version."""
+
+    upsert: str
+    delete: str
+    read: str
+    key: tuple[int, ...]
+    """Positions of the key columns in a row."""
+
+
+def writer(schema: str, table: str, columns: Sequence[str], key: Sequence[str]) -> Writer:
+    """Statements for a table whose rows are tuples in the order of `columns`."""
+    places = ", ".join(f"${n + 1}" for n in range(len(columns)))
+    others = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+    match = " and ".join(f"{name} = ${n + 1}" for n, name in enumerate(key))
+    target = f"{schema}.{table}"
+    return Writer(
+        upsert=f"insert into {target} ({', '.join(columns)}) values ({places}) "
+        f"on conflict ({', '.join(key)}) do update set {others}",
+        delete=f"delete from {target} where {match}",
+        read=f"select {', '.join(columns)} from {target} where journey_id = any($1)",
+        key=tuple(columns.index(name) for name in key),
+    )
+
+
+def writers(schema: str) -> dict[str, Writer]:
+    """The writer of every projection table of a version."""
+    return {table.name: writer(schema, table.name, table.columns, table.key) for table in TABLES}
+
+
+class Fed:
+    """The versions that this code feeds; parsed again only when they or the reference facts change."""
+
+    def __init__(self) -> None:
+        self._versions: dict[tuple[int, int], Version] = {}
+
+    async def load(self, connection: Connection) -> list[Version]:
+        """The versions fed now. The caller holds the feeding lock and the reference revision."""
+        rows = await connection.fetch(
+            "select version_no, schema_name, status, timeline, revision from ops.version, log.reference_revision "
+            "where status in ('fed', 'promoted') and code_version = $1 order by version_no",
+            code_version(),
+        )
+        return [await self._version(connection, row) for row in rows]
+
+    async def _version(self, connection: Connection, row: Mapping[str, Any]) -> Version:
+        key = (row["version_no"], row["revision"])
+        promoted = row["status"] == "promoted"
+        known = self._versions.get(key)
+        if known is None or known.is_promoted != promoted:
+            timeline = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
+            known = Version(
+                number=row["version_no"],
+                schema=row["schema_name"],
+                is_promoted=promoted,
+                rules=known.rules if known else rules_of(timeline, await calendar_facts(connection)),
+                reference_revision=row["revision"],
+                tables=writers(row["schema_name"]),
+            )
+            self._versions[key] = known
+        return known
+
+
+async def read_rows(connection: Connection, version: Version, journeys: Sequence[str]) -> Rows:
+    """The rows stored for some journeys."""
+    return {
+        name: [tuple(row) for row in await connection.fetch(table.read, journeys)]
+        for name, table in version.tables.items()
+    }
+
+
+async def write_rows(connection: Connection, version: Version, before: Rows, after: Rows) -> int:
+    """Turns the stored rows `before` into `after`, touching only what differs; returns the rows written."""
+    written = 0
+    for name, table in version.tables.items():
+        old, new = before.get(name, []), after.get(name, [])
+        if old == new:
+            continue
+        known = {tuple(row[i] for i in table.key): row for row in old}
+        keys = {tuple(row[i] for i in table.key): row for row in new}
+        gone = [key for key in known if key not in keys]
+        changed = [row for key, row in keys.items() if known.get(key) != row]
+        if gone:
+            await connection.executemany(table.delete, gone)
+        if changed:
+            await connection.executemany(table.upsert, changed)
+        written += len(gone) + len(changed)
+    return written

@@ -1,0 +1,70 @@
+"""Tells when everything published so far is in Postgres and nothing is stale."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from services.broker import end_offsets
+from services.settings import Addresses
+from services.store.pool import Connection, connect
+
+POLL_SECONDS = 0.2
+INPUT_TOPICS = ("lead.events", "lead.identity", "lead.reference")
+
+
+class Behind(NamedTuple):
+    """What is missing until Postgres says what the topics say."""
+
+    records: int
+    """Records on the topics that are not in Postgres."""
+    stale: int
+    """Journeys, over all fed versions, whose rows are behind the log."""
+    unsent: int
+    """Messages in the outbox."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all is done."""
+        return not any(self)
+
+
+async def wait(addresses: Addresses, seconds: float, report: Callable[[Behind], None]) -> Behind:
+    """Waits until what is on the topics now is in Postgres; gives up after `seconds`. Returns what is
+    missing."""
+    ends = await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)
+    deadline = time.monotonic() + seconds
+    connection = await connect(addresses.postgres_dsn)
+    try:
+        while True:
+            behind = await look(connection, ends)
+            if behind.nothing or time.monotonic() > deadline:
+                return behind
+            report(behind)
+            await asyncio.sleep(POLL_SECONDS)
+    finally:
+        await connection.close()
+
+
+async def look(connection: Connection, ends: dict[tuple[str, int], int]) -> Behind:
+    """What is missing at this moment until the given end offsets are reached and nothing is stale."""
+    rows = await connection.fetch("select topic, partition, next_offset from log.position")
+    stored = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+    records = sum(max(0, end - stored.get(partition, 0)) for partition, end in ends.items())
+    unsent = await connection.fetchval("select count(*) from ops.outbox")
+    return Behind(records, await count_stale(connection), unsent)
+
+
+async def count_stale(connection: Connection) -> int:
+    """Journeys, over all fed versions, whose rows are behind the log; parked ones are not counted."""
+    stale = 0
+    for row in await connection.fetch(
+        "select version_no, schema_name from ops.version where status in ('fed', 'promoted')"
+    ):
+        stale += await connection.fetchval(
+            f"select count(*) from {row['schema_name']}.journey, log.reference_revision current "
+            "where is_stale or reference_revision < current.revision and not exists (select from ops.parked "
+            "where parked.version_no = $1 and parked.journey_id = journey.journey_id)",
+            row["version_no"],
+        )
+    return stale
