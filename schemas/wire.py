@@ -10,6 +10,7 @@ import io
 import json
 import struct
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, NamedTuple
 
 import fastavro
@@ -18,10 +19,24 @@ import msgspec
 from schemas.content import canonical_json, hash_of, holds_nul
 from schemas.ids import RELEASED, SCHEMA_ID, fingerprint, schema_text, without
 from schemas.instants import rfc3339
-from schemas.records import RECORDS, Envelope, Record
+from schemas.records import RECORDS, AttributeChanged, Envelope, Record
+from schemas.straight import Writer, reader, writer
 
 MAGIC = 0
 PREFIX = struct.Struct(">bI")
+MALFORMED = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    struct.error,
+    fastavro.schema.SchemaParseException,
+)
+"""What reading foreign bytes or a foreign schema may raise in the libraries."""
 
 
 class Unreadable(ValueError):
@@ -56,22 +71,25 @@ class Decoded(NamedTuple):
     content_hash: bytes
 
 
-class _Writer(NamedTuple):
-    """How bodies of one schema id are read."""
+class _Source(NamedTuple):
+    """How bodies with one schema id are read."""
 
     record: type[Record]
     schema: Any
-    reader: Any
-    """Today's schema when it differs, else None."""
+    is_todays: bool
 
 
-def _parse(text: str) -> Any:
+def _parsed(text: str) -> Any:
     """A schema for fastavro. Logical types are left out, so that instants stay integers."""
     return fastavro.parse_schema(without(json.loads(text), "logicalType", "doc"))
 
 
-TODAY = {name: _parse(schema_text(name)) for name in RECORDS}
+_TODAY = {name: _parsed(schema_text(name)) for name in RECORDS}
 _FINGERPRINTS = {name: fingerprint(schema_text(name)) for name in RECORDS}
+_READERS = {name: reader(json.loads(schema_text(name))) for name in RECORDS}
+_WRITERS: dict[type[Envelope], Writer] = {
+    record: writer(json.loads(schema_text(name))) for name, record in RECORDS.items()
+}
 
 
 class Decoder:
@@ -79,14 +97,17 @@ class Decoder:
 
     def __init__(self, schemas: Mapping[int, str] | None = None) -> None:
         """Start with these schema texts by id; with every released one if none are given."""
-        self._writers: dict[int, _Writer | Unreadable] = {}
+        self._sources: dict[int, _Source | Unreadable] = {}
         known = {key: release.text for key, release in RELEASED.items()} if schemas is None else schemas
         for schema_id, text in known.items():
             self.learn(schema_id, text)
 
     def learn(self, schema_id: int, text: str | None) -> None:
         """Remember the schema of an id, or with None that not even the registry knows it. Never raises."""
-        self._writers[schema_id] = _writer(schema_id, text)
+        try:
+            self._sources[schema_id] = _source(schema_id, text)
+        except Unreadable as fault:
+            self._sources[schema_id] = fault
 
     def decode(self, value: bytes | None) -> Record:
         """The record in a Kafka value. Raises Unreadable."""
@@ -94,81 +115,78 @@ class Decoder:
 
     def decode_hashed(self, value: bytes | None) -> Decoded:
         """The record in a Kafka value and the hash of its content. Raises Unreadable."""
-        schema_id = schema_id_of(value)
-        writer = self._writers.get(schema_id)
-        if writer is None:
+        if value is None or len(value) < PREFIX.size:
+            raise Unreadable("not_avro", "the value is empty or too short for magic byte and schema id")
+        magic, schema_id = PREFIX.unpack_from(value)
+        if magic != MAGIC:
+            raise Unreadable("not_avro", f"the first byte is {value[0]}, expected 0 (Confluent wire format)")
+        source = self._sources.get(schema_id)
+        if source is None:
             raise UnknownSchema(schema_id)
-        if isinstance(writer, Unreadable):
-            raise Unreadable(writer.reason, writer.message)
-        assert value is not None
-        return _storable(_typed(writer, _body(writer, value)))
+        if isinstance(source, Unreadable):
+            raise Unreadable(source.reason, source.message)
+        return _storable(_typed(source, _fields(source, value)))
 
 
-def schema_id_of(value: bytes | None) -> int:
-    """The schema id that a Kafka value names. Raises Unreadable."""
-    if value is None or len(value) < PREFIX.size:
-        raise Unreadable("not_avro", "the value is empty or shorter than the 5 bytes of the wire format")
-    magic, schema_id = PREFIX.unpack_from(value)
-    if magic != MAGIC:
-        raise Unreadable("not_avro", f"the first byte is {value[0]}, expected 0 (Confluent wire format)")
-    return int(schema_id)
-
-
-def _writer(schema_id: int, text: str | None) -> _Writer | Unreadable:
+def _source(schema_id: int, text: str | None) -> _Source:
+    """How to read bodies with this schema. Raises Unreadable."""
     if text is None:
-        return Unreadable("unknown_schema", f"schema id {schema_id} is unknown to the registry too")
+        raise Unreadable("unknown_schema", f"the registry knows no schema with id {schema_id}")
     try:
-        schema = _parse(text)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        RecursionError,
-        fastavro.schema.SchemaParseException,
-    ) as e:
-        return Unreadable("incompatible_schema", f"the schema with id {schema_id} cannot be parsed: {e!r}")
-    full_name = schema.get("name", "") if isinstance(schema, dict) else str(schema)
+        schema = _parsed(text)
+        is_todays = fingerprint(text) in _FINGERPRINTS.values()
+    except MALFORMED as fault:
+        message = f"the schema with id {schema_id} cannot be read: {fault!r}"
+        raise Unreadable("incompatible_schema", message) from None
+    full_name = str(schema.get("name")) if isinstance(schema, dict) else str(schema)
     name = full_name.removeprefix("leadlog.")
     if name == full_name or name not in RECORDS:
-        return Unreadable(
-            "unknown_record", f"the schema with id {schema_id} is of {full_name or text[:80]!r}"
-        )
-    same = fingerprint(text) == _FINGERPRINTS[name]
-    return _Writer(RECORDS[name], schema, None if same else TODAY[name])
+        raise Unreadable("unknown_record", f"the schema with id {schema_id} is of {full_name[:200]!r}")
+    return _Source(RECORDS[name], schema, is_todays)
 
 
-def _body(writer: _Writer, value: bytes) -> Any:
+def _fields(source: _Source, value: bytes) -> Any:
+    """The fields in a value, read the short way, or by fastavro wherever that gives up."""
+    if source.is_todays:
+        try:
+            fields, end = _READERS[source.record.__name__](value, PREFIX.size)
+            if end == len(value):
+                return fields
+        except MALFORMED:
+            return _resolved(source, value)
+    return _resolved(source, value)
+
+
+def _resolved(source: _Source, value: bytes) -> Any:
+    """The fields in a value, brought to today's schema by Avro's rules of resolution."""
     stream = io.BytesIO(value)
     stream.seek(PREFIX.size)
+    todays = None if source.is_todays else _TODAY[source.record.__name__]
     try:
-        fields = fastavro.schemaless_reader(stream, writer.schema, writer.reader)
+        fields = fastavro.schemaless_reader(stream, source.schema, todays)
     except fastavro.read.SchemaResolutionError as fault:
         raise Unreadable("incompatible_schema", str(fault)) from None
-    except (
-        EOFError,
-        ValueError,
-        IndexError,
-        OverflowError,
-        MemoryError,
-        RecursionError,
-        KeyError,
-        TypeError,
-    ) as fault:
+    except MALFORMED as fault:
         raise Unreadable("not_avro", f"the body does not fit its schema: {fault!r}") from None
     if stream.tell() != len(value):
         raise Unreadable("not_avro", f"{len(value) - stream.tell()} bytes follow the record")
     return fields
 
 
-def _typed(writer: _Writer, fields: Any) -> Record:
+def _typed(source: _Source, fields: Any) -> Record:
     try:
-        return msgspec.convert(fields, writer.record)
+        return msgspec.convert(fields, source.record)
     except msgspec.ValidationError as fault:
-        raise Unreadable("bad_value", f"{writer.record.__name__}: {fault}") from None
+        raise Unreadable("bad_value", f"{source.record.__name__}: {fault}") from None
 
 
 def _storable(record: Record) -> Decoded:
+    if (
+        isinstance(record, AttributeChanged)
+        and isinstance(record.value, float)
+        and not isfinite(record.value)
+    ):
+        raise Unreadable("bad_value", f"AttributeChanged: {record.value} is no finite number - at `$.value`")
     canonical = canonical_json(record)
     if holds_nul(canonical):
         raise Unreadable("not_storable", "a text holds the character NUL, which Postgres cannot store")
@@ -177,22 +195,22 @@ def _storable(record: Record) -> Decoded:
 
 def encode(record: Envelope, schema_id: int | None = None) -> bytes:
     """A record as a Kafka value, written with today's schema; without an id, with that of the lock file."""
-    name = type(record).__name__
-    stream = io.BytesIO()
-    stream.write(PREFIX.pack(MAGIC, SCHEMA_ID[name] if schema_id is None else schema_id))
-    fastavro.schemaless_writer(stream, TODAY[name], msgspec.to_builtins(record))
-    return stream.getvalue()
+    kind = type(record)
+    value = bytearray(PREFIX.pack(MAGIC, SCHEMA_ID[kind.__name__] if schema_id is None else schema_id))
+    _WRITERS[kind](record, value)
+    return bytes(value)
 
 
 def headers(record: Envelope, traceparent: str | None = None) -> list[tuple[str, bytes]]:
     """Kafka headers: CloudEvents 1.0 in binary mode (its Kafka binding), and the trace where there is one."""
-    attributes = {
-        "ce_specversion": "1.0",
-        "ce_id": record.event_id,
-        "ce_type": f"leadlog.{type(record).__name__}",
-        "ce_source": record.source,
-        "ce_time": rfc3339(record.occurred_at),
-        "ce_subject": record.subject_id,
-        "content-type": "application/avro",
-    } | ({"traceparent": traceparent} if traceparent else {})
-    return [(name, value.encode()) for name, value in attributes.items()]
+    trace = [("traceparent", traceparent.encode())] if traceparent else []
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", record.event_id.encode()),
+        ("ce_type", f"leadlog.{type(record).__name__}".encode()),
+        ("ce_source", record.source.encode()),
+        ("ce_time", rfc3339(record.occurred_at).encode()),
+        ("ce_subject", record.subject_id.encode()),
+        ("content-type", b"application/avro"),
+        *trace,
+    ]
