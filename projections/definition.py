@@ -245,8 +245,8 @@ def _stages(reading: Reading, node: Node | None, predicates: PredicateReader) ->
     stages = tuple(_stage(reading, fields, predicates) for fields in given)
     roles = [fields.get("role") for fields in given]
     names = [fields.get("name") for fields in given]
-    reading.unique(zip(names, (stage.name for stage in stages), strict=True), "name")
-    reading.unique(zip(roles, (stage.role for stage in stages), strict=True), "role")
+    reading.unique(zip(names, (stage.name for stage in stages), strict=True), "a name")
+    reading.unique(zip(roles, (stage.role for stage in stages), strict=True), "a role")
     _check_order(reading, [(node, stage.role) for node, stage in zip(roles, stages, strict=True)])
     if node is not None and stages and all(stage.role for stage in stages):
         _check_needed(reading, node, {stage.role for stage in stages})
@@ -308,19 +308,17 @@ def _reject_reasons(reading: Reading, node: Node | None) -> frozenset[str]:
         return frozenset(DEFAULT_REASONS)
     nodes = reading.some(given)
     names = [reading.name(item) for item in nodes]
-    reading.unique(zip(nodes, names, strict=True), "reason")
+    reading.unique(zip(nodes, names, strict=True), "a reason")
     return frozenset(names)
 
 
 def _calendars(reading: Reading, node: Node | None) -> dict[str, Calendar | None]:
-    """Every calendar by its id, None for one with faults."""
+    """Every calendar by its id; made only while the file has no faults, None otherwise."""
     found: dict[str, Calendar | None] = {}
     for calendar_id, item in ({} if node is None else reading.mapping(node)).items():
         reading.check_name(item, calendar_id)
-        faults_before = len(reading.faults)
         zone, weekly, holidays = _calendar_parts(reading, item)
-        whole = len(reading.faults) == faults_before
-        found[calendar_id] = Calendar(calendar_id, zone, weekly, holidays) if whole else None
+        found[calendar_id] = None if reading.faults else Calendar(calendar_id, zone, weekly, holidays)
     return found
 
 
@@ -398,13 +396,14 @@ def _models(reading: Reading, node: Node | None) -> tuple[Model, ...]:
     if node is None:
         return tuple(Model(model_id, model_id) for model_id in DEFAULT_MODEL_IDS)
     nodes = reading.some(node)
-    models = tuple(_model(reading, item) for item in nodes)
-    reading.unique(zip(nodes, (model.name for model in models), strict=True), "name")
+    given = [reading.fields(item, ("id",), ("name", "half_life", "shares")) for item in nodes]
+    models = tuple(_model(reading, item, fields) for item, fields in zip(nodes, given, strict=True))
+    names = [fields.get("name", fields.get("id")) for fields in given]
+    reading.unique(zip(names, (model.name for model in models), strict=True), "a name")
     return models
 
 
-def _model(reading: Reading, node: Node) -> Model:
-    given = reading.fields(node, ("id",), ("name", "half_life", "shares"))
+def _model(reading: Reading, node: Node, given: Mapping[str, Node]) -> Model:
     model_id = _model_id(reading, given.get("id"))
     for key, owner in (("half_life", "decay"), ("shares", "custom")):
         if key in given and model_id and model_id != owner:
@@ -429,20 +428,20 @@ def _model_id(reading: Reading, node: Node | None) -> str:
 def _half_life(reading: Reading, node: Node | None) -> int:
     if node is None:
         return DEFAULT_HALF_LIFE
-    faults_before, found = len(reading.faults), reading.duration(node)
-    if found == 0 and len(reading.faults) == faults_before:
+    found = reading.duration(node)
+    if isinstance(node.value, str) and re.fullmatch("0+[smhdw]", node.value):
         reading.fault(node, "a duration of more than 0")
     return found
 
 
 def _shares(reading: Reading, node: Node) -> tuple[int, ...]:
     """The shares as whole numbers in proportion, in the order of CUSTOM_SHARES."""
-    faults_before, given = len(reading.faults), reading.fields(node, (), CUSTOM_SHARES)
+    given = reading.fields(node, (), CUSTOM_SHARES)
     shares = [Fraction(reading.number(given.get(key))) for key in CUSTOM_SHARES]
     for key in given:
         if shares[CUSTOM_SHARES.index(key)] < 0:
             reading.fault(given[key], "a share of at least 0")
-    if len(reading.faults) == faults_before and sum(shares) != 100:
+    if sum(shares) != 100 and all(isinstance(part.value, int | Fraction) for part in given.values()):
         reading.fault(node, "shares that sum to 100", f"a sum of {float(sum(shares)):g}")
     scale = math.lcm(*(share.denominator for share in shares))
     return tuple(int(share * scale) for share in shares)

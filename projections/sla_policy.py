@@ -94,26 +94,27 @@ def read_policies(
 ) -> tuple[Policy, ...]:
     """The section `sla`, given the roles and calendar ids of the definition."""
     nodes = [] if node is None else reading.items(node)
-    policies = tuple(_policy(reading, item, roles, calendars, predicates) for item in nodes)
-    reading.unique(zip(nodes, (policy.policy_id for policy in policies), strict=True), "id")
+    given = [reading.fields(item, ("id", "start", "stop", "target"), _OPTIONAL) for item in nodes]
+    policies = tuple(_policy(reading, fields, roles, calendars, predicates) for fields in given)
+    ids = [fields.get("id") for fields in given]
+    reading.unique(zip(ids, (policy.policy_id for policy in policies), strict=True), "an id")
     return policies
 
 
 def _policy(
     reading: Reading,
-    node: Node,
+    given: Mapping[str, Node],
     roles: Collection[str],
     calendars: Collection[str],
     predicates: PredicateReader,
 ) -> Policy:
-    given = reading.fields(node, ("id", "start", "stop", "target"), _OPTIONAL)
     target = reading.duration(given.get("target"))
     return Policy(
         policy_id=reading.name(given.get("id")),
         start=_trigger(reading, given.get("start"), roles),
         stop=_trigger(reading, given.get("stop"), roles),
         target=target,
-        calendar=_calendar(reading, node, given, calendars),
+        calendar=_calendar(reading, given, calendars),
         warnings=_warnings(reading, given.get("warn_at"), target),
         filter=predicates.read(given["filter"]) if "filter" in given else None,
         max_pause=reading.duration(given["max_pause"]) if "max_pause" in given else None,
@@ -157,9 +158,7 @@ def _record_match(reading: Reading, given: Mapping[str, Node]) -> RecordMatch:
     )
 
 
-def _calendar(
-    reading: Reading, node: Node, given: Mapping[str, Node], calendars: Collection[str]
-) -> str | None:
+def _calendar(reading: Reading, given: Mapping[str, Node], calendars: Collection[str]) -> str | None:
     """Business time on the calendar named, or None for calendar time. A named calendar means business
     time."""
     calendar = reading.choice(given["calendar"], tuple(calendars)) if "calendar" in given else None
@@ -177,7 +176,7 @@ def _warnings(reading: Reading, node: Node | None, target: int) -> tuple[Warning
     for item, share in zip(nodes, shares, strict=True):
         if isinstance(item.value, int | Fraction) and not 0 < share <= 1:
             reading.fault(item, "a share of the target above 0, at most 1")
-    reading.unique(zip(nodes, map(str, shares), strict=True), "share")
+    reading.unique(zip(nodes, map(str, shares), strict=True), "a share")
     return tuple(_warning(share, target) for share in sorted(shares))
 
 

@@ -107,7 +107,7 @@ class Reading:
         for key, value in given.items():
             if key not in known:
                 self.fault(value, one_of(known, key), f"unknown key {_shown(key)}")
-        present = {key: value for key, value in given.items() if value.value is not None}
+        present = {key: value for key, value in given.items() if key in known and value.value is not None}
         if node is not None and isinstance(node.value, dict):
             for key in needed:
                 if key not in present:
@@ -238,7 +238,7 @@ class Reading:
             if node is None or not value:
                 continue
             if value in seen:
-                self.fault(node, f"a {what} of its own, line {seen[value]} has this one")
+                self.fault(node, f"{what} of its own, line {seen[value]} has this one")
             seen.setdefault(value, node.line)
 
     def _wrong(self, node: Node | None, expected: str) -> None:
@@ -249,7 +249,9 @@ class Reading:
 def one_of(choices: Collection[str], found: str) -> str:
     """The words for what was expected, with the nearest choice if one is near."""
     near = get_close_matches(found, choices, 1)
-    return f"one of {', '.join(map(_shown, choices))}" + (f"; did you mean {_shown(near[0])}?" if near else "")
+    return f"one of {', '.join(map(_shown, choices))}" + (
+        f"; did you mean {_shown(near[0])}?" if near else ""
+    )
 
 
 def read(text: str, reading: Reading) -> Node | None:

@@ -1,0 +1,522 @@
+"""Guards the door for definitions: the documented file is read as documented, and everything wrong with
+another is told at once, with its line. What the rules then do is held by the tests of predicates, calendars
+and attribution.
+"""
+
+import json
+import random
+import time
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projections.attribution import DEFAULT_MODEL_IDS
+from projections.definition import Definition, DefinitionFaults, parse
+from projections.roles import ROLES
+from projections.yaml_tree import MAX_CHARACTERS, Fault
+from schemas.records import Actor, CampaignExposed, HandoffAccepted, MeetingHeld, TouchRecorded, Utm
+
+DOCUMENTED = (Path(__file__).parent / "vectors" / "definition.yaml").read_text()
+SHIPPED = files("projections").joinpath("default.yaml").read_text()
+HOUR, DAY = 3_600_000_000, 86_400_000_000
+SMALLEST = """
+definition_id: d
+version: 1
+stages:
+  - {name: K, role: known}
+  - {name: M, role: mql}
+  - {name: S, role: sql}
+  - {name: W, role: won}
+"""
+
+
+def faults_of(text: str) -> tuple[Fault, ...]:
+    with pytest.raises(DefinitionFaults) as caught:
+        parse(text)
+    return caught.value.faults
+
+
+def touch(**fields: Any) -> TouchRecorded:
+    given = {"touch_type": "form_submitted", "direction": "inbound", "channel": "web"} | fields
+    return TouchRecorded(event_id="e", subject_id="s", occurred_at=0, recorded_at=0, source="t", **given)
+
+
+def test_the_documented_file_is_read_as_documented() -> None:
+    """Stages, points, policies, calendars, models: each with the numbers of the file."""
+    definition = parse(DOCUMENTED)
+    assert definition.label == "default@3"
+    assert [stage.role for stage in definition.stages] == list(ROLES)
+    assert definition.by_role["won"] is definition.by_name["Customer"]
+    assert [(line.points, line.expires_after) for line in definition.scoring] == [
+        (20, 90 * DAY),
+        (1, 30 * DAY),
+        (2, None),
+    ]
+    assert len(definition.reject_reasons) == 12
+    assert (definition.calendar, set(definition.calendars)) == ("office", {"office", "always"})
+    assert [(model.model_id, model.name) for model in definition.attribution.models] == [
+        ("first", "first"),
+        ("decay", "decay"),
+        ("custom", "house"),
+    ]
+    assert definition.attribution.models[2].shares == (25, 25, 40, 0, 10)
+    assert definition.personal == {"email", "phone", "full_name", "title"}
+    assert definition.predicate_attributes == {"country", "company_size", "competitor"}
+    assert definition.text == DOCUMENTED
+
+
+def test_policies_of_the_documented_file() -> None:
+    """Targets, warnings, calendars, and what starts and stops a clock."""
+    review, contact = parse(DOCUMENTED).policies
+    assert (review.target, review.calendar, review.max_pause) == (4 * HOUR, "office", 5 * DAY)
+    assert [(warning.share, warning.after) for warning in review.warnings] == [
+        (0.5, 2 * HOUR),
+        (0.8, 4 * HOUR * 8 // 10),
+    ]
+    assert review.start.at_entry("mql")
+    assert review.stop.at_entry("sql")
+    assert not review.stop.at_entry("mql")
+    accepted = HandoffAccepted(event_id="e", subject_id="s", occurred_at=0, recorded_at=0, source="t")
+    assert review.stop.at_event(accepted)
+    assert (contact.calendar, contact.filter, contact.max_pause) == (None, None, None)
+    assert [warning.share for warning in contact.warnings] == [0.8]
+
+
+def test_a_stop_asks_for_direction_and_actor() -> None:
+    """First contact is an outbound touch by a person, or a meeting by anybody."""
+    stop = parse(DOCUMENTED).policies[1].stop
+    human = Actor("human", "rep")
+    assert stop.at_event(touch(direction="outbound", actor=human))
+    assert not stop.at_event(touch(direction="outbound"))
+    assert not stop.at_event(touch(direction="inbound", actor=human))
+    meeting = MeetingHeld(
+        event_id="e", subject_id="s", occurred_at=0, recorded_at=0, source="t", meeting_id="m", kind="call"
+    )
+    assert stop.at_event(meeting)
+
+
+def test_the_first_matching_channel_rule_classifies() -> None:
+    """Every condition of a rule holds; without a matching rule the channel stays as sent."""
+    definition = parse(DOCUMENTED)
+    assert definition.channel_of(touch(utm=Utm(medium="cpc", source="google"))) == "paid_search"
+    assert definition.channel_of(touch(utm=Utm(medium="cpc", source="bing"))) == "web"
+    assert definition.channel_of(touch(channel="newsletter")) == "email"
+    assert (
+        definition.channel_of(touch(channel="mail", utm=Utm(medium="ppc", source="google"))) == "paid_search"
+    )
+
+
+def test_exposures_are_classified_by_what_they_have() -> None:
+    """Channel and campaign; a rule that asks for utm, direction or touch type is not for them."""
+    exposed = CampaignExposed(
+        event_id="e",
+        subject_id="s",
+        occurred_at=0,
+        recorded_at=0,
+        source="t",
+        campaign_id="c",
+        exposure_type="impression",
+        channel="mail",
+    )
+    definition = parse(DOCUMENTED)
+    assert definition.channel_of(exposed) == "email"
+    assert not definition.attribution.counts(exposed)
+    rules = "\nchannels: [{match: {campaign_id: c, direction: inbound}, channel: no}, "
+    rules += "{match: {campaign_id: c}, channel: yes!}]\nattribution: {exposures: [impression]}"
+    other = parse(SMALLEST + rules.replace("channel: no}", "channel: never}"))
+    assert other.channel_of(exposed) == "yes!"
+    assert other.attribution.counts(exposed)
+
+
+def test_the_first_matching_line_gives_the_points() -> None:
+    """On the channel after the rules; a touch that no line names gives none."""
+    definition = parse(DOCUMENTED)
+    lines = [
+        definition.points_of(touch(), "web"),
+        definition.points_of(touch(touch_type="page_view"), "email"),
+        definition.points_of(touch(touch_type="page_view"), "web"),
+        definition.points_of(touch(touch_type="page_view", direction="outbound"), "web"),
+    ]
+    assert [line.points if line else None for line in lines] == [20, 1, 2, None]
+
+
+def test_credit_is_for_inbound_touches_unless_the_definition_says_otherwise() -> None:
+    """The default direction holds also where touch types are named."""
+    definition = parse(DOCUMENTED)
+    assert definition.attribution.counts(touch())
+    assert not definition.attribution.counts(touch(direction="outbound"))
+    assert not definition.attribution.counts(touch(touch_type="chat"))
+    both = parse(SMALLEST + "attribution: {touches: {direction: [inbound, outbound]}}")
+    assert both.attribution.counts(touch(direction="outbound", touch_type="chat"))
+
+
+def test_what_is_left_out_has_a_default() -> None:
+    """Three keys are enough."""
+    definition = parse(SMALLEST)
+    assert [model.name for model in definition.attribution.models] == list(DEFAULT_MODEL_IDS)
+    assert definition.attribution.lookback == 365 * DAY
+    assert "other" in definition.reject_reasons
+    assert (definition.scoring, definition.policies, definition.channels) == ((), (), ())
+    always = definition.calendars[definition.calendar]
+    assert always.elapsed(0, 365 * DAY) == 365 * DAY
+
+
+def test_a_single_calendar_is_that_of_the_visits() -> None:
+    """Nothing to choose, so nothing has to be said."""
+    calendars = 'calendars: {desk: {zone: UTC, weekly: {mon: [["09:00", "10:00"]]}}}'
+    assert parse(SMALLEST + calendars).calendar == "desk"
+
+
+def test_an_empty_section_counts_as_absent() -> None:
+    """All lines of a section commented out leave a key without value."""
+    assert parse(SMALLEST + "scoring:\nsla:\n").scoring == ()
+
+
+def test_the_shipped_definition_is_valid_and_whole() -> None:
+    """A newcomer's starting point has every role, every model, points, channels and the three promises of
+    sales."""
+    definition = parse(SHIPPED)
+    assert [stage.role for stage in definition.stages] == list(ROLES)
+    assert len(definition.attribution.models) == len(DEFAULT_MODEL_IDS)
+    assert [policy.policy_id for policy in definition.policies] == [
+        "handoff_review",
+        "first_contact",
+        "follow_up",
+    ]
+    assert definition.scoring
+    assert definition.channels
+    assert definition.personal
+
+
+def test_definitions_are_compared_by_identity() -> None:
+    """Two readings of one file are two definitions, each a key of its own."""
+    first, second = parse(SMALLEST), parse(SMALLEST)
+    assert first != second
+    assert len({first, second, first}) == 2
+
+
+def test_touch_predicates_of_filters_follow_those_of_stages() -> None:
+    """One numbering for the whole file, so the fold keeps one list of counters."""
+    sla = "sla: [{id: p, start: [{entered: mql}], stop: [{entered: sql}], target: 1h, "
+    sla += "filter: {touch: {channel: c}}}]"
+    text = SMALLEST.replace("role: mql}", "role: mql, enter: {touch: {channel: a, at_least: 2}}}") + sla
+    found = parse(text).touch_predicates
+    assert [(predicate.index, predicate.filter.channel) for predicate in found] == [
+        (0, frozenset({"a"})),
+        (1, frozenset({"c"})),
+    ]
+
+
+def test_json_is_a_definition_too() -> None:
+    """A generated file need not be block style."""
+    stages = [{"name": f"Étape {role}", "role": role} for role in ("anonymous", "mql", "sql", "won")]
+    definition = parse(json.dumps({"definition_id": "j", "version": 2, "stages": stages}))
+    assert definition.by_role["mql"].name == "Étape mql"
+
+
+KNOWN = "{name: Known, role: known}"
+SAL = "{name: SAL, role: sal}"
+ENTER = "enter: {score_at_least: 10}"
+MONDAY = 'mon: [["09:00", "17:00"]], tue'
+COUNTRIES = "in: [DE, AT, CH]"
+DEMO = "at_least: 1, within: 30d"
+WHERE = "name: country, in: [DE, AT, CH]"
+REJECTED = "{record: HandoffRejected}"
+STARTS = "start: [{entered: mql}]"
+FIRST = "- {id: first}"
+PERSONAL = "personal: [email,"
+DEMO_PATH = "stages[3].enter.any[0].touch"
+TEST = "stages[3].enter.any[1].all[1].attribute"
+OFFICE = "calendars.office"
+BUSINESS = "time: business                     # or calendar\n    calendar: office"
+BAD = [
+    # what the documented file says, what another one says, path of the fault, words of what was expected
+    ("definition_id: default", "definition_id: a b", "definition_id", "A-Z a-z 0-9"),
+    ("definition_id: default", "definition_id: 7", "definition_id", "quote it if it is text"),
+    ("version: 3", "version: 0", "version", "a whole number from 1"),
+    ("version: 3", "version: true", "version", "a whole number from 1"),
+    ("version: 3", "version: 1.5", "version", "a whole number from 1"),
+    ("version: 3", "version: 0x10", "version", "a plain decimal number"),
+    ("version: 3", "version: 010", "version", "a plain decimal number"),
+    ("version: 3", "version: 1_000", "version", "a plain decimal number"),
+    ("version: 3", "version:", "version", "this key is needed"),
+    ("version: 3", "version: 3\nversoin: 4", "versoin", "did you mean version"),
+    ("version: 3", "version: 3\nversion: 4", "version", "each key once"),
+    ("calendar: office ", "calendar: ofice ", "calendar", "did you mean office"),
+    (KNOWN, "{name: Known, role: knwon}", "stages[1].role", "did you mean known"),
+    (KNOWN, "{name: Visitor, role: known}", "stages[1].name", "a name of its own"),
+    (KNOWN, "{name: Known, role: anonymous}", "stages[1].role", "a role of its own"),
+    (KNOWN, "{role: known}", "stages[1].name", "this key is needed"),
+    (KNOWN, "{name: '', role: known}", "stages[1].name", "a name"),
+    (KNOWN, '{name: "a\\0b", role: known}', "stages[1].name", "a name"),
+    (KNOWN, "{name: 10:00, role: known}", "stages[1].name", "a quoted time"),
+    (KNOWN, "known", "stages[1]", "a mapping"),
+    (SAL, "{name: SAL, role: engaged}", "stages[4].role", "success stages in role order"),
+    (SAL, "{name: SAL, role: sal, enter: {score_at_least: 1}}", "stages[4].enter", "no rule here"),
+    (
+        "{name: Customer, role: won}\n  - {name: Recycled, role: recycled}",
+        "{name: Recycled, role: recycled}\n  - {name: Customer, role: won}",
+        "stages[8].role",
+        "success stages before detours",
+    ),
+    (ENTER, "enter: {score_at_least: ten}", "stages[2].enter.score_at_least", "a whole number"),
+    (ENTER, "enter: {score: 10}", "stages[2].enter.score", "one of all, any"),
+    (ENTER, "enter: {all: []}", "stages[2].enter.all", "at least one item"),
+    (ENTER, "enter: {}", "stages[2].enter", "one key"),
+    (
+        ENTER,
+        "enter: {score_at_least: 10, event: MeetingHeld}",
+        "stages[2].enter",
+        "under all or any",
+    ),
+    (ENTER, "enter: {event: EventRetracted}", "stages[2].enter.event", "one of TouchRecorded"),
+    (ENTER, "enter: {event: CampaignExposed}", "stages[2].enter.event", "one of TouchRecorded"),
+    (DEMO, "at_least: 0, within: 30d", f"{DEMO_PATH}.at_least", "from 1"),
+    (DEMO, "within: 30 days", f"{DEMO_PATH}.within", "a duration"),
+    (DEMO, "within: 30", f"{DEMO_PATH}.within", "a duration"),
+    (DEMO, "within: 99999w", f"{DEMO_PATH}.within", "at most 36525d"),
+    (COUNTRIES, "in: [DE, NO]", f"{TEST}.in[1]", "quote it if it is text"),
+    (COUNTRIES, "in: []", f"{TEST}.in", "at least one item"),
+    (COUNTRIES, "in: [DE, {}]", f"{TEST}.in[1]", "text"),
+    (COUNTRIES, "in: [DE], is: DE", f"{TEST}.in", "either is or in"),
+    (WHERE, "name: country", TEST, "one of is, in"),
+    (WHERE, "is: DE", f"{TEST}.name", "is needed"),
+    (
+        WHERE,
+        "name: email, exists: true",
+        f"{TEST}.name",
+        "not personal",
+    ),
+    (
+        "company_size, at_least: 50}",
+        'company_size, at_least: "50"}',
+        "stages[3].enter.any[1].all[2].attribute.at_least",
+        "a number",
+    ),
+    ("points: 20", "points: 2.5", "scoring[0].points", "a whole number"),
+    ("points: 20, expires_after: 90d", "expires_after: 90d", "scoring[0].points", "is needed"),
+    (
+        "touch_type: form_submitted, points",
+        "touch_type: form, points",
+        "scoring[0].touch_type",
+        "one of page_view",
+    ),
+    (
+        "already_engaged, other]",
+        "already_engaged, duplicate]",
+        "handoff.reject_reasons[11]",
+        "a reason of its own",
+    ),
+    ("zone: Europe/Berlin", "zone: Europe/Berlln", f"{OFFICE}.zone", "did you mean Europe/Berlin"),
+    ("zone: Europe/Berlin, ", "", f"{OFFICE}.zone", "is needed"),
+    (MONDAY, "mon: [[09:00, 17:00]], tue", f"{OFFICE}.weekly.mon[0][0]", "a quoted time"),
+    (MONDAY, "mon: [[10:00, 17:00]], tue", f"{OFFICE}.weekly.mon[0][0]", "a quoted time"),
+    (MONDAY, 'mon: [["09:00", "9:00"]], tue', f"{OFFICE}.weekly.mon[0]", '"HH:MM"'),
+    (MONDAY, 'mon: ["09:00", "17:00"], tue', f"{OFFICE}.weekly.mon[0]", "a list"),
+    (MONDAY, 'mo: [["09:00", "17:00"]], tue', f"{OFFICE}.weekly.mo", "did you mean mon"),
+    ('holidays: ["2026-12-25"]', "holidays: [2026-12-25]", f"{OFFICE}.holidays[0]", "a quoted date"),
+    ('holidays: ["2026-12-25"]', 'holidays: ["2026-13-25"]', f"{OFFICE}.holidays[0]", "an existing date"),
+    (
+        "  always: {zone: UTC,",
+        "  never: {zone: UTC, weekly: {}}\n  always: {zone: UTC,",
+        "calendars.never.weekly",
+        "window",
+    ),
+    (STARTS, "start: []", "sla[0].start", "at least one item"),
+    (STARTS, "start: {entered: mql}", "sla[0].start", "a list"),
+    (STARTS, "start: [{entered: MQL}]", "sla[0].start[0].entered", "one of anonymous"),
+    (STARTS, "start: [{actor: human}]", "sla[0].start[0]", "either `entered: ROLE`"),
+    (REJECTED, "{record: HandoffReject}", "sla[0].stop[1].record", "did you mean HandoffRejected"),
+    (REJECTED, "{record: HandoffRejected, direction: inbound}", "sla[0].stop[1].direction", "no direction"),
+    (
+        "{record: MeetingHeld}]",
+        "{record: MeetingHeld, actor: robot}]",
+        "sla[1].stop[1].actor",
+        "one of human",
+    ),
+    ("target: 4h", "target: 4", "sla[0].target", "a duration"),
+    ("target: 4h", "target: -4h", "sla[0].target", "a duration"),
+    ("time: business ", "time: busines ", "sla[0].time", "did you mean business"),
+    (BUSINESS, "time: business", "sla[0].time", "a calendar too"),
+    ("    calendar: office", "    calendar: nowhere", "sla[0].calendar", "one of office, always"),
+    ("warn_at: [0.5, 0.8]", "warn_at: [0, 0.8]", "sla[0].warn_at[0]", "a share of the target"),
+    ("warn_at: [0.5, 0.8]", "warn_at: 1.2", "sla[0].warn_at", "a share of the target"),
+    ("warn_at: [0.5, 0.8]", "warn_at: [0.8, 0.80]", "sla[0].warn_at[1]", "a share of its own"),
+    (
+        "filter: {attribute: {name: country, in",
+        "filter: {attribute: {name: phone, in",
+        "sla[0].filter.attribute.name",
+        "not personal",
+    ),
+    ("  - id: first_contact", "  - id: handoff_review", "sla[1].id", "an id of its own"),
+    ("utm_medium: [cpc, ppc]", "utm_term: [cpc, ppc]", "channels[0].match.utm_term", "one of channel"),
+    ("channel: paid_search}", "chanel: paid_search}", "channels[0].chanel", "did you mean channel"),
+    ("lookback: 365d", "lookback: 1y", "attribution.lookback", "a duration"),
+    ("exposures: []", "exposures: [click]", "attribution.exposures[0]", "one of sent"),
+    (FIRST, "- {id: frist}", "attribution.models[0].id", "did you mean first"),
+    (FIRST, "- {id: markov}", "attribution.models[0].id", "a report per channel"),
+    (FIRST, "- {id: decay}", "attribution.models[1].id", "a name of its own"),
+    (FIRST, "- {id: first, half_life: 1d}", "attribution.models[0].half_life", "only decay"),
+    ("half_life: 7d", "half_life: 0d", "attribution.models[1].half_life", "more than 0"),
+    ("middle: 10}", "middle: 11}", "attribution.models[2].shares", "sum to 100"),
+    ("close: 0, middle: 10}", "close: -10, middle: 20}", "attribution.models[2].shares.close", "at least 0"),
+    (
+        ", shares: {first: 25, lead: 25, opportunity: 40, close: 0, middle: 10}",
+        "",
+        "attribution.models[2]",
+        "shares of",
+    ),
+    (PERSONAL, "personal: [!!str email,", "personal[0]", "a value without a tag"),
+    (PERSONAL, "personal: [*email,", "personal[0]", "written out"),
+    (PERSONAL, "personal: [&a email,", "personal[0]", "written out"),
+    (PERSONAL, "? [a]\n: b\npersonal: [email,", "", "a name as the key"),
+    (PERSONAL, "---\npersonal: [email,", "", "one document"),
+    (PERSONAL, "personal: {email,", "", "valid YAML"),
+]
+
+
+@pytest.mark.parametrize(
+    ("said", "says", "path", "expected"), BAD, ids=[f"{case[2]}: {case[1]}" for case in BAD]
+)
+def test_each_fault_is_told_with_its_line(said: str, says: str, path: str, expected: str) -> None:
+    """A single wrong line of the documented file gives a fault at that line and path, saying what was
+    expected."""
+    assert said in DOCUMENTED
+    before, after = DOCUMENTED.split(said, 1)
+    found = [fault for fault in faults_of(before + says + after) if fault.path == path]
+    assert found, faults_of(before + says + after)
+    line = before.count("\n") + 1
+    lines = range(
+        line, line + says.count("\n") + 1 + ("decay" in says)
+    )  # the second of two decays is at fault
+    assert any(expected in fault.expected and fault.line in lines for fault in found), found
+
+
+def test_one_wrong_value_is_one_fault() -> None:
+    """What depends on a broken value is not reported as well."""
+    for said, says in [
+        ("role: mql\n", "role: mqll\n"),
+        ('"09:00", "17:00"]], tue', '09:00, "17:00"]], tue'),
+        ("zone: Europe/Berlin", "zone: Berlin"),
+        ("version: 3", "version: 3:00"),
+    ]:
+        assert len(faults_of(DOCUMENTED.replace(said, says, 1))) == 1, says
+
+
+def test_all_faults_are_told_at_once_in_file_order() -> None:
+    """Six mistakes in six sections: six faults, ascending by line, each in words."""
+    text = DOCUMENTED
+    for said, says in [
+        ("version: 3", "version: three"),
+        ("within: 30d", "within: 1month"),
+        ("points: 20", "points: lots"),
+        ("zone: UTC", "zone: UCT+1"),
+        ("target: 24h", "target: 24"),
+        ("half_life: 7d", "half_life: week"),
+    ]:
+        text = text.replace(said, says, 1)
+    found = faults_of(text)
+    assert [fault.path for fault in found] == [
+        "version",
+        "stages[3].enter.any[0].touch.within",
+        "scoring[0].points",
+        "calendars.always.zone",
+        "sla[1].target",
+        "attribution.models[1].half_life",
+    ]
+    assert [fault.line for fault in found] == sorted(fault.line for fault in found)
+    assert str(found[0]) == "line 2: version: three: expected a whole number from 1 to 2,147,483,647"
+
+
+def test_needed_roles() -> None:
+    """Without an entry, an mql, an sql or a won stage there is no funnel."""
+    found = faults_of("definition_id: d\nversion: 1\nstages: [{name: E, role: engaged}]")
+    assert [fault.expected for fault in found] == [
+        "a stage of role anonymous or known",
+        "a stage of role mql",
+        "a stage of role sql",
+        "a stage of role won",
+    ]
+
+
+def test_a_policy_that_never_starts_is_a_fault_but_one_of_several_stops_may_be_missing() -> None:
+    """A role that no stage has cannot be entered; a stop beside it still can happen."""
+    policy = "sla: [{id: p, target: 1h, start: [{entered: START}], stop: [{entered: sal}, {entered: sql}]}]"
+    assert parse(SMALLEST + policy.replace("START", "mql")).policies[0].stop.roles == {"sal", "sql"}
+    (fault,) = faults_of(SMALLEST + policy.replace("START", "sal"))
+    assert (fault.path, fault.expected) == (
+        "sla[0].start",
+        "something that can happen: no stage has the role sal",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "a mapping"),
+        ("- a", "a mapping"),
+        ("just words", "a mapping"),
+        ("a: \x07", "printable characters"),
+        ("\tversion: 1", "valid YAML"),
+        ("x" * (MAX_CHARACTERS + 1), "at most"),
+        ("a: " + "[" * 100_000, "less nesting"),
+        ("a: " * 1, "one of definition_id"),
+        ("- " * 5_000 + "a", "less nesting"),
+        ("a: {" * 200, "less nesting"),
+        ("a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]", "written out"),
+        ("version: " + "9" * 5_000, "a plain decimal number"),
+        ('version: 1\nrationale: "\\ud800"', "control characters"),
+        ("version: .inf", "a plain decimal number"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_hostile_text_is_a_fault_within_a_second(text: str, expected: str) -> None:
+    """Empty, huge, deep, self-multiplying or unprintable: told like any other fault, and printable."""
+    began = time.perf_counter()
+    found = faults_of(text)
+    assert time.perf_counter() - began < 5
+    assert any(expected in fault.expected for fault in found), found
+    assert "\n".join(map(str, found)).encode()
+
+
+def test_mutated_files_are_read_or_refused() -> None:
+    """Whatever a keyboard or a broken disk does to a file: a definition or its faults, nothing else."""
+    rng = random.Random(7)
+    pieces = [
+        "\n",
+        "  ",
+        ": ",
+        "- ",
+        "[",
+        "]",
+        "{",
+        "}",
+        '"',
+        "'",
+        "#",
+        "\0",
+        "null",
+        "é",
+        "10:00",
+        "&a",
+        "!x",
+        "|",
+        "%",
+    ]
+    for _ in range(150):
+        text = list(SHIPPED if rng.random() < 0.3 else DOCUMENTED)
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(text))
+            text[at : at + rng.choice([0, 1, 1, 5, 40])] = rng.choice(pieces)
+        assert_read_or_refused("".join(text))
+
+
+def assert_read_or_refused(text: str) -> None:
+    faults: tuple[Fault, ...] = ()
+    try:
+        assert isinstance(parse(text), Definition)
+    except DefinitionFaults as refused:
+        faults = refused.faults or (Fault(0, "", "refused without a fault", ""),)
+    assert all(1 <= fault.line <= text.count("\n") + 2 and fault.expected for fault in faults), faults
