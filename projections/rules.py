@@ -42,6 +42,7 @@ class Rules:
         self.longest_lookback = max(d.attribution.lookback for d in self.definitions)
         self.starts = [_valid_from(entry) for entry in entries]
         self._policies = [{policy.policy_id: policy for policy in d.policies} for d in self.definitions]
+        self._started_by = [_by_record(d.policies) for d in self.definitions]
         self._changes = _by_calendar(calendars)
 
     def number_at(self, at: Micros) -> int:
@@ -59,6 +60,10 @@ class Rules:
     def policy(self, number: int, policy_id: str) -> Policy:
         """A policy as the definition of this number states it. Raises KeyError if it does not."""
         return self._policies[number][policy_id]
+
+    def started_by(self, number: int, record: str) -> tuple[Policy, ...]:
+        """The policies of a definition that an event of the record may start by itself."""
+        return self._started_by[number].get(record, ())
 
     def changes_of(self, calendar_id: str | None) -> int:
         """How many facts about the calendar are known: measurements made with as many are still right."""
@@ -90,6 +95,14 @@ class _Change(NamedTuple):
 
 def _valid_from(entry: Entry) -> Micros:
     return BEGINNING if entry.valid_from is None else entry.valid_from
+
+
+def _by_record(policies: Iterable[Policy]) -> dict[str, tuple[Policy, ...]]:
+    found: dict[str, tuple[Policy, ...]] = {}
+    for policy in policies:
+        for record in {match.record for match in policy.start.records}:
+            found[record] = (*found.get(record, ()), policy)
+    return found
 
 
 def _by_calendar(facts: Iterable[CalendarChanged]) -> dict[str, list[_Change]]:

@@ -74,17 +74,17 @@ def step(moment: Moment) -> None:
 
 
 def _end_clocks(moment: Moment) -> None:
-    clocks = moment.state.clocks
-    still_running = []
-    for clock in clocks.running:
+    event, clocks = moment.event, moment.state.clocks
+    running, clocks.running = clocks.running, []
+    for clock in running:
         policy = moment.rules.policy(clock.definition_no, clock.policy_id)
-        if _stops(policy, moment):
-            _end(moment, clock, policy, None)
-        elif clock.role is not None and _moved_away(clock.role, moment):
-            _end(moment, clock, policy, "moved")
-        else:
-            still_running.append(clock)
-    clocks.running = still_running
+        reason = None if _stops(policy, moment) else "moved"
+        if reason and not _moved_away(clock.role, moment):
+            clocks.running.append(clock)
+            continue
+        stop = Stop(event.occurred_at, event.event_id, event.recorded_at, reason)
+        _close(clock, policy, moment.rules, stop)
+        clocks.ended.append(clock)
 
 
 def _stops(policy: Policy, moment: Moment) -> bool:
@@ -93,46 +93,44 @@ def _stops(policy: Policy, moment: Moment) -> bool:
     return any(stop.at_entry(entered.role) for entered in moment.entered) or stop.at_event(moment.event)
 
 
-def _moved_away(role: str, moment: Moment) -> bool:
-    """Whether a real move led neither to the role nor above it (nothing is above a detour)."""
-    height = RANK.get(role)
-    for entered in moment.entered:
-        is_above = height is not None and RANK.get(entered.role, -1) > height
-        if not entered.is_inferred and entered.role != role and not is_above:
-            return True
-    return False
+def _moved_away(role: str | None, moment: Moment) -> bool:
+    """Whether a real move led neither to the role whose entry started the clock nor above it."""
+    if role is None:
+        return False
+    height = RANK.get(role, len(RANK))  # nothing is above a detour
+    return any(
+        not entered.is_inferred and entered.role != role and RANK.get(entered.role, -1) < height
+        for entered in moment.entered
+    )
 
 
-def _end(moment: Moment, clock: Clock, policy: Policy, cancelled_reason: str | None) -> None:
-    event = moment.event
-    time = moment.rules.calendar(policy.calendar, clock.definition_no, event.occurred_at)
-    end = Erasure(event.event_id, event.occurred_at, event.recorded_at)
-    _close(clock, policy, time, end, cancelled_reason)
-    moment.state.clocks.ended.append(clock)
-
-
-def _close(
-    clock: Clock, policy: Policy, time: WorkingTime, end: Erasure, cancelled_reason: str | None
-) -> None:
-    """Ends the clock, and the pause it may be in; its measures are final."""
-    clock.pauses = _pauses_until(clock.pauses, end.occurred_at)
+def _close(clock: Clock, policy: Policy, rules: Rules, stop: Stop) -> None:
+    """Ends the clock, and the pause it may be in. What it was measured by then is final."""
+    time = rules.calendar(policy.calendar, clock.definition_no, stop.at)
+    if clock.pauses or rules.changes_of(policy.calendar):
+        clock.pauses = _pauses_until(clock.pauses, stop.at)
+        clock.measure = _measured(clock, policy, time, clock.measure.changes)
     pauses = bounded(clock.pauses, policy.max_pause)
-    used = elapsed_with_pauses(time, clock.started_at, end.occurred_at, pauses)
-    clock.stop = Stop(end.occurred_at, end.event_id, end.recorded_at, used, cancelled_reason)
-    clock.measure = _measured(clock, policy, time, clock.measure.changes)
+    stop.used = elapsed_with_pauses(time, clock.started_at, stop.at, pauses)
+    clock.stop = stop
 
 
 def _start_clocks(moment: Moment) -> None:
-    for policy in moment.definition.policies:
-        role = next(
-            (e.role for e in reversed(moment.entered) if _starts(policy, e.role, e.is_inferred)), None
-        )
+    policies = moment.definition.policies
+    if not moment.entered:
+        policies = moment.rules.started_by(moment.definition_no, type(moment.event).__name__)
+    for policy in policies:
+        role = _starting_role(policy, moment)
         if (role is not None or policy.start.at_event(moment.event)) and _may_start(policy, moment):
             _start(moment, policy, role)
 
 
-def _starts(policy: Policy, role: str, is_inferred: bool) -> bool:
-    return not is_inferred and policy.start.at_entry(role)
+def _starting_role(policy: Policy, moment: Moment) -> str | None:
+    """The last stage entered that starts the policy; inferred visits start nothing."""
+    for entered in reversed(moment.entered):
+        if not entered.is_inferred and policy.start.at_entry(entered.role):
+            return entered.role
+    return None
 
 
 def _may_start(policy: Policy, moment: Moment) -> bool:
@@ -232,9 +230,8 @@ def _as_known(state: JourneyState, rules: Rules) -> Iterator[tuple[Clock, Policy
 def _erased(clock: Clock, policy: Policy, rules: Rules, erasure: Erasure) -> Clock:
     """Cancelled by the erasure, but not before it started."""
     closed = replace(clock)
-    end = replace(erasure, occurred_at=max(clock.started_at, erasure.occurred_at))
-    time = rules.calendar(policy.calendar, clock.definition_no, end.occurred_at)
-    _close(closed, policy, time, end, "erased")
+    at = max(clock.started_at, erasure.occurred_at)
+    _close(closed, policy, rules, Stop(at, erasure.event_id, erasure.recorded_at, "erased"))
     return closed
 
 

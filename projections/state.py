@@ -194,8 +194,8 @@ class Stop(Struct, array_like=True, gc=False):
     at: Micros
     event_id: str
     recorded_at: Micros
-    used: int
     cancelled_reason: str | None = None
+    used: int = 0
 
 
 class Measure(Struct, array_like=True):

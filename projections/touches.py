@@ -16,7 +16,7 @@ _occurred_at = attrgetter("occurred_at")
 def step(moment: Moment) -> None:
     """Keeps the touch if it may still matter, and drops those that no longer can."""
     event = moment.event
-    if not isinstance(event, TouchRecorded | CampaignExposed):
+    if not isinstance(event, (TouchRecorded, CampaignExposed)):
         return
     if moment.rules.switches_after(moment.definition_no):
         moment.state.touches.kept.append(_touch(event))
