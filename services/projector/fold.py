@@ -38,7 +38,9 @@ select journey_id, revision, reference_revision, events, state from {schema}.jou
 
 SAVE_STATE = """
 insert into {schema}.journey (journey_id, revision, reference_revision, events, is_stale, state)
-select *, false, state from unnest($1::text[], $2::bigint[], $3::bigint[], $4::integer[], $5::bytea[])
+select journey_id, revision, reference, events, false, state
+from unnest($1::text[], $2::bigint[], $3::bigint[], $4::integer[], $5::bytea[])
+  new (journey_id, revision, reference, events, state)
 on conflict (journey_id) do update set
   revision = excluded.revision, reference_revision = excluded.reference_revision,
   events = excluded.events, is_stale = false, state = excluded.state

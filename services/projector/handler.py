@@ -4,6 +4,8 @@ Promises what `delivery.Handler` asks. Trouble that passes (a server away, a los
 tried again in place, on a fresh connection, until the call is cancelled; nothing is skipped.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any

@@ -24,13 +24,14 @@ from services.projector import metrics
 from services.projector.delivery import Offsets, Partition
 from services.projector.progress import Progress
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 """Pause between two looks at the ends of the topics: fresh enough for a lag display, one small request
 each."""
 ANSWER_SECONDS = 5.0
 """A server that has not answered by then counts as away."""
-SUSPICIOUS_SECONDS = 5.0
-"""When nothing was stored for this long although there is work, Postgres is asked whether it is there."""
+SUSPICIOUS_SECONDS = settings.STUCK_SECONDS / 4
+"""When nothing was stored for this long although there is work, Postgres is asked whether it is there. Well
+below the patience of `/livez`, which must not take a server that is away for a stuck worker."""
 
 log = structlog.get_logger(__name__)
 

@@ -1,5 +1,7 @@
 """Sends what transactions left in `ops.outbox`, at least once, in order, with a stable id as `ce_id`."""
 
+from __future__ import annotations
+
 import asyncio
 from typing import Any
 
@@ -54,7 +56,7 @@ class Outbox:
         metrics.OUTBOX_SENT.inc(len(rows))
         return len(rows)
 
-    async def _send(self, row: asyncpg.Record) -> "asyncio.Future[Any]":
+    async def _send(self, row: asyncpg.Record) -> asyncio.Future[Any]:
         headers = {"ce_id": row["message_id"], **msgspec.json.decode(row["headers"], type=dict[str, str])}
         acknowledged: asyncio.Future[Any] = await self._producer.send(
             row["topic"],

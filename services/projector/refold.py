@@ -5,6 +5,8 @@ no lock, so the live path goes on, also for the journey itself. Several loops on
 work.
 """
 
+from __future__ import annotations
+
 import asyncio
 from typing import Any, NamedTuple
 

@@ -43,14 +43,10 @@ alter table journey alter column state set storage external;
 comment on table journey is 'The folded state of a journey and the revisions of the log that it has folded.';
 """
 
-INDEXES = (
-    """
+INDEXES = """
 create index fault_journey on fault (journey_id);
 create index opportunity_deal on opportunity (opportunity_id);
 """
-    """Faults are found by journey, though an id may be faulty in several; deals shared by journeys are found
-by the deal."""
-)
 
 MARK_STALE = """
 insert into {schema}.journey (journey_id, revision, reference_revision, events, is_stale)
