@@ -1,7 +1,8 @@
 """Everything known about one lead, with the event that each value comes from.
 
-Promises: the rows are those that BI reads at one instant; the timeline has every event of the lead's subjects,
-also those without effect. Leaves which event made which value to `services.trace`, printing to `services.cli.lead`.
+Promises: the rows are those that BI reads at one instant; the timeline has every event of the lead's
+subjects, also those without effect. Leaves which event made which value to `services.trace`, printing to
+`services.cli.lead`.
 """
 
 from collections.abc import Mapping, Sequence

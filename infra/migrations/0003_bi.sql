@@ -16,15 +16,17 @@ comment on table ops.lag is 'How far the topics reach, as the projector last saw
 comment on column ops.lag.end_offset is 'The offset that the next record of the partition will get.';
 comment on column ops.lag.caught_up_at is 'The last time when everything on the partition had been read.';
 
--- Roles belong to the whole server, so another database may have made this one, even at this moment.
+-- Roles belong to the whole server: the reader may be there already, or another database may be making it just now.
 do $$
 begin
-  create role bi_reader login;
+  if not exists (select from pg_roles where rolname = 'bi_reader') then
+    create role bi_reader login;
+    comment on role bi_reader is 'Reads the views of schema bi, nothing else.';
+  end if;
 exception when duplicate_object or unique_violation then
   null;
 end
 $$;
-comment on role bi_reader is 'Reads the views of schema bi, nothing else.';
 
 do $$
 begin

@@ -1,0 +1,56 @@
+"""How tables look on a terminal and in a pipe: aligned text, colours only on a terminal."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PIPE_COLUMNS = 400
+"""Width when nobody looks at a terminal: lines are as long as they need, so that grep finds whole lines."""
+
+
+def console() -> Console:
+    """Standard output."""
+    is_terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not is_terminal, width=None if is_terminal else PIPE_COLUMNS)
+
+
+def section(out: Console, title: str) -> None:
+    """A heading."""
+    out.print()
+    out.print(Text(title, style="bold"))
+
+
+def table(
+    out: Console, headings: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()
+) -> None:
+    """An aligned table without frame; None is shown as nothing, columns in `right` to the right."""
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+    for heading in headings:
+        shown.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*("" if value is None else Text(str(value)) for value in row))
+    with out.capture() as lines:
+        out.print(shown)
+    out.file.write("".join(f"{line.rstrip()}\n" for line in lines.get().splitlines()))
+
+
+def instant(text: str | None) -> str:
+    """An RFC 3339 instant in UTC as people read it, to the second: `2026-03-24 10:00:05`."""
+    return "" if text is None else text[:19].replace("T", " ")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as the two largest units of days, hours, minutes, seconds: `3d 4h`, `12m 5s`, `0s`."""
+    if seconds is None:
+        return ""
+    days, rest = divmod(round(seconds), 86_400)
+    hours, rest = divmod(rest, 3_600)
+    minutes, left = divmod(rest, 60)
+    parts = [
+        f"{number}{unit}" for number, unit in zip((days, hours, minutes, left), "dhms", strict=True) if number
+    ]
+    return " ".join(parts[:2]) or "0s"

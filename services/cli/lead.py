@@ -1,0 +1,327 @@
+"""`leadlog lead ID`: everything about one lead, and the event behind every value."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+
+from schemas.contract import to_json
+from schemas.currencies import display
+from schemas.instants import rfc3339
+from schemas.records import Envelope
+from services import settings
+from services.cli.exits import REFUSED, end, run
+from services.cli.layout import console, duration, instant, section, table
+from services.lead import Entry, Lead, NothingPromoted, Shown, Unknown, read_lead
+from services.projector.decoding import Decoding
+from services.registry import Registry
+from services.store.pool import connect
+
+MODELS_ACROSS = 6
+"""Attribution models side by side, so that a table fits a terminal of 120 columns."""
+TELLING = (
+    *("direction", "touch_type", "exposure_type", "channel", "offer_id", "campaign_id", "name", "value"),
+    *("to_stage", "owner_id", "team_id", "return_to", "policy_id", "reason_code", "kind", "outcome", "topic"),
+    *("opportunity_id", "sales_stage", "other_subject_id", "evidence", "target_event_id", "link_event_id"),
+)
+"""Fields by which people recognise an event, in the order shown."""
+KEYS = ("journey_id", "definition_version")
+"""Columns said once, at the top."""
+
+
+@click.command("lead")
+@click.argument("some_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, everything in it.")
+def command(some_id: str, as_json: bool) -> None:
+    """All about one lead: state, timeline, visits, hand-offs, clocks, money and credit.
+
+    ID is any of the lead's subject ids, its journey id, or the id of one of its events. Every value shows the
+    event that it comes from.
+    """
+    try:
+        lead = run(read(some_id))
+    except Unknown:
+        end(REFUSED, f"no subject, journey or event has the id {some_id!r}. `leadlog wait`, if it is new.")
+    except NothingPromoted:
+        end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")
+    if as_json:
+        click.echo(json.dumps(as_object(lead), indent=2))
+    else:
+        show(console(), lead)
+
+
+async def read(some_id: str) -> Lead:
+    """Asks Postgres; the registry only if the lead has events of schemas that this release does not know."""
+    addresses = settings.addresses()
+    connection = await connect(addresses.postgres_dsn)
+    try:
+        async with Registry(addresses.registry_url) as registry:
+            return await read_lead(connection, some_id, Decoding(registry))
+    finally:
+        await connection.close()
+
+
+def as_object(lead: Lead) -> dict[str, Any]:
+    """The lead as plain values. In `state` and the lists, `sources` names the event of each value."""
+    views = {
+        view: [row.values | {"sources": row.sources} for row in rows] for view, rows in lead.rows.items()
+    }
+    return {
+        "journey_id": lead.journey_id,
+        "subjects": lead.subjects,
+        "definition_version": lead.definition_version,
+        "is_stale": lead.is_stale,
+        "parked": lead.error,
+        "state": next(iter(views["lead_current"]), None),
+        "timeline": [_event(entry) for entry in lead.timeline],
+        "stage_visits": views["stage_visit"],
+        "handoffs": views["handoff"],
+        "sla_clocks": views["sla_clock"],
+        "opportunities": views["opportunity"],
+        "money": views["lead_money"],
+        "credit": lead.credit,
+        "faults": lead.faults,
+    }
+
+
+def _event(entry: Entry) -> dict[str, Any]:
+    return {
+        "event": to_json(entry.event),
+        "copy_no": entry.copy_no,
+        "status": entry.status,
+        "effects": entry.effects,
+    }
+
+
+def show(out: Console, lead: Lead) -> None:
+    """Prints the lead for people."""
+    out.print(f"Lead {lead.journey_id}, by definition {lead.definition_version}", style="bold", markup=False)
+    out.print(f"Known as {', '.join(lead.subjects)}", markup=False)
+    if lead.error:
+        out.print(f"PARKED by a defect, rows are as before: {lead.error}", style="red", markup=False)
+    elif lead.is_stale:
+        out.print("Its rows are about to be brought up to date: look again soon.", style="yellow")
+    _show_state(out, lead.rows["lead_current"])
+    _show_timeline(out, lead.timeline)
+    _show_visits(out, lead.rows["stage_visit"])
+    _show_handoffs(out, lead.rows["handoff"])
+    _show_clocks(out, lead.rows["sla_clock"])
+    _show_deals(out, lead.rows["opportunity"], lead.rows["lead_money"])
+    _show_credit(out, lead.credit)
+
+
+def _show_state(out: Console, rows: Sequence[Shown]) -> None:
+    section(out, "State")
+    if not rows:
+        out.print("none: no event of this lead counts")
+    for row in rows:
+        values = [
+            (name, _plain(name, value), row.sources.get(name))
+            for name, value in row.values.items()
+            if name not in KEYS and value not in (None, "", 0, False)
+        ]
+        table(out, ("", "value", "from event"), values)
+
+
+def _plain(name: str, value: Any) -> str:
+    return instant(value) if name.endswith(("_at", "_until")) else str(value)
+
+
+def _show_timeline(out: Console, timeline: Sequence[Entry]) -> None:
+    section(out, "Timeline (UTC)")
+    rows = [
+        (
+            instant(rfc3339(entry.event.occurred_at)),
+            type(entry.event).__name__,
+            _gist(entry.event),
+            _label(entry),
+            {"counts": "", "control": ""}.get(entry.status, entry.status.upper()),
+            "; ".join(entry.effects),
+            _lateness(entry),
+        )
+        for entry in timeline
+    ]
+    table(out, ("occurred", "record", "", "event", "", "effect", "recorded later by"), rows)
+
+
+def _gist(event: Envelope) -> str:
+    values = [getattr(event, name, None) for name in TELLING]
+    return " ".join(str(value) for value in values if value is not None)
+
+
+def _label(entry: Entry) -> str:
+    return entry.event.event_id if entry.copy_no == 1 else f"{entry.event.event_id} (copy {entry.copy_no})"
+
+
+def _lateness(entry: Entry) -> str:
+    late = (entry.event.recorded_at - entry.event.occurred_at) / 1e6
+    return duration(late) if late >= 60 else ""
+
+
+def _show_visits(out: Console, rows: Sequence[Shown]) -> None:
+    if not rows:
+        return
+    section(out, "Stage visits")
+    headings = (
+        "no",
+        "stage",
+        "entered",
+        "left",
+        "next",
+        "reason",
+        "time",
+        "business time",
+        "entered by",
+        "left by",
+    )
+    cells = [
+        (
+            row["visit_no"],
+            row["stage"] + (" (skipped)" if row["is_inferred"] else ""),
+            instant(row["entered_at"]),
+            instant(row["left_at"]),
+            row["next_stage"],
+            row["reason_code"],
+            duration(row["calendar_seconds"]),
+            duration(row["business_seconds"]),
+            row["entered_event_id"],
+            row["left_event_id"],
+        )
+        for row, _ in rows
+    ]
+    table(out, headings, cells, right=("no", "time", "business time"))
+
+
+def _show_handoffs(out: Console, rows: Sequence[Shown]) -> None:
+    if not rows:
+        return
+    section(out, "Hand-offs")
+    cells = [
+        (
+            row["handoff_no"],
+            row["outcome"] or "open",
+            row["reason_code"],
+            instant(row["opened_at"]),
+            instant(row["ended_at"]),
+            row["owner_id"],
+            row["opened_event_id"],
+            row["ended_event_id"],
+        )
+        for row, _ in rows
+    ]
+    table(
+        out,
+        ("no", "outcome", "reason", "opened", "ended", "owner", "opened by", "ended by"),
+        cells,
+        right=("no",),
+    )
+
+
+def _show_clocks(out: Console, rows: Sequence[Shown]) -> None:
+    if not rows:
+        return
+    section(out, "SLA clocks")
+    headings = (
+        "policy",
+        "no",
+        "state",
+        "started",
+        "due",
+        "stopped",
+        "used",
+        "late",
+        "started by",
+        "due by",
+        "stopped by",
+    )
+    cells = [
+        (
+            row["policy_id"],
+            row["clock_no"],
+            row["state"] + (f" ({row['cancelled_reason']})" if row["cancelled_reason"] else ""),
+            instant(row["started_at"]),
+            instant(row["due_at"]),
+            instant(row["stopped_at"]),
+            duration(row["business_seconds_used"]),
+            duration(row["late_seconds"]),
+            row["started_event_id"],
+            sources.get("due_at"),
+            row["stopped_event_id"],
+        )
+        for row, sources in rows
+    ]
+    table(out, headings, cells, right=("no", "used", "late"))
+
+
+def _show_deals(out: Console, deals: Sequence[Shown], money: Sequence[Shown]) -> None:
+    if not deals:
+        return
+    section(out, "Opportunities")
+    cells = [
+        (
+            row["opportunity_id"],
+            row["status"] + (" (shared)" if row["is_shared"] else ""),
+            instant(row["opened_at"]),
+            instant(row["closed_at"]),
+            _amount(row, "amount_minor"),
+            _amount(row, "adjusted_minor") if row["adjusted_minor"] else "",
+            row["loss_reason"],
+            sources.get("status"),
+            sources.get("amount_minor"),
+        )
+        for row, sources in deals
+    ]
+    headings = (
+        "opportunity",
+        "status",
+        "opened",
+        "closed",
+        "amount",
+        "adjusted",
+        "lost for",
+        "status by",
+        "amount by",
+    )
+    table(out, headings, cells, right=("amount", "adjusted"))
+    for row, sources in money:
+        won, adjusted = _amount(row, "won_minor"), _amount(row, "adjusted_minor")
+        out.print(
+            f"Won in force {won}, adjusted by {adjusted} (event {sources.get('won_minor')})", markup=False
+        )
+
+
+def _amount(row: dict[str, Any], name: str) -> str:
+    return "" if row[name] is None or not row["currency"] else display(row[name], row["currency"])
+
+
+def _show_credit(out: Console, credit: Sequence[dict[str, Any]]) -> None:
+    """A table per win, adjustment or reversal: its touches down, a few models across, money and weight."""
+    causes = dict.fromkeys((row["opportunity_id"], row["kind"], row["event_id"]) for row in credit)
+    for deal, kind, event_id in causes:
+        rows = [
+            row
+            for row in credit
+            if (row["opportunity_id"], row["event_id"], row["kind"]) == (deal, event_id, kind)
+        ]
+        section(out, f"Credit of {deal}: {kind} by event {event_id} (a convention, not causal lift)")
+        models = list(dict.fromkeys(row["model"] for row in rows))
+        for start in range(0, len(models), MODELS_ACROSS):
+            across = models[start : start + MODELS_ACROSS]
+            table(out, ("touch", "channel", "positions", *across), _pivot(rows, across), right=across)
+
+
+def _pivot(rows: Sequence[dict[str, Any]], models: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    touches = {row["touch_event_id"]: row for row in rows}
+    shares = {(row["touch_event_id"], row["model"]): row for row in rows}
+    for touch, row in sorted(touches.items(), key=lambda each: (each[1]["touched_at"] or "", each[0] or "")):
+        cells = [_share(shares.get((touch, model))) for model in models]
+        if any(cells):
+            yield (touch, row["channel"], row["positions"], *cells)
+
+
+def _share(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    return f"{display(row['amount_minor'], row['currency'])} {row['weight']:.0%}"
