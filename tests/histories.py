@@ -54,7 +54,10 @@ CALENDARS: list[Row] = [
     },
     {
         "zone": "Europe/Berlin",
-        "weekly": {"sun": [["02:15", "04:00"], ["03:30", "09:00"]], "mon": [["10:00", "10:30"]]},
+        "weekly": {
+            "sun": [["02:15", "03:10"], ["02:40", "04:00"], ["03:30", "09:00"]],
+            "mon": [["10:00", "10:30"]],
+        },
         "holidays": [],
     },
 ]
@@ -153,7 +156,7 @@ def random_stages(rng: Random) -> list[Row]:
 
 
 def random_item(rng: Random, roles: list[str]) -> Row:
-    if chance(rng, 55):
+    if chance(rng, 60):
         return {"entered": rng.choice([rng.choice(roles), roles[0], "mql", "sql"])}
     names = ["HandoffAccepted", "HandoffRejected", "MeetingHeld", "LeadAssigned", "StageChanged"]
     item: Row = {"record": rng.choice(["TouchRecorded", "TouchRecorded", *names])}
@@ -172,15 +175,16 @@ def random_policy(rng: Random, policy_id: str, roles: list[str]) -> Row:
         "target": rng.choice(["0m", "30m", "1h", "4h", "4h", "24h", "24h", "3d"]),
         "time": rng.choice(["business", "business", "calendar"]),
     }
+    if chance(rng, 30):
+        policy["start"] = [{"entered": roles[0]}, {"record": rng.choice(["TouchRecorded", "StageChanged"])}]
     if policy["time"] == "business":
         policy["calendar"] = rng.choice(["office", "other"])
-    if chance(rng, 60):
-        policy["warn_at"] = rng.choice([[0.5, 0.8], [0.7], [0.9, 0.3], [0.1, 0.55, 0.99]])
-    if chance(rng, 30):
-        policy["filter"] = random_predicate(rng, 1)
-    if chance(rng, 50):
-        policy["max_pause"] = rng.choice(["30m", "4h", "1d", "5d"])
-    return policy
+    optional = {
+        "warn_at": rng.choice([[0.5, 0.8], [0.7], [0.9, 0.3], [0.1, 0.55, 0.99]]),
+        "filter": random_predicate(rng, 1),
+        "max_pause": rng.choice(["30m", "4h", "1d", "5d"]),
+    }
+    return policy | {key: value for key, value in optional.items() if chance(rng, 40)}
 
 
 def random_channels(rng: Random) -> list[Row]:
@@ -398,6 +402,8 @@ THEMES: dict[str, tuple[set[str], list[int]]] = {
         {name for _, name, _ in KINDS if name.startswith(("Opportunity", "Customer", "Revenue", "Touch"))},
         DAYS,
     ),
+    "wins": ({"OpportunityWon", "OpportunityReopened", "RevenueAdjusted"}, [0, 1, 2, 5]),
+    "pauses": ({"ClockPaused", "ClockResumed"}, [0, 0, 1]),
     "handoffs": ({"HandoffAccepted", "HandoffRejected", "StageChanged", "AttributeChanged"}, [0, 1, 2, 5]),
     "names": ({"SubjectsLinked", "SubjectsUnlinked", "EventRetracted"}, [0, 1]),
 }

@@ -183,6 +183,8 @@ class Handoff:
 class Win:
     event: r.OpportunityWon
     definition: Row
+    known_at: int
+    opened_at: int | None
     adjustments: list[r.RevenueAdjusted] = field(default_factory=list)
     undone: r.Record | None = None
 
@@ -469,10 +471,12 @@ class Journey:
     def won(self, event: r.OpportunityWon, definition: Row) -> None:
         opportunity = self.opportunity_of(event, event.opportunity_id)
         self.undo_win(event.opportunity_id, event)
-        self.wins.append(Win(event, definition))
         opportunity.status, opportunity.closed_at, opportunity.loss_reason = "won", event.occurred_at, None
         opportunity.amount_minor, opportunity.currency = event.amount_minor, event.currency
         self.move("won", event, definition)
+        known = [visit.entered.occurred_at for visit in self.visits if visit.role == "known"]
+        known_at = known[0] if known else self.events[0].occurred_at
+        self.wins.append(Win(event, definition, known_at, opportunity.opened_at))
 
     def lost(self, event: r.OpportunityLost, definition: Row) -> None:
         opportunity = self.opportunity_of(event, event.opportunity_id)
@@ -578,7 +582,7 @@ class Journey:
             items = [item for item in policy["start"] if self.item_matches(item, event, real)]
             if items and ("filter" not in policy or self.is_true(policy["filter"], definition)):
                 number = 1 + sum(clock.policy["id"] == policy["id"] for clock in self.clocks)
-                role = items[0].get("entered")
+                role = next((item["entered"] for item in items if "entered" in item), None)
                 self.clocks.append(Clock(policy, definition, number, event, role, *self.owner()))
 
     def erase(self, erasures: list[r.SubjectErased]) -> None:
@@ -813,13 +817,10 @@ def eligible(journey: Journey, win: Win) -> list[r.TouchRecorded | r.CampaignExp
     ]
 
 
-def path_of_win(journey: Journey, win: Win, touches: list[r.TouchRecorded | r.CampaignExposed]) -> Path:
-    known = [visit.entered.occurred_at for visit in journey.visits if visit.role == "known"]
-    known_at = known[0] if known else journey.events[0].occurred_at
-    opened_at = journey.opportunities[win.event.opportunity_id].opened_at
+def path_of_win(win: Win, touches: list[r.TouchRecorded | r.CampaignExposed]) -> Path:
     channels = [channel_of(win.definition, touch) for touch in touches]
     times = [touch.occurred_at for touch in touches]
-    return path_of(times, channels, known_at, opened_at, win.event.occurred_at)
+    return path_of(times, channels, win.known_at, win.opened_at, win.event.occurred_at)
 
 
 def touch_rows(journey: Journey, win: Win) -> Iterator[tuple[Row, list[Fraction]]]:
@@ -831,7 +832,7 @@ def touch_rows(journey: Journey, win: Win) -> Iterator[tuple[Row, list[Fraction]
         alone = {"touch_event_id": "", "channel": "unattributed", "positions": ""}
         yield blank | alone, [Fraction(1)] * len(models_of(win.definition))
         return
-    path = path_of_win(journey, win, touches)
+    path = path_of_win(win, touches)
     weights = [weights_of(model, path) for model in models_of(win.definition)]
     for place, touch in enumerate(touches):
         yield (
@@ -947,6 +948,8 @@ def tables(records: Iterable[r.Record], timeline: Timeline) -> dict[str, list[Ro
     for journey_id in sorted(set(journeys.values()), key=str.encode):
         subjects = {subject for subject, journey in journeys.items() if journey == journey_id}
         for table, rows in fold_journey(log, subjects, versions).items():
-            same: Row = {"journey_id": journey_id, "definition_version": label}
+            same = {"journey_id": journey_id} | (
+                {} if table == "sla_warning" else {"definition_version": label}
+            )
             result.setdefault(table, []).extend(row | same for row in rows)
     return result
