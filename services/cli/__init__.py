@@ -2,7 +2,7 @@
 
 import click
 
-from services.cli import stack
+from services.cli import generate, importer, lead, parked, publish, run, stack, summary, wait
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -11,5 +11,17 @@ def main() -> None:
     """One history of every lead, read the same by marketing and sales."""
 
 
-for command in (*stack.COMMANDS,):
+COMMANDS = (
+    *stack.COMMANDS,
+    run.command,
+    publish.command,
+    importer.command,
+    generate.command,
+    wait.command,
+    lead.command,
+    summary.command,
+    parked.command,
+)
+
+for command in COMMANDS:
     main.add_command(command)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,20 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+import infra
+import projections
 from infra import artifacts, doctor, kafka, logs, postgres, supervision
 from infra import stack as local
 from infra.stack import Stack
+from projections.definition import DefinitionFaults
 from services import settings
+from services.broker import WrongTopics
+from services.cli.exits import AWAY, REFUSED, end, run
+from services.deploy import AlreadyStarted, deploy
+from services.registry import WrongIds
+from services.store.migrate import migrate
 
-REFUSED, AWAY = 1, 3
+MIGRATIONS = Path(infra.__file__).parent / "migrations"
 TROUBLE = (artifacts.Unavailable, kafka.Failed, local.Failed, postgres.Failed, supervision.Failed)
 
 
@@ -49,10 +58,29 @@ def up(definition: Path | None, servers_only: bool, workers: int) -> None:
     with _kindly(AWAY):
         addresses = stack.up(workers, _say)
         if not servers_only:
+            _deploy(definition)
             stack.start_workers()
     _say(f"Up after {time.monotonic() - began:.1f} s. Postgres, Kafka and the registry:")
     for address in addresses:
         click.echo(address)
+
+
+def _deploy(definition: Path | None) -> None:
+    """Migrations, topics, schemas and, on an empty log, the first projection version."""
+    text = definition.read_text() if definition else None
+    default = resources.files(projections).joinpath("default.yaml").read_text()
+    try:
+        deployed = run(deploy(settings.addresses(), MIGRATIONS, text, default))
+    except (AlreadyStarted, DefinitionFaults, WrongTopics, WrongIds) as error:
+        end(REFUSED, f"{definition}: {error}" if isinstance(error, DefinitionFaults) else str(error))
+    _say(f"Definition {deployed.promoted} is {'now' if deployed.is_first else 'still'} in force.")
+
+
+@click.command("migrate")
+def migrate_database() -> None:
+    """Bring the tables in Postgres up to this release; safe to run twice, also at once."""
+    applied = run(migrate(settings.addresses().postgres_dsn, MIGRATIONS))
+    _say(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
 
 
 @click.command()
@@ -129,4 +157,4 @@ def examine() -> None:
     click.echo("Nothing is in the way.")
 
 
-COMMANDS = (up, down, status, show_logs, examine)
+COMMANDS = (up, down, status, show_logs, examine, migrate_database)
