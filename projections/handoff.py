@@ -4,13 +4,16 @@ Promises: one row per real entry into mql, open until sales or a move decides it
 accepted. Leaves who may accept or reject at all to `fault`, how long it took to `sla_clock`.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from projections.lead_state import add_flag
 from projections.moment import Moment
 from projections.roles import RANK
 from projections.rules import Rules
 from projections.state import Handoff, Handoffs, JourneyState
 from projections.table import Row, table
-from schemas.records import HandoffAccepted, HandoffRejected, StageChanged
+from schemas.records import Envelope, HandoffAccepted, HandoffRejected, StageChanged
 
 TABLE = table("""
 create table handoff (
@@ -35,12 +38,9 @@ def step(moment: Moment) -> None:
     for entered in moment.entered:
         if not entered.is_inferred:
             _move(moment, entered.role)
-    if isinstance(moment.event, HandoffAccepted):
-        _accept(moment)
-    elif isinstance(moment.event, HandoffRejected):
-        _reject(moment, moment.event)
-    elif isinstance(moment.event, StageChanged) and moment.really_entered("sql"):
-        _flag_reviewer(moment)
+    handler = HANDLERS.get(type(moment.event))
+    if handler:
+        handler(moment, moment.event)
 
 
 def _move(moment: Moment, role: str) -> None:
@@ -81,7 +81,7 @@ def _end(moment: Moment, outcome: str) -> None:
         handoff.reason_code = moment.event.reason_code
 
 
-def _accept(moment: Moment) -> None:
+def _accepted(moment: Moment, event: HandoffAccepted) -> None:
     """A hand-off that was open has ended by the move to sql; without one the acceptance is taken all the
     same."""
     handoffs = moment.state.handoffs
@@ -98,10 +98,15 @@ def _ended_here(moment: Moment, handoffs: Handoffs) -> bool:
     return bool(handoffs.all) and handoffs.all[-1].ended_event_id == moment.event.event_id
 
 
-def _reject(moment: Moment, event: HandoffRejected) -> None:
+def _rejected(moment: Moment, event: HandoffRejected) -> None:
     handoffs = moment.state.handoffs
     handoffs.reason = event.reason_code
     handoffs.recycle_until = event.recycle_until
+
+
+def _changed(moment: Moment, event: StageChanged) -> None:
+    if moment.really_entered("sql"):
+        _flag_reviewer(moment)
 
 
 def _flag_reviewer(moment: Moment) -> None:
@@ -126,3 +131,10 @@ def rows(state: JourneyState, rules: Rules) -> list[Row]:
         )
         for handoff_no, handoff in enumerate(state.handoffs.all, 1)
     ]
+
+
+HANDLERS: dict[type[Envelope], Callable[[Moment, Any], None]] = {
+    HandoffAccepted: _accepted,
+    HandoffRejected: _rejected,
+    StageChanged: _changed,
+}

@@ -42,6 +42,7 @@ class Rules:
         self.longest_lookback = max(d.attribution.lookback for d in self.definitions)
         self.starts = [_valid_from(entry) for entry in entries]
         self._policies = [{policy.policy_id: policy for policy in d.policies} for d in self.definitions]
+        self._counting = [d.attribution.counts for d in self.definitions]
         self._started_by = [_by_record(d.policies) for d in self.definitions]
         self._changes = _by_calendar(calendars)
 
@@ -85,7 +86,7 @@ class Rules:
 
     def may_credit(self, event: TouchRecorded | CampaignExposed) -> bool:
         """Whether some definition of the timeline may give the event credit."""
-        return any(definition.attribution.counts(event) for definition in self.definitions)
+        return any(counts(event) for counts in self._counting)
 
 
 class _Change(NamedTuple):

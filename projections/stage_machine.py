@@ -70,11 +70,15 @@ def _move(moment: Moment, role: str) -> None:
 
 
 def _enter_by_rule(moment: Moment) -> None:
-    if (present := _role(moment)) not in RULES_FROM:
+    """The highest stage above the present one whose rule holds."""
+    present = _role(moment)
+    if present not in RULES_FROM:
         return
     for role in BY_RULE:
+        if RANK[role] <= RANK.get(present, -1):
+            return
         stage = moment.definition.by_role.get(role)
-        if stage is None or stage.enter is None or is_backward(present, role) or role == present:
+        if stage is None or stage.enter is None:
             continue
         if evaluate(stage.enter, moment.state.counters, moment.event.occurred_at):
             _enter(moment, stage)
