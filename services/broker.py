@@ -5,15 +5,21 @@ Promises: `ensure_topics` never changes or deletes a topic that is there; one th
 is named with what differs. Leaves what is sent to the callers.
 """
 
+import asyncio
+import time
 from collections.abc import Iterable, Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
 from schemas.topics import TOPICS, Topic
 from services import settings
+
+VISIBLE_SECONDS = 30
+"""How long a topic may take from its creation until the broker knows it. It takes some 10 ms."""
+LOOK_AGAIN_SECONDS = 0.05
 
 
 class WrongTopics(RuntimeError):
@@ -40,6 +46,7 @@ async def ensure_topics(bootstrap: str, topics: Sequence[Topic] = TOPICS) -> lis
         present = await admin.list_topics()
         missing = [topic for topic in topics if topic.name not in present]
         await _create(admin, missing)
+        await _visible(admin, topics)
         wrong = await _differences(admin, topics)
     finally:
         await admin.close()
@@ -83,6 +90,16 @@ async def _create(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> None:
         # Somebody else may create them at the same moment; the comparison that follows judges the result.
         if code not in (0, TopicAlreadyExistsError.errno):
             raise for_code(code)(f"topic {name} was not created")
+
+
+async def _visible(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> None:
+    """Wait until the broker has heard from its controller of what was just created."""
+    names = [topic.name for topic in topics]
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while any(about["error_code"] for about in await admin.describe_topics(names)):
+        if time.monotonic() > deadline:
+            raise KafkaTimeoutError(f"created topics are not to be seen after {VISIBLE_SECONDS} s: {names}")
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
 async def _differences(admin: AIOKafkaAdminClient, topics: Sequence[Topic]) -> list[str]:

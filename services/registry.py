@@ -37,7 +37,7 @@ class Registry:
     """A client with one HTTP session, to be used in one event loop."""
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
         self._known: dict[int, str] = {}
 
@@ -70,20 +70,20 @@ class Registry:
         ones. Raises RegistryAway, Incompatible, WrongIds.
         """
         await self._call("PUT", "/config", {"compatibility": COMPATIBILITY})
-        if _APICURIO in self._url and not await self._call("GET", "/subjects"):
+        if _APICURIO in self.url and not await self._call("GET", "/subjects"):
             await self.restore(list(RELEASED.values()))
         await self._compare({key: await self._id_of(release) for key, release in RELEASED.items()})
 
     async def restore(self, releases: list[Released]) -> None:
         """Fill an empty Apicurio registry with schemas and their ids. Raises RegistryAway."""
-        url = self._url.split(_APICURIO)[0] + "/apis/registry/v3/admin/import"
+        url = self.url.split(_APICURIO)[0] + "/apis/registry/v3/admin/import"
         await self._send("POST", url, data=archive(releases), headers={"Content-Type": "application/zip"})
 
     async def register(self, subject: str, text: str) -> int:
         """The id of a schema, a new one if need be. Raises RegistryAway, Incompatible."""
         answer = await self._call("POST", f"/subjects/{subject}/versions", {"schema": text})
         if answer is None:
-            raise RegistryAway(f"{self._url} does not take schemas")
+            raise RegistryAway(f"{self.url} does not take schemas")
         return int(answer["id"])
 
     async def _id_of(self, release: Released) -> int:
@@ -100,14 +100,14 @@ class Registry:
         ]
         if wrong:
             raise WrongIds(
-                f"the schema ids of {self._url} are not those of schemas/ids.lock.json: {'; '.join(wrong)}. "
+                f"the schema ids of {self.url} are not those of schemas/ids.lock.json: {'; '.join(wrong)}. "
                 "Records on the topics name these ids. Point LEADLOG_REGISTRY_URL at the registry that they "
                 "were written with, or at an empty one, which is filled with the ids of the lock file"
             )
 
     async def _call(self, method: str, path: str, body: Any = None) -> Any:
         """The answer, None when the registry says that there is no such thing."""
-        return await self._send(method, self._url + path, json=body, headers=HEADERS)
+        return await self._send(method, self.url + path, json=body, headers=HEADERS)
 
     async def _send(self, method: str, url: str, **body: Any) -> Any:
         if self._session is None:

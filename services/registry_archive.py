@@ -73,7 +73,7 @@ def canonical(text: str) -> str:
 
 def _emptied(schema: Any) -> Any:
     if isinstance(schema, list):
-        return [_emptied(part) for part in schema]
+        return [_inner(_emptied(part)) for part in schema]
     if not isinstance(schema, dict):
         return schema
     emptied = {

@@ -1,18 +1,18 @@
 """Fixtures that give tests real servers, fresh databases and empty topics."""
 
-import asyncio
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import asyncpg
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 
 from schemas.topics import TOPICS
+from services.broker import ensure_topics
 from services.settings import Addresses
-from tests.servers import DEADLINE_SECONDS, LOOK_AGAIN_SECONDS, Servers, begin
+from tests.servers import Servers, begin, until
 
 
 @pytest.fixture(scope="session")
@@ -55,33 +55,23 @@ async def topics(stack: Addresses) -> Addresses:
     await admin.start()
     try:
         await _delete(admin)
-        await _create(admin)
     finally:
         await admin.close()
+    await ensure_topics(stack.kafka_bootstrap)
     return stack
 
 
 async def _delete(admin: AIOKafkaAdminClient) -> None:
-    answer = await admin.delete_topics([topic.name for topic in TOPICS])
+    """Delete the topics and wait until the broker knows; before that it still serves the old ones."""
+    names = [topic.name for topic in TOPICS]
+    answer = await admin.delete_topics(names)
     for _name, code, *_ in answer.topic_error_codes:
         error = for_code(code)
         if code and error is not UnknownTopicOrPartitionError:
             raise error
+    await until(partial(_gone, admin, names), "the old topics are still there")
 
 
-async def _create(admin: AIOKafkaAdminClient) -> None:
-    """Create the topics, again and again while the broker still deletes those of the same name."""
-    missing = {
-        topic.name: NewTopic(topic.name, topic.partitions, replication_factor=1, topic_configs=topic.settings)
-        for topic in TOPICS
-    }
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while missing:
-        answer = await admin.create_topics(list(missing.values()))
-        for name, code, message in answer.topic_errors:
-            error = for_code(code)
-            if not code:
-                del missing[name]
-            elif error is not TopicAlreadyExistsError or time.monotonic() > deadline:
-                raise error(f"{name}: {message}")
-        await asyncio.sleep(LOOK_AGAIN_SECONDS if missing else 0)
+async def _gone(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
+    told = {about["topic"]: for_code(about["error_code"]) for about in await admin.describe_topics(names)}
+    return all(told[name] is UnknownTopicOrPartitionError for name in names)
