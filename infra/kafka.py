@@ -87,7 +87,7 @@ def prepare(folder: Path, ports: Mapping[str, int]) -> None:
 
 
 def _format(folder: Path) -> None:
-    tool = _command(folder, FORMAT_HEAP_MB, "kafka.tools.StorageTool", "format", "--standalone")
+    tool = _command(folder, FORMAT_HEAP_MB, java.BRIEF, "kafka.tools.StorageTool", "format", "--standalone")
     tool += [
         "--cluster-id",
         _cluster_id(),
@@ -111,10 +111,10 @@ def program(folder: Path) -> Program:
     return Program("kafka", command, {}, None, "TERM", STOP_SECONDS, starts_alone=True)
 
 
-def _command(folder: Path, heap_mb: int, *main: str) -> list[str]:
+def _command(folder: Path, heap_mb: int, *rest: str) -> list[str]:
     jars = [artifact.path(settings.cache_folder()) for artifact in artifacts.locked("kafka")]
     logging = f"-Dlog4j2.configurationFile={folder / 'logging.properties'}"
-    return java.command(heap_mb, [logging, *java.class_path(jars)], *main)
+    return java.command(heap_mb, logging, "-cp", ":".join(map(str, jars)), *rest)
 
 
 async def answers(bootstrap: str) -> bool:

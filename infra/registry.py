@@ -30,9 +30,9 @@ def url(ports: Mapping[str, int]) -> str:
 def program(ports: Mapping[str, int], storage_dsn: str) -> Program:
     """How supervisord runs the registry. It starts once its database is there."""
     folder = artifacts.unpacked_registry(settings.cache_folder())
-    # A small heap and the quick compiler: it answers a few requests when processes start, then sleeps.
-    options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-jar"]
-    command = java.command(settings.REGISTRY_HEAP_MB, options, str(folder / "quarkus-run.jar"))
+    # It answers a few requests when processes start, then sleeps.
+    options = [java.BRIEF, "-jar", str(folder / "quarkus-run.jar")]
+    command = java.command(settings.REGISTRY_HEAP_MB, *options)
     variables = environment(ports, storage_dsn)
     return Program("registry", command, variables, None, "TERM", STOP_SECONDS, starts_alone=False)
 

@@ -123,8 +123,8 @@ POSTGRES_SHARED_BUFFERS_MB = number("POSTGRES_SHARED_BUFFERS_MB", 512)
 POSTGRES_MAX_WAL_MB = number("POSTGRES_MAX_WAL_MB", 4_096)
 """Log that the local Postgres lets grow before it forces a checkpoint, MiB of disk."""
 
-START_SECONDS = number("START_SECONDS", 120)
-"""How long `leadlog up` waits for a server to answer. The slowest takes 6 s, or 30 on a busy machine."""
+START_SECONDS = number("START_SECONDS", 180)
+"""How long `leadlog up` waits for a server to answer. The slowest takes 6 s, but a minute on a busy machine."""
 
 CALENDAR_YEARS_BACK = number("CALENDAR_YEARS_BACK", 20)
 """Years before now for which calendars are laid out in SQL, to measure open visits. About 260 rows a year each."""

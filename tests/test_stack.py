@@ -1,0 +1,276 @@
+"""The local stack keeps its promises: data stays, the dead come back, nothing is reachable from outside.
+
+Runs stacks of its own, whatever the other tests get their servers from.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import psutil
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from infra import artifacts, ports
+from infra.stack import Stack
+from infra.supervision import SOCKET_PATH_BYTES, Supervisor
+from services.settings import Addresses
+from tests.servers import new_folder, remove_abandoned, until
+
+ROOT = Path(__file__).parent.parent
+SMALL = "log4j-slf4j-impl"
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Stack]:
+    """A stack of this module's own."""
+    remove_abandoned()
+    home = new_folder()
+    stack = Stack(home / "state")
+    stack.up(1, print)
+    yield stack
+    stack.remove()
+    home.rmdir()
+
+
+def leadlog(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, as a person calls it, on a stack."""
+    command = [str(Path(sys.executable).with_name("leadlog")), *arguments]
+    environment = os.environ | {"LEADLOG_STATE": str(stack.state)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def addresses(stack: Stack) -> Addresses:
+    """Where the servers of a running stack are."""
+    known = stack.known()
+    return Addresses(*(known[name] for name in Addresses._fields))
+
+
+def back(stack: Stack, server: str) -> None:
+    """Wait until a server of the stack answers again."""
+    asyncio.run(stack.wait_for(server))
+
+
+def kill(stack: Stack, server: str) -> None:
+    """SIGKILL to a server, and wait until another process answers in its place."""
+    dead = stack.supervisor.processes()[server].pid
+    stack.supervisor.kill(server)
+
+    async def is_another() -> bool:
+        return stack.supervisor.processes()[server].pid not in (0, dead)
+
+    asyncio.run(until(is_another, f"{server} is not started again"))
+    back(stack, server)
+
+
+async def put_row(dsn: str) -> None:
+    """Commit a row."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("create table if not exists kept (value text)")
+    await connection.execute("insert into kept values ('here')")
+    await connection.close()
+
+
+async def rows(dsn: str) -> int:
+    """Rows committed so far."""
+    connection = await asyncpg.connect(dsn)
+    count: int = await connection.fetchval("select count(*) from kept")
+    await connection.close()
+    return count
+
+
+async def put_record(bootstrap: str, topic: str) -> None:
+    """Create the topic and have a record acknowledged."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+    await admin.close()
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
+    await producer.start()
+    await producer.send_and_wait(topic, b"here")
+    await producer.stop()
+
+
+async def first_record(bootstrap: str, topic: str) -> bytes | None:
+    """The value of the topic's first record."""
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        record = await asyncio.wait_for(consumer.getone(), timeout=30)
+    finally:
+        await consumer.stop()
+    value: bytes | None = record.value
+    return value
+
+
+async def register(url: str) -> int:
+    """Register a schema; the id is the same when it is known."""
+    schema = {"schema": json.dumps({"type": "record", "name": "Kept", "fields": []})}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{url}/subjects/kept/versions", json=schema) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+        return int((await answer.json(content_type=None))["id"])
+
+
+def test_status_names_addresses_that_answer(own: Stack) -> None:
+    """Every address that `leadlog status --json` gives can be used as it stands."""
+    done = leadlog(own, "status", "--json")
+    now = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    asyncio.run(put_row(now["postgres_dsn"]))
+    asyncio.run(put_record(now["kafka_bootstrap"], uuid.uuid4().hex))
+    asyncio.run(register(now["registry_url"]))
+    states = {name: process["state"] for name, process in now["processes"].items()}
+    assert states == {
+        "postgres": "RUNNING",
+        "kafka": "RUNNING",
+        "registry": "RUNNING",
+        "projector-1": "STOPPED",
+    }
+
+
+def test_nothing_listens_beyond_this_machine(own: Stack) -> None:
+    """Every port of every process of the stack is open on 127.0.0.1 alone."""
+    daemon = psutil.Process(own.known()["supervisor_pid"])
+    listening = {
+        connection.laddr
+        for process in daemon.children(recursive=True)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {port for _, port in listening} >= {own.known()["ports"][name] for name in ports.USUAL}
+    assert {address for address, _ in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+
+
+def test_killed_postgres_comes_back_with_what_was_committed(own: Stack) -> None:
+    """SIGKILL to Postgres: it is started again, and no committed row is lost."""
+    dsn = addresses(own).postgres_dsn
+    asyncio.run(put_row(dsn))
+    before = asyncio.run(rows(dsn))
+    kill(own, "postgres")
+    assert asyncio.run(rows(dsn)) == before
+    back(own, "registry")  # its storage was away
+
+
+def test_killed_broker_comes_back_with_what_was_acknowledged(own: Stack) -> None:
+    """SIGKILL to the broker: it is started again, and no acknowledged record is lost."""
+    topic = uuid.uuid4().hex
+    bootstrap = addresses(own).kafka_bootstrap
+    asyncio.run(put_record(bootstrap, topic))
+    kill(own, "kafka")
+    assert asyncio.run(first_record(bootstrap, topic)) == b"here"
+
+
+def test_doctor_names_the_process_that_is_down(own: Stack) -> None:
+    """With the broker stopped, `doctor` says so, says what to do, and ends with 1; `status` shows it."""
+    own.supervisor.stop("kafka")
+    try:
+        done = leadlog(own, "doctor")
+    finally:
+        own.supervisor.start("kafka")
+        back(own, "kafka")
+    assert done.returncode == 1
+    assert re.search(r"kafka: stopped", done.stdout)
+    assert re.search(r"problem +Kafka does not answer", done.stdout)
+
+
+def test_up_again_changes_nothing(own: Stack) -> None:
+    """`up` on a running stack leaves every server as it is."""
+    before = {name: process.pid for name, process in own.supervisor.processes().items()}
+    assert own.up(1, print) == addresses(own)
+    assert {name: process.pid for name, process in own.supervisor.processes().items()} == before
+
+
+def test_logs_show_one_process(own: Stack) -> None:
+    """`logs NAME` prints that process' log; an unknown name is a usage error that lists the known ones."""
+    assert "database system is ready" in leadlog(own, "logs", "postgres").stdout
+    unknown = leadlog(own, "logs", "nobody")
+    assert unknown.returncode == 2
+    assert "kafka, postgres" in unknown.stderr
+
+
+@pytest.mark.slow
+def test_down_and_up_keep_everything_though_the_ports_are_taken(own: Stack) -> None:
+    """Rows, records and schema ids outlive `down`; when other programs took the ports, `up` finds others."""
+    topic = uuid.uuid4().hex
+    before = addresses(own)
+    asyncio.run(put_row(before.postgres_dsn))
+    asyncio.run(put_record(before.kafka_bootstrap, topic))
+    count, schema = asyncio.run(rows(before.postgres_dsn)), asyncio.run(register(before.registry_url))
+    old = {name: own.known()["ports"][name] for name in ports.USUAL}
+    assert leadlog(own, "down").returncode == 0
+    assert leadlog(own, "status").returncode == 3
+    with contextlib.ExitStack() as others:
+        for port in old.values():
+            others.enter_context(socket.create_server((ports.HOST, port)))
+        done = leadlog(own, "up", "--servers-only")
+    assert done.returncode == 0, done.stderr
+    after = addresses(own)
+    assert not set(own.known()["ports"].values()) & set(old.values())
+    assert asyncio.run(rows(after.postgres_dsn)) == count
+    assert asyncio.run(first_record(after.kafka_bootstrap, topic)) == b"here"
+    assert asyncio.run(register(after.registry_url)) == schema
+
+
+@pytest.mark.slow
+def test_up_after_the_supervisor_was_killed_leaves_one_of_each(own: Stack) -> None:
+    """What a killed supervisor left running is ended before anything is started on the same data."""
+    asyncio.run(put_row(addresses(own).postgres_dsn))
+    count = asyncio.run(rows(addresses(own).postgres_dsn))
+    old = {process.pid for process in own.supervisor.processes().values() if process.pid}
+    os.kill(own.known()["supervisor_pid"], signal.SIGKILL)
+    assert "supervisor is gone" in leadlog(own, "doctor").stdout
+    own.up(1, print)
+    assert not any(psutil.pid_exists(pid) for pid in old)
+    assert asyncio.run(rows(addresses(own).postgres_dsn)) == count
+
+
+def test_a_taken_port_is_passed_over() -> None:
+    """The remembered port comes first, then the wished one, then any other; ports in use by others never."""
+    with socket.create_server((ports.HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        free = ports.choose({"a": port}, {}, ())["a"]
+        assert free in ports.OTHERS
+        assert ports.choose({"a": port}, {"a": free}, ()) == {"a": free}
+        assert ports.choose({"a": free}, {"a": port}, ()) == {"a": free}
+        assert ports.choose({"a": free}, {"a": port}, held=[port]) == {"a": port}
+
+
+def test_a_deep_state_folder_has_a_short_socket() -> None:
+    """The supervisor's socket fits into the operating system's limit wherever the state folder is."""
+    for depth in (1, 40):
+        path = Supervisor(Path("/tmp", *["leadlog"] * depth)).socket
+        assert len(os.fsencode(path)) <= SOCKET_PATH_BYTES
+
+
+def test_a_file_that_is_not_what_the_lock_names_is_refused(tmp_path: Path) -> None:
+    """A download with another checksum is thrown away and named; so is one that changed in the cache."""
+    small = next(artifact for artifact in artifacts.all_locked() if artifact.name == SMALL)
+    with pytest.raises(artifacts.Unavailable, match=f"{SMALL}.*SHA-256"):
+        artifacts.fetch([small._replace(sha256="0" * 64)], tmp_path, lambda _size: None)
+    assert not small.path(tmp_path).exists()
+    artifacts.fetch([small], tmp_path, lambda _size: None)
+    assert artifacts.altered(tmp_path) == []
+    small.path(tmp_path).write_bytes(b"something else")
+    assert artifacts.altered(tmp_path) == [small]
+    assert small in artifacts.missing(tmp_path)
+
+
+@pytest.mark.parametrize("lock", ["servers.lock", "requirements.lock", "requirements-test.lock"])
+def test_lock_files_name_no_host(lock: str) -> None:
+    """Where packages come from is a matter of the machine, not of the lock files."""
+    assert "://" not in (ROOT / "infra" / lock).read_text()
