@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import asyncpg
 import click
 from rich.console import Console
 
@@ -44,7 +45,7 @@ def command(some_id: str, as_json: bool) -> None:
         lead = run(read(some_id))
     except Unknown:
         end(REFUSED, f"no subject, journey or event has the id {some_id!r}. `leadlog wait`, if it is new.")
-    except NothingPromoted:
+    except (NothingPromoted, asyncpg.UndefinedTableError):
         end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")
     if as_json:
         click.echo(json.dumps(as_object(lead), indent=2))

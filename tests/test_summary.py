@@ -1,0 +1,131 @@
+"""`leadlog summary`: all leads on one page, equal to what a count over the events gives."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from schemas import records as r
+from services.summary import acceptance
+from tests.test_lead import HUMAN, Leadlog, at, commands_on, demo_request, given, leadlog
+
+__all__ = ["leadlog"]
+
+pytestmark = pytest.mark.servers
+
+
+def lead(number: int) -> list[r.Record]:
+    """A lead that asks for a demo."""
+    return [demo_request(number / 10, f"form{number}", subject_id=f"crm:{number}")]
+
+
+def accepted(number: int) -> r.Record:
+    """Sales takes it."""
+    return r.HandoffAccepted(**at(5, f"yes{number}", f"crm:{number}", actor=HUMAN))
+
+
+def rejected(number: int) -> r.Record:
+    """Sales returns it."""
+    envelope = at(5, f"no{number}", f"crm:{number}", actor=HUMAN)
+    return r.HandoffRejected(**envelope, reason_code="no_need", return_to="nurture")
+
+
+def won(number: int, deal: str, amount: int, currency: str) -> r.Record:
+    """A deal is won."""
+    envelope = at(6, f"won{number}{deal}", f"crm:{number}")
+    return r.OpportunityWon(**envelope, opportunity_id=deal, amount_minor=amount, currency=currency)
+
+
+EVENTS: list[r.Record] = [
+    *[event for number in range(6) for event in lead(number)],
+    *[accepted(number) for number in (0, 1, 2)],
+    rejected(3),
+    won(0, "shared", 10_000, "EUR"),
+    won(1, "shared", 10_000, "EUR"),
+    won(2, "yen", 5_000, "JPY"),
+    r.StageChanged(**at(7, "nowhere", "crm:5"), to_stage="Nirvana"),
+]
+
+
+def page(leadlog: Leadlog, *more: str) -> dict[str, Any]:
+    """The page as JSON."""
+    result = leadlog("summary", "--json", *more)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_the_funnel_counts_journeys(leadlog: Leadlog, database: str) -> None:
+    """Who ever reached a stage, skipped stages included, and who is there now; all stages in order."""
+    asyncio.run(given(database, EVENTS))
+    funnel = {row["stage_role"]: (row["reached"], row["now"]) for row in page(leadlog)["funnel"]}
+    assert list(funnel)[:8] == ["anonymous", "known", "engaged", "mql", "sal", "sql", "opportunity", "won"]
+    assert funnel["anonymous"] == (6, 0)
+    assert funnel["mql"] == (6, 2)
+    assert funnel["sql"] == (3, 0)
+    assert funnel["won"] == (3, 3)
+    assert funnel["nurture"] == (1, 1)
+    assert funnel["churned"] == (0, 0)
+
+
+def test_handoffs_and_clocks_are_counted(leadlog: Leadlog, database: str) -> None:
+    """Outcomes with the share accepted, and clocks by policy and state."""
+    asyncio.run(given(database, EVENTS))
+    summary = page(leadlog)
+    assert {row["outcome"]: row["handoffs"] for row in summary["handoffs"]} == {
+        "accepted": 3,
+        "open": 2,
+        "rejected": 1,
+    }
+    assert summary["acceptance"] == 0.75
+    review = {row["state"]: row["clocks"] for row in summary["sla"] if row["policy_id"] == "handoff_review"}
+    assert sum(review.values()) == 6
+    assert summary["faults"] == [{"code": "unknown_stage", "events": 1}]
+
+
+def test_money_is_kept_apart_by_currency_and_counted_once(leadlog: Leadlog, database: str) -> None:
+    """A shared deal is one deal, in deals and in credit; no currency is added to another."""
+    asyncio.run(given(database, EVENTS))
+    summary = page(leadlog, "--model", "linear")
+    deals = [
+        (row["status"], row["currency"], row["opportunities"], row["amount_minor"])
+        for row in summary["opportunities"]
+    ]
+    assert deals == [("won", "EUR", 1, 10_000), ("won", "JPY", 1, 5_000)]
+    credit = [
+        (row["model"], row["channel"], row["currency"], row["amount_minor"]) for row in summary["credit"]
+    ]
+    assert credit == [("linear", "email", "EUR", 10_000), ("linear", "email", "JPY", 5_000)]
+
+
+def test_the_page_names_its_definition_and_how_fresh_it_is(leadlog: Leadlog, database: str) -> None:
+    """Text for people, amounts with the currency's digits, no colours in a pipe."""
+    asyncio.run(given(database, EVENTS))
+    text = leadlog("summary").stdout
+    assert text.startswith("All leads, by definition default@1\nLast event 2026-03-23 17:00:00 UTC; ")
+    assert "Acceptance 75.0%" in text
+    assert "5,000 JPY" in text
+    assert "\x1b" not in text
+
+
+def test_an_empty_log_gives_an_empty_page(leadlog: Leadlog) -> None:
+    """No leads is not an error."""
+    summary = page(leadlog)
+    assert summary["acceptance"] is None
+    assert {row["reached"] for row in summary["funnel"]} == {0}
+    assert leadlog("summary").exit_code == 0
+
+
+def test_without_a_version_there_is_no_page(database: str) -> None:
+    """The way out is named."""
+    result = commands_on(database)("summary")
+    assert result.exit_code == 1
+    assert "leadlog up" in result.stderr
+
+
+def test_acceptance_leaves_out_what_sales_did_not_decide() -> None:
+    """Open, bypassed and withdrawn hand-offs are not part of the share."""
+    rows = [{"outcome": "bypassed", "handoffs": 9}, {"outcome": "rejected", "handoffs": 1}]
+    assert acceptance(rows) == 0
+    assert acceptance([]) is None
