@@ -1,19 +1,34 @@
-"""Puts events into a fresh database as the projector does, without a broker in between."""
+"""Puts events into a fresh database as the projector does, without a broker, and runs commands on it."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
 from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
 
 import infra
+from schemas import records as r
 from schemas.records import TOPIC_OF, Envelope
 from schemas.wire import encode
+from services.cli import main
 from services.projector.batch import Batch
 from services.projector.decoding import Decoding
 from services.projector.delivery import Record
 from services.registry import Registry
 from services.store.migrate import migrate
-from services.store.pool import Connection
+from services.store.pool import Connection, connect
 from services.store.versions import Fed, TimelineEntry, create_version, promote
+
+DEFINITION = resources.files("projections").joinpath("default.yaml").read_text()
+MINUTE = 60_000_000
+HOUR = 60 * MINUTE
+MONDAY_TEN = 1_774_260_000_000_000
+"""2026-03-23T10:00:00Z, inside the default definition's opening hours."""
+HUMAN = r.Actor("human", "sam")
+Leadlog = Callable[..., Result]
+"""Runs a command with arguments."""
 
 MIGRATIONS = Path(infra.__file__).parent / "migrations"
 
@@ -46,3 +61,49 @@ async def feed(connection: Connection, events: Iterable[Envelope]) -> None:
     assert not decoded.rejects
     async with connection.transaction():
         await Batch(connection, Fed(), decoding).apply(records, decoded, set())
+
+
+def commands_on(dsn: str) -> Leadlog:
+    """Runs commands on a database; there is no broker and no registry."""
+    nowhere = "127.0.0.1:9"
+    servers = {
+        "LEADLOG_POSTGRES_DSN": dsn,
+        "LEADLOG_KAFKA_BOOTSTRAP": nowhere,
+        "LEADLOG_REGISTRY_URL": f"http://{nowhere}",
+    }
+    return lambda *arguments: CliRunner().invoke(main, arguments, env=servers)
+
+
+async def given(dsn: str, events: Sequence[r.Record], then: str = "select 1") -> None:
+    """Lets the projector take the events, making the first version if there is none; then runs SQL."""
+    connection = await connect(dsn)
+    if not await connection.fetchval("select to_regclass('ops.version') is not null"):
+        await prepare_database(dsn, connection, DEFINITION)
+    if events:
+        await feed(connection, events)
+    await connection.execute(then)
+    await connection.close()
+
+
+def at(hours: float, event_id: str, subject_id: str = "crm:1", **more: Any) -> dict[str, Any]:
+    """The envelope of an event so many hours after the start, recorded at once."""
+    instant = MONDAY_TEN + round(hours * HOUR)
+    return {
+        "event_id": event_id,
+        "subject_id": subject_id,
+        "occurred_at": instant,
+        "recorded_at": instant,
+        "source": "test",
+        **more,
+    }
+
+
+def demo_request(hours: float, event_id: str, **more: Any) -> r.TouchRecorded:
+    """A form that makes an MQL."""
+    return r.TouchRecorded(
+        **at(hours, event_id, **more),
+        touch_type="form_submitted",
+        direction="inbound",
+        channel="email",
+        offer_id="demo_request",
+    )

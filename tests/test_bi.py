@@ -5,7 +5,6 @@ The rows under the views are put there by hand; that the projector makes such ro
 
 import asyncio
 from collections.abc import AsyncIterator
-from importlib import resources
 from itertools import pairwise
 from typing import Any
 
@@ -21,11 +20,10 @@ from services.store.lag import record_lag
 from services.store.pool import Connection, connect
 from services.store.versions import TimelineEntry, create_version, promote
 from services.store.views import render, replace_views
-from tests.feeding import prepare_database
+from tests.feeding import DEFINITION, prepare_database
 
 pytestmark = pytest.mark.servers
 
-DEFINITION = resources.files("projections").joinpath("default.yaml").read_text()
 SECOND = 1_000_000
 HOUR = 3_600 * SECOND
 DAY = 24 * HOUR

@@ -2,12 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from importlib import resources
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from projections import definition, identity, journey
 from projections.history import History
@@ -16,44 +13,10 @@ from projections.rules import Entry, Rules
 from schemas import records as r
 from schemas.contract import parse_line
 from schemas.faults import Refused
-from services.cli import main
 from services.generator import kinds
 from services.generator.stream import Plan, lines
-from services.store.pool import connect
 from services.trace import changes, keyed, trace
-from tests.feeding import feed, prepare_database
-
-DEFINITION = resources.files("projections").joinpath("default.yaml").read_text()
-MINUTE = 60_000_000
-HOUR = 60 * MINUTE
-MONDAY_TEN = 1_774_260_000_000_000
-"""2026-03-23T10:00:00Z, inside the default definition's opening hours."""
-HUMAN = r.Actor("human", "sam")
-
-
-def at(hours: float, event_id: str, subject_id: str = "crm:1", **more: Any) -> dict[str, Any]:
-    """The envelope of an event so many hours after the start, recorded at once."""
-    instant = MONDAY_TEN + round(hours * HOUR)
-    return {
-        "event_id": event_id,
-        "subject_id": subject_id,
-        "occurred_at": instant,
-        "recorded_at": instant,
-        "source": "test",
-        **more,
-    }
-
-
-def demo_request(hours: float, event_id: str, **more: Any) -> r.TouchRecorded:
-    """A form that makes an MQL."""
-    return r.TouchRecorded(
-        **at(hours, event_id, **more),
-        touch_type="form_submitted",
-        direction="inbound",
-        channel="email",
-        offer_id="demo_request",
-    )
-
+from tests.feeding import DEFINITION, HOUR, HUMAN, MONDAY_TEN, Leadlog, at, commands_on, demo_request, given
 
 STORY: list[r.Record] = [
     r.AttributeChanged(**at(0, "size"), name="company_size", value=80.0),
@@ -85,36 +48,12 @@ STORY: list[r.Record] = [
     ),
 ]
 
-Leadlog = Callable[..., Result]
-
 
 @pytest.fixture
 def leadlog(database: str) -> Leadlog:
     """Runs a command on a database in which the default definition is in force."""
     asyncio.run(given(database, []))
     return commands_on(database)
-
-
-def commands_on(dsn: str) -> Leadlog:
-    """Runs commands on a database; there is no broker and no registry."""
-    nowhere = "127.0.0.1:9"
-    servers = {
-        "LEADLOG_POSTGRES_DSN": dsn,
-        "LEADLOG_KAFKA_BOOTSTRAP": nowhere,
-        "LEADLOG_REGISTRY_URL": f"http://{nowhere}",
-    }
-    return lambda *arguments: CliRunner().invoke(main, arguments, env=servers)
-
-
-async def given(dsn: str, events: Sequence[r.Record], then: str = "select 1") -> None:
-    """Lets the projector take the events, making the first version if there is none; then runs SQL."""
-    connection = await connect(dsn)
-    if not await connection.fetchval("select to_regclass('ops.version') is not null"):
-        await prepare_database(dsn, connection, DEFINITION)
-    if events:
-        await feed(connection, events)
-    await connection.execute(then)
-    await connection.close()
 
 
 def shown(leadlog: Leadlog, some_id: str) -> dict[str, Any]:

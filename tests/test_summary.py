@@ -8,11 +8,16 @@ import pytest
 
 from schemas import records as r
 from services.summary import acceptance
-from tests.test_lead import HUMAN, Leadlog, at, commands_on, demo_request, given, leadlog
-
-__all__ = ["leadlog"]
+from tests.feeding import HUMAN, Leadlog, at, commands_on, demo_request, given
 
 pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def leadlog(database: str) -> Leadlog:
+    """Runs a command on a database in which the default definition is in force."""
+    asyncio.run(given(database, []))
+    return commands_on(database)
 
 
 def lead(number: int) -> list[r.Record]:
@@ -103,7 +108,7 @@ def test_the_page_names_its_definition_and_how_fresh_it_is(leadlog: Leadlog, dat
     """Text for people, amounts with the currency's digits, no colours in a pipe."""
     asyncio.run(given(database, EVENTS))
     text = leadlog("summary").stdout
-    assert text.startswith("All leads, by definition default@1\nLast event 2026-03-23 17:00:00 UTC; ")
+    assert text.startswith("All leads, by definition default@1\nLast event 2026-03-23 16:00:00 UTC; ")
     assert "Acceptance 75.0%" in text
     assert "5,000 JPY" in text
     assert "\x1b" not in text
