@@ -1,11 +1,15 @@
 """ISO 4217: which codes there are, and how many digits of an amount are minor units.
 
-Leaves the list itself to the `iso4217` package, which follows the published one.
+Leaves the list in force to the `iso4217` package, which follows the published one.
 """
 
 import iso4217
 
-DIGITS = {currency.code: currency.exponent or 0 for currency in iso4217.Currency}
+WITHDRAWN = dict.fromkeys("ANG BGN CUC CYP EEK HRK LTL LVL MRO MTL SIT SKK SLL STD VEF ZWL".split(), 2) | {
+    "BYR": 0
+}
+"""Codes of list three, withdrawn in this century: deals of those years are history that may be imported."""
+DIGITS = WITHDRAWN | {currency.code: currency.exponent or 0 for currency in iso4217.Currency}
 """Code to digits after the point (EUR 2, JPY 0, KWD 3); units without minor units, such as gold, have 0."""
 
 
