@@ -336,5 +336,5 @@ def test_amounts_are_shown_with_the_digits_of_their_currency() -> None:
 
 
 def test_a_currency_of_old_deals_is_known() -> None:
-    """Codes that were withdrawn lately are on no list in force, and still those of the deals of their time."""
+    """Codes that were withdrawn lately are on no list in force, but they are those of old deals."""
     assert {DIGITS[code] for code in ("HRK", "BGN", "LTL")} == {2}
