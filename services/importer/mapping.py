@@ -23,6 +23,7 @@ ENVELOPE_NEEDED = ("event_id", "subject_id", "occurred_at")
 DEFAULTED = ("recorded_at", "source", "actor")
 SOURCES = ("column", "text")
 OPTIONS = ("map", "else", "empty", "format", "at", "zone", "minor", "decimal", "split", "type")
+NULLABLE = ("empty", "else")
 TYPES: dict[str, Kind] = {"text": "text", "number": "number", "integer": "integer", "boolean": "boolean"}
 
 
@@ -198,7 +199,7 @@ class _Parser:
 
     def _value(self, node: Node, kind: inspect.Type) -> Maker:
         if isinstance(node.value, str):
-            return self._from_text(node, self._template(node), _kind(kind), {})
+            return self._from_text(self._template(node), _kind(kind), {})
         if isinstance(node.value, list):
             parts = [self._value(each, _item(kind)) for each in node.value]
             return lambda row: [value for part in parts if (value := part(row)) is not ABSENT] or ABSENT
@@ -226,13 +227,15 @@ class _Parser:
 
     def _specified(self, node: Node, kind: inspect.Type) -> Maker:
         given = self.reading.fields(node, (), (*SOURCES, *OPTIONS))
+        # `empty: null` is a value: it sends null where leaving it out would leave the field out.
+        given |= {name: each for name, each in self.reading.mapping(node).items() if name in NULLABLE}
         if "column" in given and "text" in given:
             self.reading.fault(given["text"], "either column or text")
         fill = self._column(given["column"]) if "column" in given else self._template(given.get("text"))
         wanted = _kind(kind)
         if "type" in given:
             wanted = TYPES.get(self.reading.choice(given["type"], list(TYPES)), "text")
-        return self._from_text(node, fill, wanted, given)
+        return self._from_text(fill, wanted, given)
 
     def _template(self, node: Node | None) -> Callable[[Row], str]:
         compiled = template(self.reading.text(node))
@@ -242,7 +245,7 @@ class _Parser:
                 self.reading.fault(node, one_of(list(FILTERS), name), name)
         return compiled.fill
 
-    def _from_text(self, node: Node, fill: Callable[[Row], str], kind: Kind, given: dict[str, Node]) -> Maker:
+    def _from_text(self, fill: Callable[[Row], str], kind: Kind, given: dict[str, Node]) -> Maker:
         """Text, then what an empty one means, then the map, then the conversion to the field's kind."""
         convert = converter(kind, self._options(given))
         mapped = self._map(given.get("map"))
