@@ -164,14 +164,29 @@ class BatchFold:
         self._stale += [id for id, events in lengths.items() if events > LONG_JOURNEY_EVENTS]
         short = {id: members[id] for id, events in lengths.items() if events <= LONG_JOURNEY_EVENTS}
         histories = await read_histories(self._connection, short, self._decoding)
-        stored = by_journey(await read_rows(self._connection, self._version, list(short)))
+        unknown = [id for id in short if not self._is_current(id)]
+        stored = by_journey(await read_rows(self._connection, self._version, unknown)) if unknown else {}
         for history in histories:
-            await self._refold(history, stored.get(history.journey_id, {}))
+            await self._refold(history, stored)
         await unpark(self._connection, self._version, [change.journey_id for change in self._changes])
         metrics.REFOLDS.labels(self._version.schema).inc(len(histories))
 
-    async def _refold(self, history: History, before: Rows) -> None:
+    def _is_current(self, journey_id: str) -> bool:
+        """Whether the stored rows are what the stored state shows by today's rules."""
+        row = self._states.get(journey_id)
+        return row is None or (
+            row["state"] is not None and row["reference_revision"] == self._version.reference_revision
+        )
+
+    def _rows_before(self, journey_id: str, stored: Mapping[str, Rows]) -> Rows:
+        if not self._is_current(journey_id):
+            return stored.get(journey_id, {})
+        row = self._states.get(journey_id)
+        return {} if row is None else journey.rows(journey.unpack(row["state"]), self._version.rules)
+
+    async def _refold(self, history: History, stored: Mapping[str, Rows]) -> None:
         try:
+            before = self._rows_before(history.journey_id, stored)
             state = journey.fold(history, self._version.rules)
             after = journey.rows(state, self._version.rules)
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
