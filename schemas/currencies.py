@@ -5,27 +5,11 @@ Leaves the list in force to the `iso4217` package, which follows the published o
 
 import iso4217
 
-WITHDRAWN = dict.fromkeys(
-    [
-        "ANG",
-        "BGN",
-        "CUC",
-        "CYP",
-        "EEK",
-        "HRK",
-        "LTL",
-        "LVL",
-        "MRO",
-        "MTL",
-        "SIT",
-        "SKK",
-        "SLL",
-        "STD",
-        "VEF",
-        "ZWL",
-    ],
-    2,
-) | {"BYR": 0}
+WITHDRAWN = {
+    "BYR": 0,
+    **dict.fromkeys(["ANG", "BGN", "CUC", "CYP", "EEK", "HRK", "LTL", "LVL", "MRO"], 2),
+    **dict.fromkeys(["MTL", "SIT", "SKK", "SLL", "STD", "VEF", "ZWL"], 2),
+}
 """Codes of list three, withdrawn in this century: deals of those years are history that may be imported."""
 DIGITS = WITHDRAWN | {currency.code: currency.exponent or 0 for currency in iso4217.Currency}
 """Code to digits after the point (EUR 2, JPY 0, KWD 3); units without minor units, such as gold, have 0."""
