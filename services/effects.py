@@ -22,8 +22,17 @@ class Change(NamedTuple):
 
 def effects_of(changes: Sequence[Change]) -> list[str]:
     """The changes in words; those that merely follow from others are left out."""
-    texts = [text for change in changes if (say := SENTENCES.get(change.table)) for text in say(change)]
-    return texts + _credit([change for change in changes if change.table == "credit"])
+    return [text for change in changes if (say := SENTENCES.get(change.table)) for text in say(change)]
+
+
+def credited(kind: str, opportunity_id: str, touches: Sequence[str]) -> str:
+    """That an amount was shared, and over how many touches; the id '' is none."""
+    over = (
+        "unattributed"
+        if list(touches) == [""]
+        else f"{len(touches)} touch{'' if len(touches) == 1 else 'es'}"
+    )
+    return f"credit of the {kind} of {opportunity_id}: {over}"
 
 
 def _lead(change: Change) -> Iterable[str]:
@@ -92,19 +101,6 @@ def _money(amount: int | None, currency: str | None) -> str:
 
 def _fault(change: Change) -> Iterable[str]:
     yield f"no effect: {change.new['code']}, {change.new['message']}"
-
-
-def _credit(changes: Sequence[Change]) -> list[str]:
-    """One text per win, adjustment or reversal: over how many touches it was shared."""
-    shares: dict[tuple[str, str], list[str]] = {}
-    for change in changes:
-        new = change.new
-        shares.setdefault((new["kind"], new["opportunity_id"]), []).append(new["touch_event_id"])
-    return [
-        f"credit of the {kind} of {deal}: "
-        + ("unattributed" if touches == [""] else f"{len(touches)} touches")
-        for (kind, deal), touches in shares.items()
-    ]
 
 
 SENTENCES: dict[str, Callable[[Change], Iterable[str]]] = {

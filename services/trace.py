@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from projections import journey
+from projections import credit, fault, journey
 from projections.history import History
-from projections.journey import TABLES, JourneyState
+from projections.journey import JourneyState
 from projections.rules import Rules
 from schemas.records import order_key
-from services.effects import Change, Key, effects_of
+from services.effects import Change, Key, credited, effects_of
 
 
 @dataclass
@@ -43,10 +43,11 @@ def trace(history: History, rules: Rules) -> Trace:
     state = journey.fold(History(history.journey_id, [], history.faults, []), rules)
     rows = keyed(state, rules)
     for event in history.events:
-        outline = _outline(state)
+        outline, shares = _outline(state), _shares(state)
         journey.step(state, event, rules)
         after = keyed(state, rules) if _outline(state) != outline else _lead_row(state, rules)
         found.note(event.event_id, list(changes(rows, after)))
+        found.effects[event.event_id] += _credited(state, shares)
         rows.update(after)
     if history.erased and history.events:
         first = min(history.erased, key=order_key)
@@ -56,34 +57,48 @@ def trace(history: History, rules: Rules) -> Trace:
 
 def _note_faults(found: Trace, history: History) -> None:
     """Faults of events that are no part of the fold."""
-    for event, copy_no, fault in history.faults:
+    for event, copy_no, found_fault in history.faults:
         if copy_no == 1:
             found.faulty.add(event.event_id)
-            found.effects[event.event_id].append(f"no effect: {fault.code}, {fault.message}")
+            found.effects[event.event_id].append(f"no effect: {found_fault.code}, {found_fault.message}")
 
 
 KeyedRows = dict[tuple[str, Key], dict[str, object]]
 """Table and key to the row, by column."""
 
+EXPLAINED = tuple((table, rows_of) for table, rows_of in journey.PROJECTIONS if table != credit.TABLE)
+"""Credit is left out: its rows name their event, and in a long journey they are many."""
 _LEAD_TABLE, _lead_rows = journey.PROJECTIONS[0]
-
-
-def _outline(state: JourneyState) -> bytes:
-    """What every table but lead_state is made of: equal outlines make equal rows. Cheap in long journeys."""
-    shares = [len(win.shares) for win in state.wins]
-    return msgspec.msgpack.encode(
-        (state.stages, state.handoffs, state.clocks, state.deals, shares, state.faults)
-    )
 
 
 def keyed(state: JourneyState, rules: Rules) -> KeyedRows:
     """The rows of a state."""
-    shown = journey.rows(state, rules)
+    shown = EXPLAINED if state.event_count else ((fault.TABLE, fault.rows),)
     return {
         (table.name, key): values
-        for table in TABLES
-        for key, values in _named(table.columns, table.key, shown[table.name])
+        for table, rows_of in shown
+        for key, values in _named(table.columns, table.key, rows_of(state, rules))
     }
+
+
+def _outline(state: JourneyState) -> bytes:
+    """What every table but lead_state is made of: equal outlines make equal rows. Cheap in long journeys."""
+    return msgspec.msgpack.encode((state.stages, state.handoffs, state.clocks, state.deals, state.faults))
+
+
+def _shares(state: JourneyState) -> list[int]:
+    """How often each win was credited: for itself, an adjustment, a reversal."""
+    return [len(win.shares) for win in state.wins]
+
+
+def _credited(state: JourneyState, before: Sequence[int]) -> list[str]:
+    """What was credited since."""
+    known = [*before, *[0] * (len(state.wins) - len(before))]
+    return [
+        credited(share.kind, win.opportunity_id, [touch.touch_event_id for touch in win.path])
+        for win, count in zip(state.wins, known, strict=True)
+        for share in win.shares[count:]
+    ]
 
 
 def _lead_row(state: JourneyState, rules: Rules) -> KeyedRows:

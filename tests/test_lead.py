@@ -122,6 +122,7 @@ def test_the_timeline_has_every_event_with_its_effect(leadlog: Leadlog, database
     assert "stage Known -> MQL" in told["form", 1][1]
     assert "hand-off 1 opened" in told["form", 1][1]
     assert "hand-off 1 accepted" in told["accepted", 1][1]
+    assert "credit of the win of deal: 2 touches" in told["won", 1][1]
 
 
 @pytest.mark.servers
