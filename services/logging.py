@@ -8,6 +8,7 @@ away makes thousands. Leaves the wording to the callers, who use `structlog.get_
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -96,10 +97,16 @@ def _route_stdlib(common: list[Processor], level: str) -> None:
         logging.getLogger(name).setLevel(level.upper())
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     logging.getLogger(__name__).critical("crashed", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(ended: threading.ExceptHookArgs) -> None:
+    error = ended.exc_value or ended.exc_type()
+    logging.getLogger(__name__).critical("thread_crashed", exc_info=error)
 
 
 def _naming(service: str, worker: str) -> Processor:

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 from faust.transport.consumer import Fetcher
-from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import Service
 
@@ -100,7 +99,7 @@ class Keeper:
 @pytest.fixture
 async def parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     """An engine around Faust's real consumer, as it is once its partitions are assigned and its flow runs."""
-    monkeypatch.setattr(driver.Consumer, "_new_consumer_thread", lambda _: FakeThread())
+    monkeypatch.setattr(Consumer, "_new_consumer_thread", lambda _: FakeThread())
     keeper, progress = Keeper(), Progress()
     feed = Feed("127.0.0.1:1", "group", None, frozenset({EVENTS.topic}), tmp_path / "faust")
     engine = Engine(feed, keeper, progress)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import faust
 import structlog
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -58,6 +59,16 @@ class Feed(NamedTuple):
     """Faust's own folder; no two processes share one."""
 
 
+class Thread(driver.AIOKafkaConsumerThread):
+    """The thread of Faust's Kafka client."""
+
+    logger = faust_log
+
+    def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
+        """Logs what Faust prints."""
+        log.error("consumer_thread_crashed", exc_info=True)
+
+
 class Consumer(driver.Consumer):
     """Faust's consumer, which hands the records of the batch topics over instead of streaming them."""
 
@@ -68,6 +79,9 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **options)
         self._batch: asyncio.Task[None] | None = None
         self._applied: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> Thread:
+        return Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Fetched:  # noqa: ASYNC109 (Faust's signature)
         self.app.progress.turned(time.monotonic())
@@ -154,6 +168,17 @@ class Consumer(driver.Consumer):
         self.app.took_over({(tp.topic, tp.partition) for tp in self.assignment() if self._is_batch(tp)})
 
 
+class Tables(TableManager):
+    """There are none. Faust's own manager sleeps a second for them before anything is read."""
+
+    logger = faust_log
+
+    async def on_start(self) -> None:
+        """What Faust does after that second."""
+        await self._update_channels()
+        await self.recovery.start()
+
+
 class Transport(driver.Transport):
     """Faust's Kafka transport with our consumer."""
 
@@ -212,6 +237,7 @@ def _options(feed: Feed) -> dict[str, Any]:
         "stream_buffer_maxsize": 65_536,  # at 4,096 a slow agent makes the conductor sleep for whole seconds
         "key_serializer": "raw",
         "value_serializer": "raw",
+        "TableManager": Tables,
         "table_standby_replicas": 0,
         "topic_disable_leader": True,
         "topic_allow_declare": False,

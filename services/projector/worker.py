@@ -66,7 +66,7 @@ def run(handler: Handler, topics: frozenset[str], worker: Identity, port: int) -
         try:
             asyncio.run(_work(handler, feed, port))
         except (KafkaConnectionError, ConnectionError, TimeoutError) as error:
-            log.error("server_away", error=repr(error), exc_info=True)
+            log.error("server_away", error=repr(error))
             return 3
     return 0
 
