@@ -33,7 +33,8 @@ folding)."""
 log = structlog.get_logger()
 
 STATES = """
-select journey_id, revision, reference_revision, events, state from {schema}.journey where journey_id = any($1)
+select journey_id, revision, reference_revision, events, state
+from {schema}.journey where journey_id = any($1)
 """
 
 SAVE_STATE = """
@@ -130,7 +131,7 @@ class BatchFold:
     def _state_before(
         self, journey_id: str, row: asyncpg.Record | None, fresh: Sequence[Record]
     ) -> JourneyState | None:
-        """The state that the new events continue; None when the journey must be folded from its first event."""
+        """The state that the new events continue; None when the journey must be folded again."""
         if journey_id in self._work.again or len(fresh) > LONG_JOURNEY_EVENTS:
             return None
         revision = self._work.journeys.revisions[journey_id]

@@ -19,6 +19,7 @@ from services.projector import metrics
 from services.projector.batch import Batch
 from services.projector.decoding import Decoded, Decoding
 from services.projector.delivery import Offsets, Partition, Record
+from services.projector.lag import Lag
 from services.projector.log import Grown
 from services.projector.outbox import Outbox
 from services.projector.refold import Refold
@@ -27,8 +28,8 @@ from services.settings import Addresses
 from services.store.pool import DATA_ERRORS, Connection, create_pool
 from services.store.versions import Fed
 
-POOL_CONNECTIONS = 3
-"""One for batches, one for the refold loop, one for the outbox."""
+POOL_CONNECTIONS = 4
+"""One each for batches, the refold loop, the outbox and the lag."""
 RETRY_SECONDS = 0.5
 """Pause before a batch is tried again when a server is away."""
 PROMOTED_POLL_SECONDS = 1.0
@@ -64,6 +65,7 @@ class Projector:
         self._registry = Registry(addresses.registry_url)
         self._decoding = Decoding(self._registry)
         self._producer: AIOKafkaProducer | None = None
+        self._lag: Lag | None = None
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -74,13 +76,16 @@ class Projector:
         await self._producer.start()
         refold = Refold(self._pool, self._fed, self._decoding)
         outbox = Outbox(self._pool, self._producer)
-        self._loops = [asyncio.create_task(refold.run()), asyncio.create_task(outbox.run())]
+        self._lag = Lag(self._pool, self._addresses.kafka_bootstrap)
+        self._loops = [asyncio.create_task(each.run()) for each in (refold, outbox, self._lag)]
 
     async def stop(self) -> None:
         """Ends the loops and closes what was opened."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._lag is not None:
+            await self._lag.close()
         if self._producer is not None:
             await self._producer.stop()
         await self._registry.close()

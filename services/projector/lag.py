@@ -1,0 +1,89 @@
+"""Keeps in Postgres how far the topics go, so that BI can say how fresh its rows are.
+
+Promises: `ops.lag` is never older than a few seconds while a projector runs and Kafka answers. Leaves what was
+read to the batches, and what the process itself knows of its lag to `health`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import structlog
+from aiokafka.errors import KafkaError
+
+from schemas.topics import INPUT_TOPICS, TOPICS
+from services.projector import metrics
+from services.projector.health import Ends
+from services.store.pool import Connection
+
+LOOK_SECONDS = 2.0
+"""Pause between two looks: one small request to Kafka and one statement each."""
+
+PARTITIONS = {
+    (topic.name, partition)
+    for topic in TOPICS
+    if topic.name in INPUT_TOPICS
+    for partition in range(topic.partitions)
+}
+
+KEEP = """
+insert into ops.lag (topic, partition, end_offset, measured_at, caught_up_at)
+select known.topic, known.partition, known.end_offset, now(), case when behind.records <= 0 then now() end
+from unnest($1::text[], $2::smallint[], $3::bigint[]) known (topic, partition, end_offset)
+left join log.position using (topic, partition)
+cross join lateral (select known.end_offset - coalesce(position.next_offset, 0) as records) behind
+order by known.topic, known.partition
+on conflict (topic, partition) do update set
+  end_offset = excluded.end_offset,
+  measured_at = excluded.measured_at,
+  caught_up_at = coalesce(excluded.caught_up_at, lag.caught_up_at)
+"""
+
+FED = """
+select schema_name, label,
+  (select count(*) from ops.parked where parked.version_no = version.version_no) as parked
+from ops.version where status in ('fed', 'promoted')
+"""
+
+log = structlog.get_logger()
+
+
+class Lag:
+    """Looks at Kafka and writes, until cancelled."""
+
+    def __init__(self, pool: asyncpg.Pool[Any], bootstrap: str) -> None:
+        self._pool = pool
+        self._ends = Ends(bootstrap)
+
+    async def run(self) -> None:
+        """Writes for ever; a server that is away is asked again."""
+        while True:
+            try:
+                ends = await self._ends.ask(PARTITIONS)
+                rows = [(topic, partition, end) for (topic, partition), end in sorted(ends.items())]
+                async with self._pool.acquire() as connection:
+                    await connection.execute(KEEP, *map(list, zip(*rows, strict=True)))
+                    await publish(connection)
+            except (
+                KafkaError,
+                TimeoutError,
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                OSError,
+            ) as error:
+                log.warning("lag_unknown", error=repr(error))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def close(self) -> None:
+        """Closes the connection to Kafka."""
+        await self._ends.close()
+
+
+async def publish(connection: Connection) -> None:
+    """Sets the gauges that only Postgres knows."""
+    metrics.OUTBOX_PENDING.set(await connection.fetchval("select count(*) from ops.outbox"))
+    for row in await connection.fetch(FED):
+        metrics.FED_VERSION.labels(row["schema_name"], row["label"]).set(1)
+        metrics.PARKED_JOURNEYS.labels(row["schema_name"]).set(row["parked"])
