@@ -58,6 +58,7 @@ def findings(stack: Stack) -> Iterator[Finding]:
         partial(_folder, settings.cache_folder(), "cache", "LEADLOG_CACHE"),
         _downloads,
         partial(_database_place, stack.state),
+        _abandoned,
         partial(_processes, stack),
         partial(_ports, stack),
         partial(_servers, stack),
@@ -154,6 +155,14 @@ def _database_place(state: Path) -> Iterator[Finding]:
         return
     if where.user:
         yield Finding(Level.OK, f"started by root, so Postgres runs as {where.user} on {where.data}")
+
+
+def _abandoned() -> Iterator[Finding]:
+    for note in postgres.OPEN_FOLDER.glob("*/state-folder"):
+        link = Path(note.read_text().strip()) / "postgres"
+        if link.resolve() != note.with_name("postgres"):
+            what = f"{note.parent} holds the database of a state folder that is gone, {link.parent}"
+            yield Finding(Level.NOTE, what, f"delete it unless you want it back: rm -r {note.parent}")
 
 
 def _processes(stack: Stack) -> Iterator[Finding]:

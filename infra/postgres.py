@@ -227,7 +227,13 @@ async def answers(address: str) -> bool:
     """Whether the server lets a session in."""
     try:
         connection = await asyncpg.connect(address, timeout=CONNECT_TIMEOUT_SECONDS)
-    except (OSError, TimeoutError, asyncpg.PostgresError):
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+    ):
         return False
     await connection.close()
     return True

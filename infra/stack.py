@@ -27,6 +27,8 @@ from services import settings
 from services.settings import Addresses
 
 LOOK_AGAIN_SECONDS = 0.1
+# A given server is up already, or somebody else has to start it.
+GIVEN_SECONDS = 20
 # A server that died so often while it was waited for will not come up by itself.
 DEATHS_TO_GIVE_UP = 3
 ROLES = (postgres.SUPERUSER, postgres.OWNER, postgres.REGISTRY, postgres.READER)
@@ -189,13 +191,14 @@ class Stack:
         self, name: str, answers: Callable[[], Awaitable[bool]], *, deaths: int | None = DEATHS_TO_GIVE_UP
     ) -> None:
         """Ask until the server answers. Raises Failed when it died `deaths` times or took too long."""
-        deadline = time.monotonic() + settings.START_SECONDS
+        is_local = name in self.supervisor.processes()
+        deadline = time.monotonic() + (settings.START_SECONDS if is_local else GIVEN_SECONDS)
         pids: set[int] = set()
         while not await answers():
             process = self.supervisor.processes().get(name)
             pids |= {process.pid} if process and process.pid else set()
             if time.monotonic() > deadline or (deaths and len(pids) > deaths):
-                raise Failed(self._why_not(name, process is not None))
+                raise Failed(self._why_not(name, is_local))
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
     def _why_not(self, name: str, is_local: bool) -> str:

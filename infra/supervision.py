@@ -21,7 +21,7 @@ import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 MARK = "LEADLOG_STACK"
-"""Environment variable of every program: the state folder it belongs to."""
+"""Environment variable of the daemon and all it starts: the state folder they belong to."""
 
 # Of `sockaddr_un` (108 with the closing zero), less the `.<pid>` that supervisord appends while it binds.
 SOCKET_PATH_BYTES = 98
@@ -127,7 +127,7 @@ class Supervisor:
             ) from error
 
     def end_leftovers(self) -> None:
-        """End what still runs after its daemon was killed, so that nothing is started twice."""
+        """End what runs though no daemon answers (killed, folder deleted): nothing is started twice."""
         orphans = [process for process in psutil.process_iter() if _belongs(process, self.folder)]
         for orphan in orphans:
             orphan.terminate()
@@ -142,7 +142,8 @@ class Supervisor:
 
     def _start_daemon(self) -> None:
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)]
-        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+        environment = _environment() | {MARK: str(self.folder)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         deadline = time.monotonic() + DAEMON_DEADLINE_SECONDS
         while not self.is_running():
             if done.returncode or time.monotonic() > deadline:
@@ -218,16 +219,15 @@ umask=022
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 """
     ranks = enumerate(programs, start=1)
-    return head + "".join(_section(program, rank, folder, logs) for rank, program in ranks)
+    return head + "".join(_section(program, rank, logs) for rank, program in ranks)
 
 
-def _section(program: Program, rank: int, folder: Path, logs: Path) -> str:
-    variables = dict(program.environment) | {MARK: str(folder)}
+def _section(program: Program, rank: int, logs: Path) -> str:
     return f"""
 [program:{program.name}]
 command={_literal(shlex.join(program.command))}
 priority={rank}
-environment={",".join(f"{name}={_quoted(value)}" for name, value in variables.items())}
+environment={",".join(f"{name}={_quoted(value)}" for name, value in program.environment.items())}
 {f"user={program.user}" if program.user else ""}
 autostart={str(program.starts_alone).lower()}
 autorestart=true

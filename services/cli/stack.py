@@ -35,8 +35,7 @@ def _kindly(exit_code: int) -> Iterator[None]:
     try:
         yield
     except TROUBLE as error:
-        click.echo(f"leadlog: {error}", err=True)
-        raise SystemExit(exit_code) from error
+        end(exit_code, str(error))
 
 
 def _say(line: str) -> None:
