@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import structlog
 from aiokafka import AIOKafkaProducer
+from asyncpg.transaction import Transaction
 
 from services.broker import create_producer
 from services.projector import metrics
@@ -131,9 +132,12 @@ class Projector:
             if not connection.is_closed():
                 await transaction.rollback()
             raise
+        await self._commit(transaction)
+        return reached
+
+    async def _commit(self, transaction: Transaction) -> None:
         with metrics.COMMIT_SECONDS.time():
             await transaction.commit()
-        return reached
 
     async def _persist(self, act: Callable[..., Awaitable[Offsets]], *arguments: Any) -> Offsets:
         """Does it on a connection of the pool, again and again while servers are away."""
