@@ -143,7 +143,14 @@ def test_the_text_is_plain_when_nobody_looks_at_a_terminal(leadlog: Leadlog, dat
     text = leadlog("lead", "crm:1").stdout
     assert "\x1b" not in text
     assert all(line == line.rstrip() for line in text.splitlines())
-    for heading in ("State", "Timeline (UTC)", "Stage visits", "Hand-offs", "SLA clocks", "Opportunities"):
+    for heading in (
+        "State",
+        "Timeline (UTC; late = recorded so long after it happened)",
+        "Stage visits",
+        "Hand-offs",
+        "SLA clocks",
+        "Opportunities",
+    ):
         assert heading in text.splitlines()
     assert "Credit of deal: win by event won (a convention, not causal lift)" in text
     assert "Won in force 1,000.01 EUR, adjusted by -0.01 EUR" in text

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -25,12 +25,21 @@ def section(out: Console, title: str) -> None:
 
 
 def table(
-    out: Console, headings: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()
+    out: Console,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Iterable[str] = (),
+    wrapped: Iterable[str] = (),
 ) -> None:
-    """An aligned table without frame; None is shown as nothing, columns in `right` to the right."""
+    """An aligned table without frame; None is shown as nothing.
+
+    Columns in `right` stand to the right; those in `wrapped` give way first when the terminal is narrow.
+    """
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
     for heading in headings:
-        shown.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+        justify: JustifyMethod = "right" if heading in right else "left"
+        shown.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in wrapped)
     for row in rows:
         shown.add_row(*("" if value is None else Text(str(value)) for value in row))
     with out.capture() as lines:

@@ -20,7 +20,7 @@ from services.projector.decoding import Decoding
 from services.registry import Registry
 from services.store.pool import connect
 
-MODELS_ACROSS = 6
+MODELS_ACROSS = 4
 """Attribution models side by side, so that a table fits a terminal of 120 columns."""
 TELLING = (
     *("direction", "touch_type", "exposure_type", "channel", "offer_id", "campaign_id", "name", "value"),
@@ -123,7 +123,7 @@ def _show_state(out: Console, rows: Sequence[Shown]) -> None:
             for name, value in row.values.items()
             if name not in KEYS and value not in (None, "", 0, False)
         ]
-        table(out, ("", "value", "from event"), values)
+        table(out, ("", "value", "from event"), values, wrapped=["value"])
 
 
 def _plain(name: str, value: Any) -> str:
@@ -131,25 +131,30 @@ def _plain(name: str, value: Any) -> str:
 
 
 def _show_timeline(out: Console, timeline: Sequence[Entry]) -> None:
-    section(out, "Timeline (UTC)")
+    section(out, "Timeline (UTC; late = recorded so long after it happened)")
     rows = [
         (
             instant(rfc3339(entry.event.occurred_at)),
             type(entry.event).__name__,
             _gist(entry.event),
             _label(entry),
-            {"counts": "", "control": ""}.get(entry.status, entry.status.upper()),
-            "; ".join(entry.effects),
+            _effect(entry),
             _lateness(entry),
         )
         for entry in timeline
     ]
-    table(out, ("occurred", "record", "", "event", "", "effect", "recorded later by"), rows)
+    headings = ("occurred", "record", "what", "event", "effect", "late")
+    table(out, headings, rows, wrapped=["what", "effect"])
 
 
 def _gist(event: Envelope) -> str:
     values = [getattr(event, name, None) for name in TELLING]
     return " ".join(str(value) for value in values if value is not None)
+
+
+def _effect(entry: Entry) -> str:
+    mark = {"fault": "FAULT: ", "retracted": "RETRACTED: "}.get(entry.status, "")
+    return mark + "; ".join(effect.removeprefix("no effect: ") for effect in entry.effects)
 
 
 def _label(entry: Entry) -> str:
@@ -162,37 +167,25 @@ def _lateness(entry: Entry) -> str:
 
 
 def _show_visits(out: Console, rows: Sequence[Shown]) -> None:
+    """A visit is left when, and by what, the next one that was not skipped is entered."""
     if not rows:
         return
     section(out, "Stage visits")
-    headings = (
-        "no",
-        "stage",
-        "entered",
-        "left",
-        "next",
-        "reason",
-        "time",
-        "business time",
-        "entered by",
-        "left by",
-    )
+    headings = ("no", "stage", "entered", "time", "business time", "left for", "reason", "entered by event")
     cells = [
         (
             row["visit_no"],
             row["stage"] + (" (skipped)" if row["is_inferred"] else ""),
             instant(row["entered_at"]),
-            instant(row["left_at"]),
-            row["next_stage"],
-            row["reason_code"],
             duration(row["calendar_seconds"]),
             duration(row["business_seconds"]),
+            row["next_stage"],
+            row["reason_code"],
             row["entered_event_id"],
-            row["left_event_id"],
         )
         for row, _ in rows
     ]
-    table(out, headings, cells, right=("no", "time", "business time"))
+    table(out, headings, cells, right=("no", "time", "business time"), wrapped=["reason"])
 
 
 def _show_handoffs(out: Console, rows: Sequence[Shown]) -> None:
@@ -221,39 +214,31 @@ def _show_handoffs(out: Console, rows: Sequence[Shown]) -> None:
 
 
 def _show_clocks(out: Console, rows: Sequence[Shown]) -> None:
+    """Three lines each: what started it, what made the due instant, what stopped it."""
     if not rows:
         return
     section(out, "SLA clocks")
-    headings = (
-        "policy",
-        "no",
-        "state",
+    headings = ("policy", "no", "state", "", "at", "by event", "used", "late")
+    table(out, headings, [line for row in rows for line in _clock(row)], right=("no", "used", "late"))
+
+
+def _clock(shown: Shown) -> Iterator[tuple[Any, ...]]:
+    row, sources = shown
+    state = row["state"] + (f" ({row['cancelled_reason']})" if row["cancelled_reason"] else "")
+    used, late = duration(row["business_seconds_used"]), duration(row["late_seconds"])
+    yield (
+        row["policy_id"],
+        row["clock_no"],
+        state,
         "started",
-        "due",
-        "stopped",
-        "used",
-        "late",
-        "started by",
-        "due by",
-        "stopped by",
+        instant(row["started_at"]),
+        row["started_event_id"],
+        used,
+        late,
     )
-    cells = [
-        (
-            row["policy_id"],
-            row["clock_no"],
-            row["state"] + (f" ({row['cancelled_reason']})" if row["cancelled_reason"] else ""),
-            instant(row["started_at"]),
-            instant(row["due_at"]),
-            instant(row["stopped_at"]),
-            duration(row["business_seconds_used"]),
-            duration(row["late_seconds"]),
-            row["started_event_id"],
-            sources.get("due_at"),
-            row["stopped_event_id"],
-        )
-        for row, sources in rows
-    ]
-    table(out, headings, cells, right=("no", "used", "late"))
+    yield "", "", "", "due", instant(row["due_at"]) or "not known", sources.get("due_at"), "", ""
+    if row["stopped_at"]:
+        yield "", "", "", "stopped", instant(row["stopped_at"]), row["stopped_event_id"], "", ""
 
 
 def _show_deals(out: Console, deals: Sequence[Shown], money: Sequence[Shown]) -> None:
