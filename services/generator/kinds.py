@@ -40,7 +40,7 @@ KINDS = (
         "valid, but the definition gives it a fault (unknown stage, no win to adjust ..)",
     ),
     Kind("refused", "events", 4, 0, "refused at every door (from the future, accepted by a machine ..)"),
-    Kind("linked", "journeys", 60, 55, "subjects linked"),
+    Kind("linked", "journeys", 72, 55, "subjects linked"),
     Kind("linked_across", "found", 0, 0, "subjects linked whose events lie on different partitions"),
     Kind("unlinked", "journeys", 9, 0.5, "a link taken back"),
     Kind("erased", "journeys", 8, 0.3, "a subject erased"),
