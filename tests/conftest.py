@@ -2,17 +2,13 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 
 import asyncpg
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 
-from schemas.topics import TOPICS
-from services.broker import ensure_topics
 from services.settings import Addresses
-from tests.servers import Servers, begin, until
+from tests.fresh import drop_database, empty_topics
+from tests.servers import Servers, begin
 
 
 @pytest.fixture(scope="session")
@@ -38,16 +34,8 @@ async def database(stack: Addresses) -> AsyncIterator[str]:
     yield f"{stack.postgres_dsn.rpartition('/')[0]}/{name}"
     if connection.is_closed():  # the test killed the server meanwhile
         connection = await asyncpg.connect(stack.postgres_dsn)
-    await _drop(connection, name)
+    await drop_database(connection, name)
     await connection.close()
-
-
-async def _drop(connection: "asyncpg.Connection[asyncpg.Record]", name: str) -> None:
-    """Autovacuum gives way to a plain drop, but may not be forced; sessions that a test left over must be."""
-    try:
-        await connection.execute(f"drop database {name}")
-    except asyncpg.ObjectInUseError:
-        await connection.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture
@@ -59,27 +47,5 @@ def reader_dsn(servers: Servers, database: str) -> str:
 @pytest.fixture
 async def topics(stack: Addresses) -> Addresses:
     """The five topics of the contract, empty. The name of a consumer group must be the test's own."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka_bootstrap)
-    await admin.start()
-    try:
-        await _delete(admin)
-    finally:
-        await admin.close()
-    await ensure_topics(stack.kafka_bootstrap)
+    await empty_topics(stack.kafka_bootstrap)
     return stack
-
-
-async def _delete(admin: AIOKafkaAdminClient) -> None:
-    """Delete the topics and wait until the broker knows; before that it still serves the old ones."""
-    names = [topic.name for topic in TOPICS]
-    answer = await admin.delete_topics(names)
-    for _name, code, *_ in answer.topic_error_codes:
-        error = for_code(code)
-        if code and error is not UnknownTopicOrPartitionError:
-            raise error
-    await until(partial(_gone, admin, names), "the old topics are still there")
-
-
-async def _gone(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
-    told = {about["topic"]: for_code(about["error_code"]) for about in await admin.describe_topics(names)}
-    return all(told[name] is UnknownTopicOrPartitionError for name in names)

@@ -1,0 +1,47 @@
+"""Empty topics, and databases that go away again."""
+
+from functools import partial
+from typing import Any
+
+import asyncpg
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+
+from schemas.topics import TOPICS
+from services.broker import ensure_topics
+from tests.servers import until
+
+
+async def empty_topics(bootstrap: str) -> None:
+    """Makes the five topics of the contract anew."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await _delete(admin)
+    finally:
+        await admin.close()
+    await ensure_topics(bootstrap)
+
+
+async def drop_database(connection: "asyncpg.Connection[Any]", name: str) -> None:
+    """Autovacuum gives way to a plain drop, but may not be forced; sessions that a test left over must be."""
+    try:
+        await connection.execute(f"drop database if exists {name}")
+    except asyncpg.ObjectInUseError:
+        await connection.execute(f"drop database {name} with (force)")
+
+
+async def _delete(admin: AIOKafkaAdminClient) -> None:
+    """Delete the topics and wait until the broker knows; before that it still serves the old ones."""
+    names = [topic.name for topic in TOPICS]
+    answer = await admin.delete_topics(names)
+    for _name, code, *_ in answer.topic_error_codes:
+        error = for_code(code)
+        if code and error is not UnknownTopicOrPartitionError:
+            raise error
+    await until(partial(_gone, admin, names), "the old topics are still there")
+
+
+async def _gone(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
+    told = {about["topic"]: for_code(about["error_code"]) for about in await admin.describe_topics(names)}
+    return all(told[name] is UnknownTopicOrPartitionError for name in names)
