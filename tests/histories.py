@@ -241,7 +241,21 @@ def random_attribution(rng: Random) -> Row:
     return settings
 
 
-def random_definition(rng: Random, version: int) -> str:
+def long_policy(rng: Random) -> Row:
+    """A policy whose clock starts early and runs long, for logs that are mostly about pauses."""
+    policy: Row = {
+        "id": "care",
+        "start": [{"record": rng.choice(["TouchRecorded", "StageChanged", "AttributeChanged"])}],
+        "stop": [{"record": "MeetingHeld"}],
+        "target": rng.choice(["1h", "4h", "24h", "3d", "5d"]),
+        "time": "business",
+        "calendar": rng.choice(["office", "other"]),
+        "warn_at": [0.25, 0.8],
+    }
+    return policy | ({"max_pause": rng.choice(["90m", "4h", "1d"])} if chance(rng, 60) else {})
+
+
+def random_definition(rng: Random, version: int, theme: str = "any") -> str:
     """A valid definition file; JSON, which YAML reads and which quotes times."""
     stages = random_stages(rng)
     roles = [stage["role"] for stage in stages]
@@ -252,6 +266,8 @@ def random_definition(rng: Random, version: int) -> str:
         body["handoff"] = {"reject_reasons": some(rng, REASONS)}
     body["calendars"] = {"office": rng.choice(CALENDARS), "other": rng.choice(CALENDARS)}
     body["sla"] = [random_policy(rng, name, roles) for name in some(rng, POLICIES)]
+    if theme in ("pauses", "clocks", "clock_change"):
+        body["sla"] = [policy for policy in body["sla"] if policy["id"] != "care"] + [long_policy(rng)]
     body["channels"] = random_channels(rng)
     if chance(rng, 80):
         body["attribution"] = random_attribution(rng)
@@ -259,12 +275,15 @@ def random_definition(rng: Random, version: int) -> str:
     return json.dumps(body)
 
 
-def random_timeline(rng: Random) -> Timeline:
+def random_timeline(rng: Random, theme: str = "any") -> Timeline:
     first = maybe(rng, 20, MONDAY + 2 * DAY)
     if chance(rng, 70):
-        return [(first, random_definition(rng, 1))]
-    later = MONDAY + rng.choice([3 * DAY, 6 * DAY, 6 * DAY + 480 * MINUTE, 9 * DAY])
-    return [(first, random_definition(rng, 1)), (later, random_definition(rng, 2))]
+        return [(first, random_definition(rng, 1, theme))]
+    starts = sorted(some(rng, [MONDAY + x * MINUTE for x in (480, 1500, 1920, 3 * 1440, 6 * 1440 + 480)]))
+    versions = [
+        (start, random_definition(rng, number, theme)) for number, start in enumerate(starts, start=2)
+    ]
+    return [(None if first is None else starts[0] - DAY, random_definition(rng, 1, theme)), *versions]
 
 
 # Records
@@ -403,7 +422,8 @@ THEMES: dict[str, tuple[set[str], list[int]]] = {
         DAYS,
     ),
     "wins": ({"OpportunityWon", "OpportunityReopened", "RevenueAdjusted"}, [0, 1, 2, 5]),
-    "pauses": ({"ClockPaused", "ClockResumed"}, [0, 0, 1]),
+    "touches": ({"TouchRecorded"}, [0, 0, 1, 2, 7, 9]),
+    "pauses": ({"ClockPaused", "ClockResumed", "CalendarChanged"}, [0, 0, 1]),
     "handoffs": ({"HandoffAccepted", "HandoffRejected", "StageChanged", "AttributeChanged"}, [0, 1, 2, 5]),
     "names": ({"SubjectsLinked", "SubjectsUnlinked", "EventRetracted"}, [0, 1]),
 }
@@ -423,7 +443,7 @@ def random_record(rng: Random, theme: str = "any") -> r.Record:
         "occurred_at": occurred_at,
         "recorded_at": occurred_at + lag * MINUTE,
         "source": "test",
-        "source_sequence": maybe(rng, 30, rng.randrange(3)),
+        "source_sequence": maybe(rng, 30, rng.randrange(-1, 3)),
         "actor": random_actor(rng),
     }
     if name in ("CalendarChanged", "CampaignScheduled"):
@@ -454,36 +474,29 @@ def log_of(rng: Random, records: list[r.Record]) -> list[r.Record]:
     return named + [random_copy(rng, record) for record in named if chance(rng, 8)]
 
 
-def random_log(rng: Random, size: int) -> list[r.Record]:
-    theme = rng.choice(list(THEMES))
+def random_log(rng: Random, size: int, theme: str) -> list[r.Record]:
     return log_of(rng, [random_record(rng, theme) for _ in range(size)])
 
 
 def random_case(seed: int, size: int) -> Case:
     """The log and timeline that a seed names, for long runs outside pytest."""
     rng = Random(seed)
-    return random_log(rng, size), random_timeline(rng)
+    theme = rng.choice(list(THEMES))
+    return random_log(rng, size, theme), random_timeline(rng, theme)
 
 
 def _randoms() -> st.SearchStrategy[Random]:
     return st.randoms(use_true_random=False)
 
 
-def logs(max_size: int = 30) -> st.SearchStrategy[list[r.Record]]:
-    """Whole logs of up to `max_size` events, copies apart."""
-
-    def of_theme(theme: str) -> st.SearchStrategy[list[r.Record]]:
-        one = st.builds(random_record, _randoms(), st.just(theme))
-        return st.builds(log_of, _randoms(), st.lists(one, min_size=1, max_size=max_size))
-
-    return st.sampled_from(list(THEMES)).flatmap(of_theme)
-
-
-def timelines() -> st.SearchStrategy[Timeline]:
-    """Definition timelines of one or two versions."""
-    return st.builds(random_timeline, _randoms())
+def logs(theme: str, max_size: int = 30) -> st.SearchStrategy[list[r.Record]]:
+    """Whole logs of a theme of up to `max_size` events, copies apart."""
+    one = st.builds(random_record, _randoms(), st.just(theme))
+    return st.builds(log_of, _randoms(), st.lists(one, min_size=1, max_size=max_size))
 
 
 def cases(max_size: int = 30) -> st.SearchStrategy[Case]:
-    """A log and a definition timeline."""
-    return st.tuples(logs(max_size), timelines())
+    """A log and a definition timeline of one theme."""
+    return st.sampled_from(list(THEMES)).flatmap(
+        lambda theme: st.tuples(logs(theme, max_size), st.builds(random_timeline, _randoms(), st.just(theme)))
+    )
