@@ -56,7 +56,6 @@ create table lead_money (
     primary key (journey_id, currency)
 )
 """)
-NO_OFFER = OfferTouch("", None)
 
 
 def step(moment: Moment) -> None:
