@@ -45,10 +45,14 @@ def trace(history: History, rules: Rules) -> Trace:
     for event in history.events:
         outline, shares = _outline(state), _shares(state)
         journey.step(state, event, rules)
-        after = keyed(state, rules) if _outline(state) != outline else _lead_row(state, rules)
+        is_same = _outline(state) == outline
+        after = _lead_row(state, rules) if is_same else keyed(state, rules)
         found.note(event.event_id, list(changes(rows, after)))
         found.effects[event.event_id] += _credited(state, shares)
-        rows.update(after)
+        if is_same:
+            rows.update(after)
+        else:
+            rows = after
     if history.erased and history.events:
         first = min(history.erased, key=order_key)
         found.note(first.event_id, list(changes(rows, keyed(journey.fold(history, rules), rules))))

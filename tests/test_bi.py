@@ -15,8 +15,8 @@ import pytest
 from projections import definition
 from projections.rules import Entry, Rules
 from schemas.records import Actor, CalendarChanged, DefinitionApproved, DefinitionProposed, Envelope
+from services.projector.lag import KEEP
 from services.store.calendars import calendar_rows
-from services.store.lag import record_lag
 from services.store.pool import Connection, connect
 from services.store.versions import TimelineEntry, create_version, promote
 from services.store.views import render, replace_views
@@ -467,6 +467,12 @@ async def test_a_definition_shows_who_agreed_to_it(bi: Connection) -> None:
         "is_promoted": True,
         "definition_version": "default@1",
     }
+
+
+async def record_lag(connection: Connection, ends: dict[tuple[str, int], int]) -> None:
+    """The projector has seen these ends of partitions just now."""
+    topics, partitions = [topic for topic, _ in ends], [partition for _, partition in ends]
+    await connection.execute(KEEP, topics, partitions, list(ends.values()))
 
 
 async def test_freshness_says_how_much_is_missing(bi: Connection) -> None:
