@@ -293,6 +293,7 @@ async def away(servers: Servers, name: str) -> AsyncIterator[None]:
         await asyncio.to_thread(ready, servers.addresses, name)
 
 
+@pytest.mark.slow
 async def test_a_stop_undoes_a_batch_that_takes_too_long(trial: Trial) -> None:
     """SIGTERM under an endless transaction: the batch is rolled back and the exit is clean and bounded."""
     await trial.publish(1_000)
@@ -306,6 +307,7 @@ async def test_a_stop_undoes_a_batch_that_takes_too_long(trial: Trial) -> None:
     await trial.assert_exact()
 
 
+@pytest.mark.slow
 async def test_a_hung_shutdown_is_cut_off(trial: Trial) -> None:
     """Past its time a stopping worker leaves by force, with exit code 1."""
     await trial.publish(1_000)
@@ -336,12 +338,3 @@ async def test_a_worker_that_has_caught_up_is_live_and_ready(trial: Trial) -> No
     await asyncio.sleep(3)  # three times the patience of /livez
     assert worker.ask("/livez")[0] == 200
     assert worker.ask("/readyz")[1]["lag_records"] == 0
-
-
-async def test_a_second_worker_of_the_same_name_is_refused(trial: Trial) -> None:
-    """Two members of one lasting name would throw each other out of the group for ever."""
-    first = trial.start("only")
-    await until(lambda: first.logged("partitions_assigned"))
-    second = trial.start("only")
-    assert await second.ended() == 1
-    assert first.process.poll() is None
