@@ -1,7 +1,7 @@
 """Keeps in Postgres how far the topics go, so that BI can say how fresh its rows are.
 
-Promises: `ops.lag` is never older than a few seconds while a projector runs and Kafka answers. Leaves what was
-read to the batches, and what the process itself knows of its lag to `health`.
+Promises: `ops.lag` is never older than a few seconds while a projector runs and Kafka answers. Leaves what
+was read to the batches, and what the process itself knows of its lag to `health`.
 """
 
 from __future__ import annotations

@@ -158,20 +158,24 @@ class Writer(NamedTuple):
     read: str
     key: tuple[int, ...]
     """Positions of the key columns in a row."""
+    owned: tuple[int, ...]
+    """Positions of the columns that name a row to delete: the key, and the journey that it belongs to."""
 
 
 def writer(schema: str, table: str, columns: Sequence[str], key: Sequence[str]) -> Writer:
     """Statements for a table whose rows are tuples in the order of `columns`."""
     places = ", ".join(f"${n + 1}" for n in range(len(columns)))
     others = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
-    match = " and ".join(f"{name} = ${n + 1}" for n, name in enumerate(key))
-    target = f"{schema}.{table}"
+    owned = [*key, *({"journey_id"} - set(key))]
+    match = " and ".join(f"{name} = ${n + 1}" for n, name in enumerate(owned))
+    target, names = f"{schema}.{table}", ", ".join(columns)
+    conflict = f"on conflict ({', '.join(key)}) do update set {others}"
     return Writer(
-        upsert=f"insert into {target} ({', '.join(columns)}) values ({places}) "
-        f"on conflict ({', '.join(key)}) do update set {others}",
+        upsert=f"insert into {target} ({names}) values ({places}) {conflict}",
         delete=f"delete from {target} where {match}",
-        read=f"select {', '.join(columns)} from {target} where journey_id = any($1)",
+        read=f"select {names} from {target} where journey_id = any($1)",
         key=tuple(columns.index(name) for name in key),
+        owned=tuple(columns.index(name) for name in owned),
     )
 
 
@@ -230,7 +234,7 @@ async def write_rows(connection: Connection, version: Version, before: Rows, aft
             continue
         known = {tuple(row[i] for i in table.key): row for row in old}
         keys = {tuple(row[i] for i in table.key): row for row in new}
-        gone = [key for key in known if key not in keys]
+        gone = [tuple(row[i] for i in table.owned) for key, row in known.items() if key not in keys]
         changed = [row for key, row in keys.items() if known.get(key) != row]
         if gone:
             await connection.executemany(table.delete, gone)
