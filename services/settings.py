@@ -37,13 +37,15 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept for all projects: `LEADLOG_CACHE`, else `leadlog` in the user's cache folder."""
+    """Where downloads are kept for all projects: `LEADLOG_CACHE`, else `leadlog` in the user's cache
+    folder."""
     user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(text("CACHE", str(user_cache / "leadlog"))).absolute()
 
 
 def given_servers() -> dict[str, str]:
-    """The servers that the environment names, by the field of `Addresses`: the local stack starts the others."""
+    """The servers that the environment names, by the field of `Addresses`: the local stack starts the
+    others."""
     return {name: given for name in Addresses._fields if (given := text(name.upper(), ""))}
 
 
@@ -118,19 +120,23 @@ REGISTRY_HEAP_MB = number("REGISTRY_HEAP_MB", 256)
 """Heap of the local registry at most, MiB. It has next to nothing to do."""
 
 POSTGRES_SHARED_BUFFERS_MB = number("POSTGRES_SHARED_BUFFERS_MB", 512)
-"""Pages that the local Postgres keeps in its own memory, MiB. Holds the hot state of about 200,000 journeys."""
+"""Pages that the local Postgres keeps in its own memory, MiB. Holds the hot state of about 200,000
+journeys."""
 
 POSTGRES_MAX_WAL_MB = number("POSTGRES_MAX_WAL_MB", 4_096)
 """Log that the local Postgres lets grow before it forces a checkpoint, MiB of disk."""
 
 START_SECONDS = number("START_SECONDS", 180)
-"""How long `leadlog up` waits for a server to answer. The slowest takes 6 s, but a minute on a busy machine."""
+"""How long `leadlog up` waits for a server to answer. The slowest takes 6 s, but a minute on a busy
+machine."""
 
 CALENDAR_YEARS_BACK = number("CALENDAR_YEARS_BACK", 20)
-"""Years before now for which calendars are laid out in SQL, to measure open visits. About 260 rows a year each."""
+"""Years before now for which calendars are laid out in SQL, to measure open visits. About 260 rows a year
+each."""
 
 CALENDAR_YEARS_AHEAD = number("CALENDAR_YEARS_AHEAD", 2)
-"""Years after now for which calendars are laid out in SQL: how long a version may go without being looked after."""
+"""Years after now for which calendars are laid out in SQL: how long a version may go without being looked
+after."""
 
 REGISTRY_TIMEOUT_SECONDS = number("REGISTRY_TIMEOUT_SECONDS", 15)
 """How long one call of the registry may take before it counts as away. It answers in milliseconds, and in
@@ -157,7 +163,8 @@ PUBLISH_CHUNKS_IN_FLIGHT = number("PUBLISH_CHUNKS_IN_FLIGHT", 16)
 """Chunks sent and not yet acknowledged: enough to keep the broker busy, few enough to hold in memory."""
 
 PUBLISH_DEADLINE_SECONDS = number("PUBLISH_DEADLINE_SECONDS", 120)
-"""A broker that acknowledges nothing is waited for this long before `publish` and `import` give up (exit 3)."""
+"""A broker that acknowledges nothing is waited for this long before `publish` and `import` give up (exit
+3)."""
 
 PUBLISH_NOTICE_SECONDS = number("PUBLISH_NOTICE_SECONDS", 5)
 """After so many seconds without an acknowledgement the waiting is mentioned."""
@@ -166,5 +173,5 @@ PUBLISH_RETRY_SECONDS = number("PUBLISH_RETRY_SECONDS", 1)
 """Pause between two tries to reach a broker that is away, seconds."""
 
 TOPIC_COPIES = number("TOPIC_COPIES", 1)
-"""Replication factor of topics that are created, 1 since the local stack has one broker. A cluster of three takes
-3, with `min.insync.replicas` 2 on the brokers."""
+"""Replication factor of topics that are created, 1 since the local stack has one broker. A cluster of three
+takes 3, with `min.insync.replicas` 2 on the brokers."""

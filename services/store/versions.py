@@ -193,7 +193,8 @@ class Fed:
     async def load(self, connection: Connection) -> list[Version]:
         """The versions fed now. The caller holds the feeding lock and the reference revision."""
         rows = await connection.fetch(
-            "select version_no, schema_name, status, timeline, revision from ops.version, log.reference_revision "
+            "select version_no, schema_name, status, timeline, revision "
+            "from ops.version, log.reference_revision "
             "where status in ('fed', 'promoted') and code_version = $1 order by version_no",
             code_version(),
         )
