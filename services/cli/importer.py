@@ -9,7 +9,7 @@ import msgspec
 
 from services import settings
 from services.cli.exits import AWAY, REFUSED, end, run
-from services.cli.sending import Display, summary
+from services.cli.sending import Display, collect_seldom, summary
 from services.importer.mapping import Mapping, MappingFaults, parse
 from services.importer.rows import Import, Progress, RowFault, WrongFiles, assign
 from services.publisher import Publisher, ServerAway
@@ -33,6 +33,7 @@ def command(files: tuple[Path, ...], mapping_file: Path, dry_run: bool, as_json:
 
     Exit 0: all rows taken, 1: some are bad, 2: mapping and files do not fit, 3: Kafka is away.
     """
+    collect_seldom()
     mapping, job = _prepared(mapping_file, files)
     with Display(f"importing {mapping.name}", job.total_bytes) as display:
         progress = Progress(0, 0, 0, 0, [])

@@ -10,7 +10,7 @@ import msgspec
 
 from services import feed, settings
 from services.cli.exits import AWAY, REFUSED, end, run
-from services.cli.sending import Display, fault_lines, summary
+from services.cli.sending import Display, collect_seldom, fault_lines, summary
 from services.feed import Bookmark, Position, Refusal, Step
 from services.publisher import Publisher, ServerAway
 
@@ -30,6 +30,7 @@ def command(file: BinaryIO, as_json: bool, from_start: bool) -> None:
 
     Exit 0: all taken, 1: some refused, 3: Kafka is away.
     """
+    collect_seldom()
     try:
         position, seconds = run(_publish(file, as_json, from_start))
     except ServerAway as away:
