@@ -38,12 +38,13 @@ def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
     # Faust takes most of a second to import, which no other command should pay.
     from services.projector import worker  # noqa: PLC0415
     from services.projector.handler import Projector  # noqa: PLC0415
+    from services.projector.health import PortTaken  # noqa: PLC0415
 
     topics = frozenset[str]() if fold_only else frozenset(INPUT_TOPICS)
     try:
         handler = Projector(settings.addresses())
         code = worker.run(handler, topics, worker.identity(worker_id), web_port)
-    except worker.AlreadyRunning as error:
+    except (worker.AlreadyRunning, PortTaken) as error:
         end(REFUSED, str(error))
     except settings.NotRunning as error:
         end(AWAY, str(error))

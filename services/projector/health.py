@@ -36,6 +36,10 @@ below the patience of `/livez`, which must not take a server that is away for a 
 log = structlog.get_logger(__name__)
 
 
+class PortTaken(RuntimeError):
+    """Another process listens where the health pages should be."""
+
+
 class Ends:
     """Asks Kafka how far the topics go, over its own connection and outside any group."""
 
@@ -84,10 +88,12 @@ class Health:
         self._lookout: asyncio.Task[None] | None = None
 
     async def start(self, port: int) -> str:
-        """Serves on 127.0.0.1 (port 0: a free one) and returns the address. Raises OSError when it is
-        taken."""
+        """Serves on 127.0.0.1 (port 0: a free one) and returns the address. Raises PortTaken."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port).start()
+        try:
+            await web.TCPSite(self._runner, "127.0.0.1", port).start()
+        except OSError as error:
+            raise PortTaken(f"port {port} of 127.0.0.1 is taken; give another (0: a free one)") from error
         self._lookout = asyncio.create_task(self._look(), name="lookout")
         host, bound = self._runner.addresses[0][:2]
         return f"http://{host}:{bound}"
