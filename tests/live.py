@@ -45,7 +45,7 @@ async def clear(connection: Connection) -> None:
 
 async def add_versions(connection: Connection, timelines: Iterable[Timeline]) -> list[str]:
     """Feeds a version for each timeline, promotes the first; returns their schemas."""
-    schemas = []
+    schemas: list[str] = []
     for timeline in timelines:
         async with connection.transaction():
             number = await create_version(connection, [TimelineEntry(*entry) for entry in timeline])

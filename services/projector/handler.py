@@ -26,7 +26,7 @@ from services.projector.outbox import Outbox
 from services.projector.refold import Refold
 from services.registry import Registry
 from services.settings import Addresses
-from services.store.pool import DATA_ERRORS, Connection, create_pool
+from services.store.pool import DATA_ERRORS, PASSING, Connection, create_pool
 from services.store.versions import Fed
 
 POOL_CONNECTIONS = 4
@@ -36,20 +36,6 @@ RETRY_SECONDS = 0.5
 PROMOTED_POLL_SECONDS = 1.0
 """Pause between looks for a promoted version."""
 
-PASSING = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.DiskFullError,
-    asyncpg.InternalClientError,
-    asyncpg.InterfaceError,
-    ConnectionError,
-    TimeoutError,
-    OSError,
-)
-"""Errors of a server that is away, starting, stopping or full."""
 COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Errors of two workers in each other's way: one of them starts again."""
 

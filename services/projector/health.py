@@ -23,6 +23,7 @@ from services import settings
 from services.projector import metrics
 from services.projector.delivery import Offsets, Partition
 from services.projector.progress import Progress
+from services.store.pool import PASSING
 
 LOOK_SECONDS = 1.0
 """Pause between two looks at the ends of the topics: fresh enough for a lag display, one small request
@@ -130,7 +131,7 @@ class Health:
         try:
             connection = await asyncpg.connect(self._postgres_dsn, timeout=ANSWER_SECONDS)
             await connection.close(timeout=ANSWER_SECONDS)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (asyncpg.PostgresError, *PASSING) as error:
             self._progress.server_away("postgres", repr(error), time.monotonic())
         else:
             self._progress.server_back("postgres")

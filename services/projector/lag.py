@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from schemas.topics import INPUT_TOPICS, TOPICS
 from services.projector import metrics
 from services.projector.health import Ends
-from services.store.pool import Connection
+from services.store.pool import PASSING, Connection
 
 LOOK_SECONDS = 2.0
 """Pause between two looks: one small request to Kafka and one statement each."""
@@ -66,13 +66,7 @@ class Lag:
                 async with self._pool.acquire() as connection:
                     await connection.execute(KEEP, *map(list, zip(*rows, strict=True)))
                     await publish(connection)
-            except (
-                KafkaError,
-                TimeoutError,
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                OSError,
-            ) as error:
+            except (KafkaError, asyncpg.PostgresError, *PASSING) as error:
                 log.warning("lag_unknown", error=repr(error))
             await asyncio.sleep(LOOK_SECONDS)
 

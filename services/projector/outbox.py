@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from services.projector import metrics
+from services.store.pool import PASSING
 
 BATCH = 500
 """Messages sent before the next look into the outbox: bounds memory, since a rejected record may be 1 MB."""
@@ -38,7 +39,7 @@ class Outbox:
         while True:
             try:
                 sent = await self.send_some()
-            except (KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (KafkaError, asyncpg.PostgresError, *PASSING) as error:
                 log.warning("outbox_waits", error=repr(error))
                 sent = 0
             if sent < BATCH:

@@ -16,12 +16,12 @@ import structlog
 
 from projections import journey
 from projections.history import History
-from projections.journey import JourneyState
+from projections.journey import JourneyState, Rows
 from services.projector import metrics
 from services.projector.decoding import Decoding
 from services.projector.fold import Change, park, remove_journeys, unpark, write_all
 from services.projector.histories import read_histories
-from services.store.pool import Connection
+from services.store.pool import DATA_ERRORS, PASSING, Connection
 from services.store.versions import FEEDING_LOCK, Fed, Version, read_rows
 
 IDLE_SECONDS = 0.5
@@ -60,6 +60,13 @@ class Snapshot(NamedTuple):
     history: History | None
 
 
+class Folded(NamedTuple):
+    """What the events of a journey come to."""
+
+    state: JourneyState
+    rows: Rows
+
+
 class Refold:
     """Looks for stale journeys and folds them, until cancelled."""
 
@@ -73,7 +80,7 @@ class Refold:
         while True:
             try:
                 found = await self.round()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except (asyncpg.PostgresError, *PASSING) as error:
                 log.warning("refold_waits", error=repr(error))
                 found = 0
             if not found:
@@ -112,12 +119,22 @@ class Refold:
             return
         try:
             state = await fold_in_slices(snapshot.history, version)
+            folded = Folded(state, journey.rows(state, version.rules))
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
-            async with connection.transaction():
-                await park(connection, version, journey_id, error)
+            await self._park(connection, version, journey_id, error)
             return
-        await store_fold(connection, version, journey_id, snapshot, state)
+        try:
+            await store_fold(connection, version, journey_id, snapshot, folded)
+        except DATA_ERRORS as error:
+            await self._park(connection, version, journey_id, error)
+            return
         metrics.REFOLDS.labels(version.schema).inc()
+
+    async def _park(
+        self, connection: Connection, version: Version, journey_id: str, error: Exception
+    ) -> None:
+        async with connection.transaction():
+            await park(connection, version, journey_id, error)
 
     async def _read(self, connection: Connection, journey_id: str) -> Snapshot:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -140,7 +157,7 @@ async def fold_in_slices(history: History, version: Version) -> JourneyState:
 
 
 async def store_fold(
-    connection: Connection, version: Version, journey_id: str, snapshot: Snapshot, state: JourneyState | None
+    connection: Connection, version: Version, journey_id: str, snapshot: Snapshot, folded: Folded | None
 ) -> None:
     """Writes a fold unless the log or the rules have moved in a way that makes it wrong.
 
@@ -152,12 +169,12 @@ async def store_fold(
         now = await connection.fetch(SNAPSHOT + " for update of root, member", journey_id)
         if reference != version.reference_revision or {row["subject_id"] for row in now} != snapshot.members:
             return
-        if state is None:
+        if folded is None:
             await remove_journeys(connection, version, [journey_id])
             return
         before = await read_rows(connection, version, [journey_id])
-        after = journey.rows(state, version.rules)
-        await write_all(connection, version, [Change(journey_id, snapshot.revision, before, after, state)])
+        change = Change(journey_id, snapshot.revision, before, folded.rows, folded.state)
+        await write_all(connection, version, [change])
         await unpark(connection, version, [journey_id])
         if now[0]["revision"] != snapshot.revision:
             await connection.execute(

@@ -9,6 +9,20 @@ from asyncpg.exceptions import _base
 
 DATA_ERRORS = (asyncpg.DataError, _base.DataError)
 """Values that Postgres refuses, and values that the driver cannot even encode: trying again does not help."""
+PASSING = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DiskFullError,
+    asyncpg.InternalClientError,
+    asyncpg.InterfaceError,
+    ConnectionError,
+    TimeoutError,
+    OSError,
+)
+"""Errors of a server that is away, starting, stopping or full."""
 POSTGRES_EPOCH = 946_684_800_000_000
 """2000-01-01T00:00:00Z in microseconds since 1970: the zero of Postgres' binary instants."""
 

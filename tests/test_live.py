@@ -1,0 +1,515 @@
+"""The projector's transaction on a real Postgres: whatever is cut, repeated, parked, merged, erased or raced,
+the rows are those of the pure fold."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from random import Random
+from typing import Any
+
+import asyncpg
+import pytest
+
+from projections import journey
+from projections.rules import Rules
+from schemas import records as r
+from services.projector import fold
+from services.projector.batch import Batch
+from services.projector.delivery import OffsetGap, Record
+from services.projector.handler import Projector
+from services.projector.log import Grown
+from services.projector.refold import Refold
+from services.settings import Addresses
+from services.store.migrate import migrate
+from services.store.pool import create_pool
+from services.store.versions import MARK_STALE, Fed
+from tests import given as spec
+from tests import live
+from tests.comparison import differences, projected
+from tests.feeding import MIGRATIONS, commands_on
+from tests.histories import Timeline, random_case, random_timeline
+from tests.servers import until
+
+pytestmark = pytest.mark.servers
+
+HOUSE: Timeline = [(None, spec.DEFINITION)]
+OTHER: Timeline = [(None, spec.DEFINITION.replace("definition_id: house", "definition_id: other"))]
+CASES = 25
+CONCURRENT_CASES = 8
+ROUNDS = 50
+"""Rounds of the refold loop after which it should long have ended."""
+SECONDS = 60.0
+
+
+class Store:
+    """A migrated database, fed by hand."""
+
+    def __init__(self, dsn: str, pool: "asyncpg.Pool[Any]") -> None:
+        self.dsn = dsn
+        self.pool = pool
+        self.fed = Fed()
+        self.schemas: list[str] = []
+        self.timelines: Sequence[Timeline] = ()
+
+    async def begin(self, *timelines: Timeline) -> None:
+        """An empty log with a version for each timeline, the first promoted."""
+        self.fed, self.timelines = Fed(), timelines
+        async with self.pool.acquire() as connection:
+            await live.clear(connection)
+            self.schemas = await live.add_versions(connection, timelines)
+
+    async def take(self, batch: Sequence[Record]) -> None:
+        """One batch."""
+        async with self.pool.acquire() as connection:
+            await live.take(connection, batch, self.fed)
+
+    async def settle(self) -> None:
+        """Lets the refold loop bring up what is stale."""
+        refold = Refold(self.pool, self.fed, live.offline())
+        for _ in range(ROUNDS):
+            if not await refold.round():
+                return
+        raise AssertionError("the refold loop does not end")
+
+    async def differences(self, events: Sequence[r.Record]) -> list[str]:
+        """What every version says otherwise than the pure fold of these events."""
+        found = []
+        async with self.pool.acquire() as connection:
+            for schema, timeline in zip(self.schemas, self.timelines, strict=True):
+                rows = await live.tables(connection, schema)
+                found += [f"{schema} {line}" for line in differences(projected(list(events), timeline), rows)]
+        return found
+
+    async def fetch(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        """Rows of a query."""
+        return [tuple(row) for row in await self.pool.fetch(query, *arguments)]
+
+    async def content(self) -> dict[str, list[tuple[Any, ...]]]:
+        """All rows of all tables that the projector writes."""
+        tables = await self.fetch(
+            "select schemaname || '.' || tablename from pg_tables where schemaname = 'log' "
+            "or schemaname ~ '^v[0-9]' or tablename in ('outbox', 'parked')"
+        )
+        return {name: await self.fetch(f"select * from {name} t order by t::text") for (name,) in tables}
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Store]:
+    """A store without a version."""
+    await migrate(database, MIGRATIONS)
+    pool = await create_pool(database, size=4)
+    yield Store(database, pool)
+    await pool.close()
+
+
+async def test_random_logs_in_random_cuts_give_the_rows_of_the_pure_fold(store: Store) -> None:
+    """Two versions of different definitions are fed at once; the log comes in batches of any size."""
+    for seed in range(CASES):
+        rng = Random(seed)
+        events, timeline = random_case(seed, rng.choice([5, 15, 30, 60]))
+        await store.begin(timeline, random_timeline(rng))
+        for batch in live.cut(rng, live.on_topics(events)):
+            await store.take(batch)
+        await store.settle()
+        assert await store.differences(events) == [], f"seed {seed}"
+        assert await store.fetch("select error from ops.parked") == []
+
+
+async def test_what_is_stored_already_changes_nothing_when_it_comes_again(store: Store) -> None:
+    """A worker reads again from any place that was stored; batches may reach into what is new."""
+    for seed in range(4):
+        rng = Random(seed)
+        events, timeline = random_case(seed, 40)
+        records = live.on_topics(events)
+        await store.begin(timeline, random_timeline(rng))
+        half = len(records) // 2
+        for batch in live.cut(rng, records[:half]):
+            await store.take(batch)
+        before = await store.content()
+        again = rng.randrange(half + 1)
+        for batch in live.cut(rng, records[again:half]):
+            await store.take(batch)
+        assert await store.content() == before, f"seed {seed}"
+        await store.take(records[again:])
+        await store.settle()
+        assert await store.differences(events) == [], f"seed {seed}"
+
+
+async def test_a_gap_of_offsets_is_an_error_and_stores_nothing(store: Store) -> None:
+    """One missing record stops the worker; the other partitions of that batch wait too."""
+    await store.begin(HOUSE)
+    records = live.on_topics([spec.touch("mon 09:00"), spec.touch("mon 10:00"), spec.touch("mon 11:00")])
+    elsewhere = live.on_topics([spec.linked("mon 09:00", "web:1")])
+    await store.take(records[:1])
+    before = await store.content()
+    with pytest.raises(OffsetGap):
+        await store.take([records[2], *elsewhere])
+    assert await store.content() == before
+
+
+def raising(monkeypatch: pytest.MonkeyPatch, label: str, journey_id: str) -> None:
+    """Plants a defect into the fold: one version cannot fold one journey."""
+    sound = journey.step
+
+    def step(state: journey.JourneyState, event: r.Record, rules: Rules) -> None:
+        if rules.label == label and state.journey_id == journey_id:
+            raise ZeroDivisionError("planted")
+        sound(state, event, rules)
+
+    monkeypatch.setattr(journey, "step", step)
+
+
+async def test_a_fold_that_raises_parks_one_journey_of_one_version(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other version and the other journeys go on; what was folded before stays; the log has it all."""
+    await store.begin(HOUSE, OTHER)
+    first = [spec.touch("mon 09:00"), spec.touch("mon 09:00", subject="crm:2", id="other lead")]
+    later = [spec.demo("mon 10:00"), spec.demo("mon 10:00", subject="crm:2", id="other demo")]
+    records = live.on_topics(first + later)
+    await store.take(records[:2])
+    with monkeypatch.context() as defect:
+        raising(defect, "other@1", "crm:1")
+        await store.take(records[2:])
+        await store.settle()
+    assert await store.fetch("select version_no, journey_id, attempts from ops.parked") == [(2, "crm:1", 1)]
+    stages = "select stage from {}.lead_state order by journey_id"
+    assert await store.fetch(stages.format("v0001")) == [("MQL",), ("MQL",)]
+    assert await store.fetch(stages.format("v0002")) == [("Visitor",), ("MQL",)]
+    assert await store.fetch("select count(*) from log.event") == [(4,)]
+
+
+async def test_the_next_event_tries_a_parked_journey_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the defect lasts attempts are counted; once it is gone the next event brings the journey up."""
+    await store.begin(HOUSE, OTHER)
+    events = [
+        spec.touch("mon 09:00"),
+        spec.demo("mon 10:00"),
+        spec.touch("mon 11:00"),
+        spec.touch("tue 11:00"),
+    ]
+    records = live.on_topics(events)
+    await store.take(records[:1])
+    with monkeypatch.context() as defect:
+        raising(defect, "other@1", "crm:1")
+        await store.take(records[1:2])
+        await store.take(records[2:3])
+    assert await store.fetch("select attempts from ops.parked") == [(2,)]
+    await store.take(records[3:])
+    assert await store.fetch("select * from ops.parked") == []
+    assert await store.differences(events) == []
+
+
+async def test_a_merge_tries_a_parked_journey_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journey that a parked one becomes part of has its events, and nothing stays parked."""
+    await store.begin(HOUSE, OTHER)
+    events: list[r.Record] = [
+        spec.touch("mon 09:00"),
+        spec.demo("mon 10:00"),
+        spec.linked("mon 11:00", "crm:0"),
+    ]
+    records = live.on_topics(events)
+    await store.take(records[:1])
+    with monkeypatch.context() as defect:
+        raising(defect, "other@1", "crm:1")
+        await store.take(records[1:2])
+    await store.take(records[2:])
+    assert await store.fetch("select * from ops.parked") == []
+    assert await store.differences(events) == []
+
+
+async def test_parked_journeys_are_listed_shown_and_tried_again_by_hand(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`leadlog parked` names journey, version and error, shows the traceback; retry hands it to the refold
+    loop."""
+    await store.begin(HOUSE, OTHER)
+    events: list[r.Record] = [spec.touch("mon 09:00"), spec.demo("mon 10:00")]
+    with monkeypatch.context() as defect:
+        raising(defect, "other@1", "crm:1")
+        await store.take(live.on_topics(events))
+
+    async def leadlog(*arguments: str) -> str:
+        result = await asyncio.to_thread(commands_on(store.dsn), "parked", *arguments)
+        assert result.exit_code == 0, result.output
+        return str(result.output)
+
+    [listed] = json.loads(await leadlog("list", "--json"))
+    assert (listed["version"], listed["journey_id"]) == ("v0002", "crm:1")
+    assert "planted" in listed["error"]
+    assert "in step" in await leadlog("show", "crm:1")
+    assert (await asyncio.to_thread(commands_on(store.dsn), "parked", "show", "crm:9")).exit_code == 1
+    await leadlog("retry", "crm:1")
+    await store.settle()
+    assert "nothing is parked" in await leadlog("list")
+    assert await store.differences(events) == []
+
+
+@pytest.mark.parametrize("value", ["a NUL \0", 2**63], ids=["refused by the server", "refused by the driver"])
+async def test_data_that_postgres_refuses_parks_the_one_journey_that_it_belongs_to(
+    store: Store, monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    """Out of a batch of twenty journeys nineteen are written; the refold loop goes on past it, too."""
+    await store.begin(HOUSE)
+    sound = journey.rows
+
+    def rows(state: journey.JourneyState, rules: Rules) -> journey.Rows:
+        made = sound(state, rules)
+        if state.journey_id == "crm:07" and state.event_count:
+            [row] = made["lead_state"]
+            made["lead_state"] = [unfit(row, value)]
+        return made
+
+    events: list[r.Record] = [spec.touch("mon 09:00", id=f"t{n}", subject=f"crm:{n:02}") for n in range(20)]
+    with monkeypatch.context() as defect:
+        defect.setattr(journey, "rows", rows)
+        await store.take(live.on_topics(events))
+        assert await store.fetch("select journey_id from ops.parked") == [("crm:07",)]
+        assert await store.fetch("select count(*) from v0001.lead_state") == [(19,)]
+        await store.pool.execute(MARK_STALE.format(schema="v0001"), ["crm:07", "crm:08"])
+        await store.settle()
+    assert await store.fetch("select journey_id, attempts from ops.parked") == [("crm:07", 2)]
+    await store.pool.execute(MARK_STALE.format(schema="v0001"), ["crm:07"])
+    await store.settle()
+    assert await store.differences(events) == []
+
+
+def unfit(row: tuple[object, ...], value: object) -> tuple[object, ...]:
+    """A row of lead_state with a stage or a score that cannot be stored."""
+    columns = next(table.columns for table in journey.TABLES if table.name == "lead_state")
+    place = columns.index("stage" if isinstance(value, str) else "score")
+    return (*row[:place], value, *row[place + 1 :])
+
+
+async def test_long_journeys_are_left_to_the_refold_loop(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch marks them stale and goes on; the loop brings them up, also when events come late."""
+    monkeypatch.setattr(fold, "LONG_JOURNEY_EVENTS", 20)
+    await store.begin(HOUSE, OTHER)
+    events: list[r.Record] = [
+        spec.touch(f"mon+{n // 24} {n % 24:02}:00", id=f"t{n}", subject=("crm:1", "crm:2")[n % 4 == 0])
+        for n in range(80)
+    ]
+    Random(1).shuffle(events)
+    for batch in live.cut(Random(2), live.on_topics(events)):
+        await store.take(batch)
+    stale = await store.fetch("select journey_id from v0001.journey where is_stale")
+    assert stale == [("crm:1",)]
+    await store.settle()
+    assert await store.differences(events) == []
+
+
+async def test_a_calendar_fact_makes_every_journey_stale_until_the_loop_was_there(store: Store) -> None:
+    """Business time is measured anew in both versions, also of journeys that nothing else touches."""
+    await store.begin(HOUSE, OTHER)
+    events: list[r.Record] = [
+        spec.demo("mon 10:00", id=f"d{n}", subject=f"crm:{n}", recorded="mon 10:00") for n in range(30)
+    ]
+    events += [
+        spec.accepted("wed 10:00", id=f"a{n}", subject=f"crm:{n}", by=spec.PERSON) for n in range(0, 30, 2)
+    ]
+    fact = spec.calendar("sun 00:00", {"tue": [["12:00", "13:00"]]}, id="shorter")
+    fact = r.CalendarChanged(**{**as_fields(fact), "occurred_at": spec.MONDAY, "recorded_at": spec.MONDAY})
+    records = live.on_topics([*events, fact])
+    await store.take(records[:-1])
+    before = await store.fetch("select * from v0001.sla_clock order by journey_id")
+    await store.take(records[-1:])
+    assert await store.differences([*events, fact]) != []
+    await store.settle()
+    assert await store.differences([*events, fact]) == []
+    assert await store.fetch("select * from v0001.sla_clock order by journey_id") != before
+
+
+def as_fields(event: r.Record) -> dict[str, Any]:
+    """The fields of an event."""
+    return {name: getattr(event, name) for name in event.__struct_fields__}
+
+
+def apart(*groups: Sequence[r.Record]) -> list[list[Record]]:
+    """Each group on a partition of its own, as two workers have them."""
+    result = []
+    for partition, events in enumerate(groups):
+        records = live.on_topics(events)
+        offsets: dict[str, int] = defaultdict(int)
+        moved = []
+        for each in records:
+            moved.append(each._replace(partition=partition, offset=offsets[each.topic]))
+            offsets[each.topic] += 1
+        result.append(moved)
+    return result
+
+
+WAITING = """
+select count(*) > 0 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+async def test_a_journey_that_grows_while_its_lock_is_waited_for_is_locked_whole(store: Store) -> None:
+    """One worker merges a and b; the other, waiting for b, must see that a is part of it now."""
+    await store.begin(HOUSE, OTHER)
+    known: list[r.Record] = [spec.touch("mon 09:00", id=f"t {name}", subject=name) for name in "abcd"]
+    merge: list[r.Record] = [
+        spec.linked("mon 10:00", "b", id="ab", subject="a"),
+        spec.linked("mon 10:00", "d", id="cd", subject="c"),
+    ]
+    meets: list[r.Record] = [
+        spec.linked("mon 11:00", "c", id="bc", subject="b"),
+        spec.demo("mon 12:00", id="demo", subject="b"),
+    ]
+    zero, one, two = apart(known, merge, meets)
+    await store.take(zero)
+    async with store.pool.acquire() as holder, store.pool.acquire() as observer:
+        holding = holder.transaction()
+        await holding.start()
+        await holder.execute("select from log.subject order by subject_id for update")
+        grown: list[set[str]] = []
+        waiting = asyncio.create_task(take_and_note(store, two, grown))
+        await until(lambda: observer.fetchval(WAITING), "nobody waits for a lock")
+        await Batch(holder, store.fed, live.offline()).apply(one, await live.offline().batch(one), set())
+        await holding.commit()
+        await waiting
+    assert grown
+    assert await store.fetch("select distinct journey_id from log.subject") == [("a",)]
+    await store.settle()
+    assert await store.differences([*known, *merge, *meets]) == []
+
+
+async def take_and_note(store: Store, batch: list[Record], grown: list[set[str]]) -> None:
+    """Takes a batch and notes every start anew."""
+    decoded = await live.offline().batch(batch)
+    async with store.pool.acquire() as connection:
+        seeds: set[str] = set()
+        while True:
+            try:
+                async with connection.transaction():
+                    await Batch(connection, store.fed, live.offline()).apply(batch, decoded, seeds)
+                return
+            except Grown as error:
+                seeds = error.subjects
+                grown.append(seeds)
+
+
+async def test_two_workers_whose_batches_share_journeys_come_to_the_rows_of_one(
+    store: Store, topics: Addresses
+) -> None:
+    """Links, retractions and copies cross between them in every order: nobody waits for ever, nothing is
+    lost."""
+    for seed in range(CONCURRENT_CASES):
+        rng = Random(seed)
+        events, timeline = random_case(seed, 80)
+        await store.begin(timeline, random_timeline(rng))
+        owner = {event.subject_id: rng.randrange(2) for event in events}
+        groups = [[each for each in events if owner[each.subject_id] == worker] for worker in (0, 1)]
+        projectors = [Projector(topics._replace(postgres_dsn=store.dsn)) for _ in groups]
+        await asyncio.gather(*(projector.start() for projector in projectors))
+        async with asyncio.timeout(SECONDS):
+            await asyncio.gather(
+                *(
+                    work_off(projector, live.cut(rng, records))
+                    for projector, records in zip(projectors, apart(*groups), strict=True)
+                )
+            )
+        await asyncio.gather(*(projector.stop() for projector in projectors))
+        await store.settle()
+        assert await store.differences(events) == [], f"seed {seed}"
+
+
+async def work_off(projector: Projector, batches: list[list[Record]]) -> None:
+    """One worker's share."""
+    for batch in batches:
+        await projector.apply(batch)
+
+
+SECRETS = ("Jane Roe", "jane@example.com", "+49 170 1234567")
+
+
+def personal(when: str, **envelope: Any) -> list[r.Record]:
+    """Events with something personal in every place where it may be."""
+
+    def named(kind: str) -> dict[str, Any]:
+        return {**envelope, "id": f"{kind} {when} {envelope}"}
+
+    jane, mail, phone = SECRETS
+    return [
+        spec.touch(when, **named("touch"), url=f"https://example.com/?m={mail}", properties={"name": jane}),
+        spec.attribute(when, "email", mail, **named("attribute")),
+        spec.paused(when, **named("paused"), reason_code="call", note=f"call {phone}"),
+        r.MeetingHeld(
+            **spec.envelope("meeting", when, named("meeting")),
+            kind="demo",
+            attendees=[jane],
+            summary=f"{jane} liked it",
+        ),
+    ]
+
+
+def proposal(when: str) -> r.DefinitionProposed:
+    """The definition on the log, which says that `email` is personal."""
+    fields = {"definition_id": "house", "version": 1, "body": spec.DEFINITION, "rationale": "known"}
+    return r.DefinitionProposed(**spec.envelope("proposed", when, {"subject": "house", **fields}))
+
+
+async def places_of(store: Store, secrets: Sequence[str]) -> list[tuple[str, str]]:
+    """Columns of the log, the versions and the outbox, in which a secret stands."""
+    columns = await store.fetch(
+        "select table_schema || '.' || table_name, column_name, data_type from information_schema.columns "
+        "where table_schema in ('log', 'ops') or table_schema ~ '^v[0-9]'"
+    )
+    found = []
+    for table, column, kind in columns:
+        value = f"encode(\"{column}\", 'escape')" if kind == "bytea" else f'"{column}"::text'
+        texts = [row[0] or "" for row in await store.fetch(f"select {value} from {table}")]
+        if any(secret in text for secret in secrets for text in texts):
+            found.append((table, column))
+    return found
+
+
+async def test_an_erasure_leaves_no_personal_value_in_any_table(store: Store) -> None:
+    """Of events before and after it, of copies that lost, of what was retracted; the events still count."""
+    await store.begin(HOUSE, OTHER)
+    before = [*personal("mon 09:00"), spec.retracted("mon 10:00", "touch mon 09:00 {}")]
+    conflicting = [
+        spec.touch(
+            "mon 09:00", id="touch mon 09:00 {}", recorded="tue 09:00", url="https://example.com/Jane Roe"
+        )
+    ]
+    linked = [spec.linked("mon 12:00", "web:1"), *personal("mon 13:00", subject="web:1")]
+    events = [proposal("sun 00:00"), *before, *conflicting, *linked]
+    erasures = [spec.erased("tue 12:00"), spec.erased("tue 12:00", subject="web:1", id="also erased")]
+    after = [*personal("wed 09:00"), *personal("wed 09:00", subject="web:1")]
+    records = live.on_topics([*events, *erasures, *after])
+    await store.take(records[: len(events)])
+    assert ("log.event", "body") in await places_of(store, SECRETS)
+    await store.take(records[len(events) : len(events) + 2])
+    assert await places_of(store, SECRETS) == []
+    for record in records[len(events) + 2 :]:
+        await store.take([record])
+    assert await places_of(store, SECRETS) == []
+    await store.settle()
+    assert await store.fetch("select count(*) from log.event") == [(len(records) - 1,)]
+    assert await store.differences([*events, *erasures, *after]) == []
+
+
+async def test_an_erasure_leaves_others_alone(store: Store) -> None:
+    """The other subject of the same person keeps its values: it was not asked to be forgotten."""
+    await store.begin(HOUSE)
+    events = [
+        *personal("mon 09:00"),
+        spec.linked("mon 12:00", "web:1"),
+        spec.erased("tue 12:00", subject="web:1"),
+    ]
+    await store.take(live.on_topics(events))
+    assert await places_of(store, SECRETS) == [("log.event", "body")]
+
+
+async def test_an_attribute_called_personal_after_the_erasure_goes_too(store: Store) -> None:
+    """Partitions are read in any order, so the definition may come after the erasure that it is about."""
+    await store.begin(HOUSE)
+    events = [*personal("mon 09:00"), spec.erased("tue 12:00"), proposal("sun 00:00")]
+    await store.take(live.on_topics(events[:-1]))
+    await store.take(live.on_topics(events[-1:]))
+    assert await places_of(store, SECRETS) == []
