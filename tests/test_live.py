@@ -437,9 +437,10 @@ def personal(when: str, **envelope: Any) -> list[r.Record]:
     return [
         spec.touch(when, **named("touch"), url=f"https://example.com/?m={mail}", properties={"name": jane}),
         spec.attribute(when, "email", mail, **named("attribute")),
-        spec.paused(when, **named("paused"), reason_code="call", note=f"call {phone}"),
+        spec.moved(when, "Known", **named("moved"), note=f"call {phone}"),
         r.MeetingHeld(
             **spec.envelope("meeting", when, named("meeting")),
+            meeting_id="m1",
             kind="demo",
             attendees=[jane],
             summary=f"{jane} liked it",

@@ -15,7 +15,7 @@ from services.projector.decoding import Decoded, Decoding, Reject
 from services.projector.delivery import OffsetGap, Offsets, Partition, Record
 from services.projector.fold import BatchFold, plan
 from services.projector.log import Arrival, Stored, lock_journeys, store
-from services.projector.redaction import redact
+from services.projector.redaction import erased_subjects, personal_names, redact
 from services.store.calendars import write_calendars
 from services.store.pool import Connection
 from services.store.versions import FEEDING_LOCK, Fed
@@ -105,7 +105,7 @@ class Batch:
         lock = "update" if facts else "share"
         await self._connection.execute(f"select revision from log.reference_revision for {lock}")
         stored = await store(self._connection, arrivals)
-        remeasured = await self._remember(stored) if facts else False
+        remeasured = await self._learn(stored) if facts else False
         journeys = await lock_journeys(self._connection, stored, seeds)
         if journeys.erased:
             await redact(self._connection, journeys.erased, self._decoding)
@@ -114,6 +114,18 @@ class Batch:
             if remeasured:
                 await write_calendars(self._connection, version.schema, version.rules)
             await BatchFold(self._connection, version, work, self._decoding).run()
+
+    async def _learn(self, stored: Stored) -> bool:
+        """Keeps the reference facts; returns whether folds depend on one of them.
+
+        What a definition newly calls personal is overwritten for those erased before: their subjects are
+        touched.
+        """
+        known = await personal_names(self._connection)
+        remeasured = await self._remember(stored)
+        if not await personal_names(self._connection) <= known:
+            stored.touched |= await erased_subjects(self._connection)
+        return remeasured
 
     async def _remember(self, stored: Stored) -> bool:
         """Keeps the reference facts that count; returns whether folds depend on one: then the revision counts

@@ -1,9 +1,9 @@
 """Overwrites the personal values of erased subjects in the log.
 
 Promises: after an erasure no table of `log` holds a personal value of the subject, whenever its events
-arrive; the content hash stays, so that a copy sent again is a duplicate. Which attributes are personal is
-what any definition ever proposed says. Leaves the rows of the versions to the fold, which sees only
-overwritten events.
+arrive, and whenever a definition calls them personal; the content hash stays, so that a copy sent again is a
+duplicate. Which attributes are personal is what any definition ever proposed says. Leaves the rows of the
+versions to the fold, which sees only overwritten events.
 """
 
 import msgspec
@@ -36,6 +36,12 @@ async def redact(connection: Connection, subjects: set[str], decoding: Decoding)
         await connection.executemany(
             f"update log.{table} set body = $3 where event_id = $1 and content_hash = $2", changed
         )
+
+
+async def erased_subjects(connection: Connection) -> set[str]:
+    """Every subject that was ever erased."""
+    rows = await connection.fetch("select subject_id from log.subject where erased_at is not null")
+    return {row["subject_id"] for row in rows}
 
 
 async def personal_names(connection: Connection) -> frozenset[str]:
