@@ -57,7 +57,8 @@ def history(
     """Orders and redacts. `personal` are the attribute names that the definitions call personal."""
     subjects = {erasure.subject_id for erasure in erased}
     shown = [redact(event, personal) if event.subject_id in subjects else event for event in events]
-    return History(journey_id, sorted(shown, key=order_key), list(faults), list(erased))
+    found = sorted(faults, key=lambda each: (each.event.event_id, each.copy_no))
+    return History(journey_id, sorted(shown, key=order_key), found, list(erased))
 
 
 def redact(event: AnyRecord, personal: Collection[str]) -> AnyRecord:

@@ -97,7 +97,8 @@ async def tables(connection: Connection, schema: str) -> Tables:
     """All rows of a version."""
     rows = {
         table.name: [
-            tuple(row) for row in await connection.fetch(f"select {', '.join(table.columns)} from {schema}.{table.name}")
+            tuple(row)
+            for row in await connection.fetch(f"select {', '.join(table.columns)} from {schema}.{table.name}")
         ]
         for table in journey.TABLES
     }

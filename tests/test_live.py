@@ -514,3 +514,22 @@ async def test_an_attribute_called_personal_after_the_erasure_goes_too(store: St
     await store.take(live.on_topics(events[:-1]))
     await store.take(live.on_topics(events[-1:]))
     assert await places_of(store, SECRETS) == []
+
+
+async def test_a_copy_of_an_erasure_that_does_not_count_erases_too(store: Store) -> None:
+    """Two contents under the id of one erasure name two subjects: in either order of arrival both are erased,
+    since what the first has overwritten cannot come back."""
+    events = [*personal("mon 09:00"), *personal("mon 09:00", subject="web:1")]
+    copies = [
+        spec.erased("tue 12:00", id="erasure"),
+        spec.erased("tue 12:00", id="erasure", subject="web:1", recorded="tue 13:00"),
+    ]
+    seen = []
+    for order in (copies, copies[::-1]):
+        await store.begin(HOUSE)
+        for record in live.on_topics([proposal("sun 00:00"), *events, *order]):
+            await store.take([record])
+        assert await places_of(store, SECRETS) == []
+        assert await store.differences([*events, *order]) == []
+        seen.append(await store.fetch("select subject_id, erased_at from log.subject order by subject_id"))
+    assert seen[0] == seen[1]

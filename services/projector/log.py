@@ -222,7 +222,7 @@ async def store(connection: Connection, arrivals: list[Arrival]) -> Stored:
     )
     await apply_names(connection, stored.counting, settled.ids, stored)
     await apply_links(connection, stored.counting, settled.ids, stored)
-    await apply_erasures(connection, stored.counting)
+    await apply_erasures(connection, arrivals)
     return stored
 
 
@@ -393,11 +393,15 @@ async def apply_links(
         stored.relinked = True
 
 
-async def apply_erasures(connection: Connection, counting: list[Arrival]) -> None:
-    """Marks erased subjects; their rows exist from here on."""
+async def apply_erasures(connection: Connection, arrivals: list[Arrival]) -> None:
+    """Marks erased subjects; their rows exist from here on.
+
+    Every copy marks, also one that does not count: what was overwritten cannot come back when a better copy
+    arrives later.
+    """
     erased = [
         (each.subject_id, each.occurred_at)
-        for each in (arrival.record for arrival in counting)
+        for each in (arrival.record for arrival in arrivals)
         if isinstance(each, SubjectErased) and fault.of_itself(each) is None
     ]
     if erased:

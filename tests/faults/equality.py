@@ -41,6 +41,9 @@ join pg_attribute on attrelid = indrelid and attnum = any(indkey)
 where indisprimary and indrelid = $1::regclass order by array_position(indkey::int2[], attnum)
 """
 
+MOST_TEXT = 200
+"""Characters of a value that are shown."""
+
 Row = tuple[Any, ...]
 
 
@@ -106,6 +109,13 @@ async def _rows(connection: Connection, query: str) -> AsyncIterator[Row]:
 
 def _told(names: Sequence[str], left: Row | None, right: Row | None) -> str:
     if left is None or right is None:
-        return f"only in the {'second' if left is None else 'first'}: {left or right}"
-    unequal = [f"{name} {a!r} != {b!r}" for name, a, b in zip(names, left, right, strict=True) if a != b]
+        return f"only in the {'second' if left is None else 'first'}: {_short(left or right)}"
+    unequal = [
+        f"{name} {_short(a)} != {_short(b)}" for name, a, b in zip(names, left, right, strict=True) if a != b
+    ]
     return f"{left[:2]}: {', '.join(unequal)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}.."
