@@ -1,4 +1,4 @@
-"""Anything may lie on the topics: a real worker takes what it can read and refuses the rest, and loses none."""
+"""Anything may lie on the topics: a worker takes what it can read, refuses the rest, loses none."""
 
 import os
 import signal

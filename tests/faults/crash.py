@@ -57,15 +57,7 @@ OF_EVENTS = (
     *("out_of_order", "restamped", "conflict_elsewhere", "faulty"),
 )
 """Kinds that must be 3 % of the events."""
-OF_JOURNEYS = (
-    "linked",
-    "linked_across",
-    "unlinked",
-    "erased",
-    "retraction_retracted",
-    "link_retracted",
-    "cycle",
-)
+OF_JOURNEYS = ("linked", "linked_across", "unlinked", "erased")
 """Kinds of which a journey has one or two: they must occur in 3 % of the journeys."""
 LEAST_SHARE = 0.03
 DISTURBED = 0.7
