@@ -103,6 +103,7 @@ async def store(database: str) -> AsyncIterator[Store]:
     await pool.close()
 
 
+@pytest.mark.slow
 async def test_random_logs_in_random_cuts_give_the_rows_of_the_pure_fold(store: Store) -> None:
     """Two versions of different definitions are fed at once; the log comes in batches of any size."""
     for seed in range(CASES):
@@ -116,6 +117,7 @@ async def test_random_logs_in_random_cuts_give_the_rows_of_the_pure_fold(store: 
         assert await store.fetch("select error from ops.parked") == []
 
 
+@pytest.mark.slow
 async def test_what_is_stored_already_changes_nothing_when_it_comes_again(store: Store) -> None:
     """A worker reads again from any place that was stored; batches may reach into what is new."""
     for seed in range(4):
@@ -393,6 +395,7 @@ async def take_and_note(store: Store, batch: list[Record], grown: list[set[str]]
                 grown.append(seeds)
 
 
+@pytest.mark.slow
 async def test_two_workers_whose_batches_share_journeys_come_to_the_rows_of_one(
     store: Store, topics: Addresses
 ) -> None:
