@@ -536,3 +536,24 @@ async def test_a_copy_of_an_erasure_that_does_not_count_erases_too(store: Store)
         assert await store.differences([*events, *order]) == []
         seen.append(await store.fetch("select subject_id, erased_at from log.subject order by subject_id"))
     assert seen[0] == seen[1]
+
+
+async def test_the_longest_ids_fit_into_every_index(store: Store) -> None:
+    """Ids as long as the contract allows, of characters of four bytes that do not compress: the key of
+    `credit` has four of them."""
+    await store.begin(HOUSE)
+    rng = Random(1)
+
+    def longest(mark: str) -> str:
+        return mark + "".join(
+            chr(rng.randrange(0x20000, 0x2A000)) for _ in range(r.ID_CHARACTERS - len(mark))
+        )
+
+    lead, deal = longest("crm:"), longest("deal")
+    events: list[r.Record] = [
+        spec.touch("mon 09:00", subject=lead, id=longest("touch")),
+        spec.won("mon 10:00", deal=deal, subject=lead, id=longest("won")),
+    ]
+    await store.take(live.on_topics(events))
+    assert await store.fetch("select error from ops.parked") == []
+    assert await store.differences(events) == []
