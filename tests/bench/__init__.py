@@ -1,0 +1,1 @@
+"""Measurements, run by command and never timed by the suite."""
