@@ -4,6 +4,7 @@ The tables of `log` say already which copy counts, what was retracted and who wa
 `projections.identity` makes the history of it.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -32,6 +33,10 @@ where copy.subject_id = any($1) and event.status is distinct from 'removed'
 """
 
 
+SLICE_EVENTS = 200
+"""Events read before other tasks get a turn: about 4 ms."""
+
+
 class Copies(NamedTuple):
     """The copies of a journey's events."""
 
@@ -46,7 +51,9 @@ async def read_histories(
     journey_of = {subject: id for id, subjects in members.items() for subject in subjects}
     copies: dict[str, Copies] = defaultdict(lambda: Copies([], []))
     statuses: dict[str, set[str]] = defaultdict(set)
-    for row in await connection.fetch(EVENTS, list(journey_of)):
+    for place, row in enumerate(await connection.fetch(EVENTS, list(journey_of)), 1):
+        if place % SLICE_EVENTS == 0:
+            await asyncio.sleep(0)
         copies[journey_of[row["subject_id"]]].counting.append(await decoding.event(row["body"]))
         if row["status"]:
             statuses[row["status"]].add(row["event_id"])

@@ -8,6 +8,7 @@ work.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -20,7 +21,7 @@ from projections.journey import JourneyState, Rows
 from services.projector import metrics
 from services.projector.decoding import Decoding
 from services.projector.fold import Change, park, remove_journeys, unpark, write_all
-from services.projector.histories import read_histories
+from services.projector.histories import SLICE_EVENTS, read_histories
 from services.store.pool import DATA_ERRORS, PASSING, Connection
 from services.store.versions import FEEDING_LOCK, Fed, Version, read_rows
 
@@ -28,8 +29,8 @@ IDLE_SECONDS = 0.5
 """Pause between looks when nothing is stale."""
 ROUND_JOURNEYS = 200
 """Journeys taken up between two looks for what is stale."""
-SLICE_EVENTS = 200
-"""Events folded before other tasks get a turn: about 4 ms."""
+LONG_SECONDS = 0.1
+"""After a journey that took longer the loop rests as long: one that gets events all the time would never let it."""
 LOCK_SPACE = 7_104
 """First key of the advisory locks that keep two loops off one journey."""
 
@@ -97,7 +98,10 @@ class Refold:
                 )
                 metrics.STALE_JOURNEYS.labels(version.schema).set(len(stale))
                 for row in stale:
+                    began = time.monotonic()
                     await self._take_up(connection, version, row["journey_id"])
+                    if (taken := time.monotonic() - began) > LONG_SECONDS:
+                        await asyncio.sleep(taken)
                 found += len(stale)
         return found
 
