@@ -1,7 +1,8 @@
-"""The projector's transaction on a real Postgres, fed by hand: batches, redeliveries and restarts at the test's will.
+"""The projector's transaction on a real Postgres, fed by hand: batches, redeliveries and restarts at the
+test's will.
 
-Promises: `tables` reads what the versions hold as the rows that `tests.comparison` compares. Leaves Kafka and Faust to
-the tests of the engine.
+Promises: `tables` reads what the versions hold as the rows that `tests.comparison` compares. Leaves Kafka and
+Faust to the tests of the engine.
 """
 
 from collections import defaultdict
@@ -10,14 +11,12 @@ from random import Random
 from zlib import crc32
 
 from projections import journey
-from projections.identity import journeys
 from schemas.records import TOPIC_OF, Envelope
 from schemas.wire import encode
 from services.projector.batch import Batch
 from services.projector.decoding import Decoding
 from services.projector.delivery import Offsets, Record
 from services.projector.log import Grown
-from services.projector.refold import Refold
 from services.registry import Registry
 from services.store.pool import Connection
 from services.store.versions import Fed, TimelineEntry, create_version, feed, promote

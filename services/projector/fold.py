@@ -33,7 +33,7 @@ folding)."""
 log = structlog.get_logger()
 
 STATES = """
-select journey_id, revision, reference_revision, events, state
+select journey_id, revision, reference_revision, events, case when events <= {longest} then state end as state
 from {schema}.journey where journey_id = any($1)
 """
 
@@ -106,7 +106,7 @@ class BatchFold:
     async def run(self) -> None:
         """Reads the stored states, folds, writes what differs."""
         journeys = self._work.journeys
-        query = STATES.format(schema=self._version.schema)
+        query = STATES.format(schema=self._version.schema, longest=LONG_JOURNEY_EVENTS)
         rows = await self._connection.fetch(query, [*journeys.members, *journeys.gone])
         self._states = {row["journey_id"]: row for row in rows}
         for journey_id in journeys.members:

@@ -4,7 +4,6 @@ The tables of `log` say already which copy counts, what was retracted and who wa
 `projections.identity` makes the history of it.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -33,8 +32,8 @@ where copy.subject_id = any($1) and event.status is distinct from 'removed'
 """
 
 
-SLICE_EVENTS = 200
-"""Events read before other tasks get a turn: about 4 ms."""
+ROWS_AT_ONCE = 100
+"""Events read before other tasks get a turn: about 2 ms."""
 
 
 class Copies(NamedTuple):
@@ -47,13 +46,11 @@ class Copies(NamedTuple):
 async def read_histories(
     connection: Connection, members: Mapping[str, Sequence[str]], decoding: Decoding
 ) -> list[History]:
-    """The histories of journeys given with their subjects, in that order."""
+    """The histories of journeys given with their subjects, in that order. Inside a transaction."""
     journey_of = {subject: id for id, subjects in members.items() for subject in subjects}
     copies: dict[str, Copies] = defaultdict(lambda: Copies([], []))
     statuses: dict[str, set[str]] = defaultdict(set)
-    for place, row in enumerate(await connection.fetch(EVENTS, list(journey_of)), 1):
-        if place % SLICE_EVENTS == 0:
-            await asyncio.sleep(0)
+    async for row in connection.cursor(EVENTS, list(journey_of), prefetch=ROWS_AT_ONCE):
         copies[journey_of[row["subject_id"]]].counting.append(await decoding.event(row["body"]))
         if row["status"]:
             statuses[row["status"]].add(row["event_id"])
