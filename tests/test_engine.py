@@ -27,7 +27,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from services.settings import Addresses
 from tests.servers import Servers, ready
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 PARTITIONS = 6
 PORTION = 240

@@ -185,6 +185,7 @@ async def test_recorded_at_is_kept_or_stamped(
     assert before <= found["a-2"].recorded_at <= time.time_ns() // 1000
 
 
+@pytest.mark.slow
 async def test_killed_and_started_again_it_goes_on_where_it_was_acknowledged(
     topics: Addresses, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -223,6 +224,7 @@ def test_a_position_counts_only_for_the_same_bytes_and_the_same_log(
     assert Bookmark(file, "log-1").load() == Position()
 
 
+@pytest.mark.slow
 async def test_a_broker_that_dies_is_waited_for(
     servers: Servers, topics: Addresses, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -29,6 +29,8 @@ from infra.supervision import SOCKET_PATH_BYTES, Supervisor
 from services.settings import Addresses
 from tests.servers import new_folder, remove_abandoned, until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SMALL = "log4j-slf4j-impl"
 

@@ -1,13 +1,14 @@
 """The rival: a plain aiokafka group consumer around the projector's own transaction, without Faust.
 
-Run as `python -m tests.bench.bare` with the addresses in the environment. It logs and serves metrics as the
-projector does, so that it is weighed alike. It does not survive what the engine does: a rebalance or an
-outage may end it.
+Run as `python -m tests.bench.bare NAME` with the addresses in the environment. It logs and serves metrics as
+the projector does, so that it is weighed alike. It has no answer to what the engine survives: a rebalance that
+tears a batch, an outage, a hang.
 """
 
 import asyncio
 import signal
 import sys
+from typing import Any
 
 import structlog
 import uvloop
@@ -21,7 +22,8 @@ from services.projector.delivery import Record
 from services.projector.handler import Projector
 from services.settings import Addresses
 
-FETCH_MS = 500
+FETCH_MS = 1_000
+"""Longest wait for records; they are handed over as soon as there are any."""
 
 log = structlog.get_logger()
 
@@ -34,13 +36,13 @@ class Positions(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._handler = handler
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """The batch in hand is through: this runs between two fetches."""
+        """Nothing: the offset row is the fence."""
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Seeks."""
         stored = await self._handler.positions({(each.topic, each.partition) for each in assigned})
-        for place in assigned:
-            self._consumer.seek(place, stored[place.topic, place.partition])
+        for (topic, partition), offset in stored.items():
+            self._consumer.seek(TopicPartition(topic, partition), offset)
         log.info("partitions_assigned", partitions=[f"{each.topic}-{each.partition}" for each in assigned])
 
 
@@ -54,38 +56,34 @@ async def consume(handler: Projector, addresses: Addresses, group: str) -> None:
         max_poll_records=settings.BATCH_RECORDS,
         heartbeat_interval_ms=1_000,
     )
+    consumer.subscribe(sorted(INPUT_TOPICS), listener=Positions(consumer, handler))
     await consumer.start()
     try:
-        consumer.subscribe(INPUT_TOPICS, listener=Positions(consumer, handler))
         while True:
             fetched = await consumer.getmany(timeout_ms=FETCH_MS)
-            batch = [_record(found) for records in fetched.values() for found in records]
-            if batch:
-                reached = await handler.apply(batch)
-                await consumer.commit({TopicPartition(*place): offset for place, offset in reached.items()})
+            if batch := [_record(found) for records in fetched.values() for found in records]:
+                await handler.apply(batch)
+                await consumer.commit()
     finally:
         await consumer.stop()
 
 
-def _record(found: object) -> Record:
-    names = ("topic", "partition", "offset", "timestamp", "key", "value", "headers")
-    return Record(*(getattr(found, name) for name in names))
+def _record(found: Any) -> Record:
+    place = (found.topic, found.partition, found.offset)
+    return Record(*place, found.timestamp, found.key, found.value, tuple(found.headers))
 
 
 async def _run() -> None:
-    addresses = settings.addresses()
     server, _ = start_http_server(0, "127.0.0.1")
     log.info("health_served", address=f"http://127.0.0.1:{server.server_port}")
-    handler = Projector(addresses)
+    handler = Projector(settings.addresses())
     await handler.start()
-    work = asyncio.create_task(consume(handler, addresses, settings.CONSUMER_GROUP))
+    work = asyncio.create_task(consume(handler, settings.addresses(), settings.CONSUMER_GROUP))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
-    try:
-        await work
-    except asyncio.CancelledError:
-        log.info("stopped")
-    finally:
-        await handler.stop()
+    await asyncio.wait([work])
+    await handler.stop()
+    if not work.cancelled():
+        work.result()
 
 
 if __name__ == "__main__":

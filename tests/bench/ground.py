@@ -1,12 +1,13 @@
 """What every measurement stands on: a local stack, filled topics, and a fresh database for each variant.
 
-Promises: all variants of a run read the same records of the same topics into databases of their own. Needs
-the local stack, whose processes it can weigh; `LEADLOG_TEST_STACK` names one that is up already.
+Promises: all variants of a run read the same records of the same topics into databases of their own. Needs the
+local stack, whose processes it can weigh; `LEADLOG_TEST_STACK` names one that is up already.
 """
 
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -16,7 +17,7 @@ import asyncpg
 
 import infra
 from schemas.contract import parse_line
-from schemas.records import Record
+from schemas.records import Record, TouchRecorded
 from services.generator import kinds
 from services.generator.stream import Plan, lines
 from services.publisher import Chunk, Publisher
@@ -31,8 +32,11 @@ from tests.servers import LocalServers, RunningServers
 ROOT = Path(infra.__file__).parents[1]
 DEFINITIONS = (ROOT / "projections" / "default.yaml", ROOT / "tests" / "vectors" / "definition.yaml")
 """The first is fed and promoted; with two versions the second is fed too."""
+DAY = 86_400_000_000
 START = 1_736_121_600_000_000
-"""2025-01-06T00:00:00Z: the first day of the made-up journeys."""
+"""2025-01-06T00:00:00Z: the first day of the made-up journeys, which begin within a year."""
+LONG = "crm:long"
+"""The subject of the long journey."""
 CHUNK_RECORDS = 1_000
 
 
@@ -42,11 +46,27 @@ def servers() -> RunningServers:
     return RunningServers(Path(running)) if running else LocalServers()
 
 
-def made_up(events: int, seed: int, share: str = "usual") -> Iterator[Record]:
+def made_up(events: int, seed: int = 1) -> Iterator[Record]:
     """Events as `leadlog generate --kinds usual` makes them, in the order of their arrival."""
-    now = START + 20 * 365 * 86_400_000_000  # the journeys lie in the past, whatever today is
-    for line in lines(Plan(seed, events, None, START, 365, kinds.shares(share))):
+    now = START + 7_300 * DAY  # all of it lies in the past, whatever today is
+    for line in lines(Plan(seed, events, None, START, 365, kinds.shares("usual"))):
         yield parse_line(line.json, now=now, may_import=True)
+
+
+def long_journey(first: int, events: int) -> Iterator[Record]:
+    """Page views of one subject, a minute apart."""
+    for number in range(first, first + events):
+        instant = START + number * 60_000_000
+        yield TouchRecorded(
+            event_id=f"long-{number}",
+            subject_id=LONG,
+            occurred_at=instant,
+            recorded_at=instant,
+            source="bench",
+            touch_type="page_view",
+            direction="inbound",
+            channel="email",
+        )
 
 
 async def fill(addresses: Addresses, records: Iterable[Record]) -> int:
@@ -54,6 +74,11 @@ async def fill(addresses: Addresses, records: Iterable[Record]) -> int:
     await empty_topics(addresses.kafka_bootstrap)
     async with Registry(addresses.registry_url) as registry:
         await registry.deploy()
+    return await publish(addresses, records)
+
+
+async def publish(addresses: Addresses, records: Iterable[Record]) -> int:
+    """Sends records, as fast as that goes; returns how many were acknowledged."""
     published = 0
 
     def taken(count: int) -> None:
@@ -71,17 +96,17 @@ async def _chunks(records: Iterator[Record]) -> AsyncIterator[Chunk[int]]:
 
 
 @asynccontextmanager
-async def database(addresses: Addresses, name: str, versions: int) -> AsyncIterator[Addresses]:
+async def database(addresses: Addresses, versions: int) -> AsyncIterator[Addresses]:
     """The addresses with a fresh database that feeds so many versions; it is dropped in the end."""
+    name = f"bench_{uuid.uuid4().hex[:12]}"
+    own = addresses._replace(postgres_dsn=f"{addresses.postgres_dsn.rpartition('/')[0]}/{name}")
     server = await asyncpg.connect(addresses.postgres_dsn)
+    await server.execute(f"create database {name}")
     try:
-        await drop_database(server, name)
-        await server.execute(f"create database {name}")
-        own = addresses._replace(postgres_dsn=f"{addresses.postgres_dsn.rpartition('/')[0]}/{name}")
         await _prepare(own.postgres_dsn, DEFINITIONS[:versions])
         yield own
-        await drop_database(server, name)  # this also makes a checkpoint: every variant starts after one
     finally:
+        await drop_database(server, name)  # makes a checkpoint, too: every variant starts after one
         await server.close()
 
 
@@ -90,9 +115,9 @@ async def _prepare(dsn: str, definitions: Sequence[Path]) -> None:
     connection = await connect(dsn)
     try:
         for file in definitions:
+            entry = TimelineEntry(None, file.read_text())
             async with connection.transaction():
                 await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
-                entry = TimelineEntry(None, file.read_text())
                 number = await create_version(connection, [entry])
                 await feed(connection, number)
                 if number == 1:

@@ -28,8 +28,6 @@ from tests.bench import ground
 from tests.bench.bare import consume
 
 SAMPLE_SECONDS = 0.001
-BATCHES = "batches"
-"""Name of the task that reads and stores."""
 SHOWN = 60
 
 
@@ -68,9 +66,6 @@ class Statements:
 
     def take(self, query: Any) -> None:
         """The query logger."""
-        task = asyncio.current_task()
-        if task is None or task.get_name() != BATCHES:
-            return  # the outbox and the like: they wait for their turn in the loop more than for Postgres
         text = " ".join(query.query.split())[:90]
         self.seconds[text] += query.elapsed
         self.calls[text] += 1
@@ -90,7 +85,7 @@ async def measure(addresses: Addresses, events: int, samples: Samples, statement
     ends = await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)
     reader = await asyncpg.connect(addresses.postgres_dsn)
     signal.signal(signal.SIGPROF, samples.take)
-    work = asyncio.create_task(consume(handler, addresses, addresses.postgres_dsn.rpartition("/")[2]), name=BATCHES)
+    work = asyncio.create_task(consume(handler, addresses, addresses.postgres_dsn.rpartition("/")[2]))
     signal.setitimer(signal.ITIMER_PROF, SAMPLE_SECONDS, SAMPLE_SECONDS)
     started, cpu = time.monotonic(), time.process_time()
     try:
@@ -133,7 +128,9 @@ async def _run(events: int, versions: int, is_filled: bool) -> None:
     show(samples.own, of_sample)
     click.echo("\nPython, microseconds of CPU per event, with what it calls")
     show(samples.all, of_sample)
-    click.echo(f"\nSQL, microseconds waited per event, {sum(statements.seconds.values()) / events * 1e6:.1f} in all")
+    click.echo(
+        f"\nSQL, microseconds waited per event, {sum(statements.seconds.values()) / events * 1e6:.1f} in all"
+    )
     show(statements.seconds, 1e6 / events, statements.calls)
 
 
