@@ -582,7 +582,8 @@ class Journey:
             items = [item for item in policy["start"] if self.item_matches(item, event, real)]
             if items and ("filter" not in policy or self.is_true(policy["filter"], definition)):
                 number = 1 + sum(clock.policy["id"] == policy["id"] for clock in self.clocks)
-                role = next((item["entered"] for item in items if "entered" in item), None)
+                named = {item.get("entered") for item in items}
+                role = next((visit.role for visit in reversed(real) if visit.role in named), None)
                 self.clocks.append(Clock(policy, definition, number, event, role, *self.owner()))
 
     def erase(self, erasures: list[r.SubjectErased]) -> None:

@@ -259,6 +259,15 @@ def test_a_fault_is_never_the_first_event() -> None:
     assert (lead["stage_entered_event_id"], lead["event_count"], lead["fault_count"]) == ("e2", 1, 1)
 
 
+def test_a_clock_is_started_by_the_last_of_the_stages_that_one_event_enters() -> None:
+    """A first event enters anonymous and sql, and both start the clock: a move down from sql cancels it."""
+    policy = CALL | {"start": [{"entered": "anonymous"}, {"entered": "sql"}]}
+    log = [event("HandoffAccepted", 0, 1)]
+    log += [event("StageChanged", 10, 2, to_stage="known", reason_code="back")]
+    clock = only(agreed(log, definition(sla=[policy])), "sla_clock")
+    assert (clock["cancelled_reason"], clock["stopped_event_id"]) == ("moved", "e2")
+
+
 def test_a_clock_is_started_by_the_stage_when_record_and_stage_both_start_it() -> None:
     """Such a clock is cancelled by a move down, whatever the order of the items."""
     policy = CALL | {"start": [{"record": "StageChanged"}, {"entered": "mql"}]}

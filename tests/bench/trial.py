@@ -104,7 +104,10 @@ async def drain(servers: RunningServers, variant: Variant) -> Used:
     async with trial(servers, variant) as (addresses, workers):
         connection = await connect(addresses.postgres_dsn)
         total = sum(ends.values())
-        while not (first := total - (await look(connection, ends)).records):
+        while True:
+            first = total - (await look(connection, ends)).records
+            if first:
+                break
             await asyncio.sleep(POLL_SECONDS)
         began = time.monotonic()
         before = cpu(workers), cpu([broker]), cpu([postgres])
