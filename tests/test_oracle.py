@@ -212,15 +212,15 @@ def test_a_late_event_counts_as_if_it_had_been_on_time(case: Case, seed: int) ->
 @properties
 @given(histories.cases())
 def test_a_journey_rebuilt_alone_is_the_same(case: Case) -> None:
-    """A journey's rows need no event of another journey, but for what takes its events back."""
+    """A journey's rows need no event of another journey but controls: who is who, what is taken back."""
     log, timeline = case
     everything = projected(log, timeline)
     rules = rules_of(log, timeline)
     for journey_id, history in identity.journeys(log).items():
         mine = {event.subject_id for event in history.events} | {journey_id}
         mine |= {link.other_subject_id for link in history.events if isinstance(link, r.SubjectsLinked)}
-        naming = r.EventRetracted | r.SubjectsUnlinked | r.SubjectsLinked
-        ids = {x.event_id for x in log if x.subject_id in mine or isinstance(x, naming)}
+        controls = r.EventRetracted | r.SubjectsUnlinked | r.SubjectsLinked | r.SubjectErased
+        ids = {x.event_id for x in log if x.subject_id in mine or isinstance(x, controls)}
         needed = [x for x in log if x.event_id in ids or histories.is_reference(x)]
         alone = identity.journeys(needed)[journey_id]
         rebuilt = named(journey.rows(journey.fold(alone, rules), rules))
