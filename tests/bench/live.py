@@ -1,240 +1,235 @@
-"""The live path beside a bare loop: `python -m tests.bench.live [--events N] [--rounds N] [--seconds N]`.
+"""The live path, Faust beside a bare aiokafka loop with the same transaction: `python -m tests.bench.live`.
 
-Every variant reads the same topics into a database of its own, in turn, `--rounds` times; the medians stand
-in the table. Latency is from before `send` to the moment when a tight poll on a connection of its own sees
-the event in Postgres, at a steady rate; Faust and the bare loop in the same run.
+Variants take turns, `--rounds` times; rates are medians, latencies of all rounds are put together. What is
+compared is compared within one run: rates of different runs differ by the machine's other work.
 """
 
 import asyncio
-import os
 import statistics
-import subprocess
-import time
-import uuid
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import click
-from aiokafka import AIOKafkaProducer
+import uvloop
 
-import projections
-from schemas.records import TouchRecorded
-from schemas.wire import encode
-from services.broker import create_producer, ensure_topics
-from services.settings import Addresses
-from services.store.pool import Connection, connect
-from tests.bench.trial import BARE, FAUST, LEADLOG, Used, Variant, drain, trial
-from tests.histories import Timeline
-from tests.servers import RunningServers, begin
+from schemas.records import Record
+from tests.bench import ground
+from tests.bench.latency import Commits, Trickle, commits
+from tests.bench.trial import BARE, FAUST, Used, Variant, trial
+from tests.servers import RunningServers
 
-RATE = 20
+PARTS = ("rates", "latency", "long", "memory")
+PER_SECOND = 20
 """Events a second while latency is measured."""
-VISIBLE_SECONDS = 30.0
+WARM_UP = 60
+"""Events of a trickle that are not measured: the first ones find cold caches and plans to be made."""
+BEFORE = 20_000
+"""Events stored before a trickle begins, so that it meets journeys and tables of some size."""
 LONG_EVENTS = 20_000
+LONG_PER_SECOND = 5
+"""Events a second for the long journey while others are measured."""
+
+ONE = Variant("Faust, 1 worker, 1 version", FAUST, 1, 1)
+BARE_ONE = Variant("bare loop, 1 worker, 1 version", BARE, 1, 1)
+TWO_VERSIONS = Variant("Faust, 1 worker, 2 versions", FAUST, 1, 2)
+RATES = (
+    BARE_ONE,
+    ONE,
+    Variant("bare loop, 1 worker, 2 versions", BARE, 1, 2),
+    TWO_VERSIONS,
+    Variant("bare loop, 2 workers, 1 version", BARE, 2, 1),
+    Variant("Faust, 2 workers, 1 version", FAUST, 2, 1),
+)
+"""Each Faust variant behind its rival."""
+LATENCIES = (BARE_ONE, ONE, TWO_VERSIONS)
+
+Milliseconds = list[float]
 
 
-def default_timeline() -> Timeline:
-    """The definition that ships."""
-    return [(None, resources.files(projections).joinpath("default.yaml").read_text())]
-
-
-def stricter_timeline() -> Timeline:
-    """The same with a higher bar for an MQL."""
-    text = default_timeline()[0][1]
-    return [
-        (
-            None,
-            text.replace("version: 1", "version: 2", 1).replace("score_at_least: 50", "score_at_least: 80"),
-        )
-    ]
-
-
-def variants() -> list[Variant]:
-    """What is compared; the bare loop is the measure."""
-    one, two = [default_timeline()], [default_timeline(), stricter_timeline()]
-    return [
-        Variant("bare loop, 1 worker, 1 version", BARE, 1, one),
-        Variant("Faust, 1 worker, 1 version", FAUST, 1, one),
-        Variant("Faust, 1 worker, 2 versions", FAUST, 1, two),
-        Variant("bare loop, 2 workers, 1 version", BARE, 2, one),
-        Variant("Faust, 2 workers, 1 version", FAUST, 2, one),
-    ]
-
-
-def publish(addresses: Addresses, events: int) -> None:
-    """Puts generated events of a tidy company on the topics."""
-    environment = os.environ | {f"LEADLOG_{k.upper()}": v for k, v in addresses._asdict().items()}
-    made = subprocess.Popen(
-        [LEADLOG, "generate", "--events", str(events), "--kinds", "usual"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    subprocess.run(
-        [LEADLOG, "publish", "-"], stdin=made.stdout, env=environment, stderr=subprocess.DEVNULL, check=False
-    )
-
-
-async def latencies(servers: RunningServers, variant: Variant, seconds: int) -> list[float]:
-    """Milliseconds from send to visible of a steady trickle, once everything older is stored."""
-    async with trial(servers, variant) as (addresses, _):
-        producer = create_producer(addresses.kafka_bootstrap)
-        await producer.start()
-        connection = await connect(addresses.postgres_dsn)
-        try:
-            await visible(producer, connection, 600.0)
-            for _ in range(RATE):
-                await visible(producer, connection, VISIBLE_SECONDS)
-            found = []
-            for _ in range(RATE * seconds):
-                began = time.monotonic()
-                found.append(await visible(producer, connection, VISIBLE_SECONDS) * 1e3)
-                await asyncio.sleep(max(0.0, 1 / RATE - (time.monotonic() - began)))
-            return found
-        finally:
-            await connection.close()
-            await producer.stop()
-
-
-async def visible(producer: AIOKafkaProducer, connection: Connection, patience: float) -> float:
-    """Sends one event and returns the seconds until Postgres has it."""
-    event = touch(f"bench:{uuid.uuid4().hex}")
-    began = time.monotonic()
-    await producer.send("lead.events", encode(event), key=event.subject_id.encode())
-    while not await connection.fetchval(
-        "select exists (select from log.event where event_id = $1)", event.event_id
-    ):
-        if time.monotonic() - began > patience:
-            raise TimeoutError(f"{event.event_id} is not in Postgres after {patience} s")
-    return time.monotonic() - began
-
-
-def touch(event_id: str, subject_id: str | None = None) -> TouchRecorded:
-    """A page view of now."""
-    now = time.time_ns() // 1000
-    return TouchRecorded(
-        event_id=event_id,
-        subject_id=subject_id or event_id,
-        occurred_at=now,
-        recorded_at=now,
-        source="bench",
-        touch_type="page_view",
-        direction="inbound",
-        channel="email",
-    )
-
-
-async def commit_milliseconds(dsn: str, commits: int = 300) -> list[float]:
-    """What a COMMIT of one row takes on this disk, by itself."""
-    connection = await connect(dsn)
-    await connection.execute("create table if not exists commit_probe (n int)")
-    found = []
-    for n in range(commits):
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute("insert into commit_probe values ($1)", n)
-        began = time.monotonic()
-        await transaction.commit()
-        found.append((time.monotonic() - began) * 1e3)
-    await connection.execute("drop table commit_probe")
-    await connection.close()
-    return found
-
-
-async def with_long_journey(
-    servers: RunningServers, variant: Variant, seconds: int
-) -> tuple[list[float], list[float]]:
-    """Latencies of others without, and then with, a journey of LONG_EVENTS events that gets events too."""
-    async with trial(servers, variant) as (addresses, _):
-        producer = create_producer(addresses.kafka_bootstrap)
-        await producer.start()
-        connection = await connect(addresses.postgres_dsn)
-        try:
-            await visible(producer, connection, 600.0)
-            calm = [await paced(producer, connection) for _ in range(RATE * seconds)]
-            subject = f"bench:long:{uuid.uuid4().hex}"
-            for n in range(LONG_EVENTS):
-                await send_long(producer, subject, n)
-            await visible(producer, connection, 600.0)
-            beside = []
-            for n in range(RATE * seconds):
-                await send_long(producer, subject, LONG_EVENTS + n)
-                beside.append(await paced(producer, connection))
-            return calm, beside
-        finally:
-            await connection.close()
-            await producer.stop()
-
-
-async def send_long(producer: AIOKafkaProducer, subject: str, n: int) -> None:
-    """One more event of the long journey."""
-    event = touch(f"{subject}:{n}", subject)
-    await producer.send("lead.events", encode(event), key=subject.encode())
-
-
-async def paced(producer: AIOKafkaProducer, connection: Connection) -> float:
-    """Milliseconds until visible, at the steady rate."""
-    began = time.monotonic()
-    found = await visible(producer, connection, VISIBLE_SECONDS) * 1e3
-    await asyncio.sleep(max(0.0, 1 / RATE - (time.monotonic() - began)))
-    return found
-
-
-def median_of(runs: Sequence[Used]) -> Used:
-    """Field by field the median of several runs of one variant."""
-    columns = list(zip(*(run[1:] for run in runs), strict=True))
-    return Used(runs[0].variant, *(statistics.median(column) for column in columns))
-
-
-def print_rates(found: Sequence[Used]) -> None:
-    """The table of rates."""
-    click.echo(
-        f"{'':34}{'events/s':>10}{'ratio':>7}{'worker us':>11}{'broker us':>11}{'postgres us':>13}{'MB':>6}"
-    )
-    bare = {used.variant.split(", ")[1]: used.rate for used in found if used.variant.startswith("bare")}
-    for used in found:
-        ratio = used.rate / bare[used.variant.split(", ")[1]]
-        click.echo(
-            f"{used.variant:34}{used.rate:10,.0f}{ratio:7.2f}{used.worker_cpu:11.0f}{used.broker_cpu:11.0f}"
-            f"{used.postgres_cpu:13.0f}{used.worker_mb:6.0f}"
-        )
-
-
-def print_latency(name: str, found: Sequence[float]) -> None:
-    """A row of percentiles."""
-    cuts = statistics.quantiles(found, n=100)
-    click.echo(f"{name:44}{cuts[49]:9.1f}{cuts[94]:9.1f}{cuts[98]:9.1f}{len(found):8}")
-
-
-async def measure(servers: RunningServers, events: int, rounds: int, seconds: int) -> None:
-    """Everything, table by table."""
-    await ensure_topics(servers.addresses.kafka_bootstrap)
-    publish(servers.addresses, events)
-    runs: dict[str, list[Used]] = {}
+async def rates(servers: RunningServers, events: int, rounds: int) -> None:
+    """The table of rates and costs."""
+    await ground.fill(servers.addresses, ground.made_up(events))
+    runs: dict[Variant, list[Used]] = {variant: [] for variant in RATES}
     for _ in range(rounds):
-        for variant in variants():
-            runs.setdefault(variant.name, []).append(await drain(servers, variant))
-    print_rates([median_of(each) for each in runs.values()])
-    click.echo(f"\n{'milliseconds at 20 events/s':44}{'p50':>9}{'p95':>9}{'p99':>9}{'events':>8}")
-    for variant in variants()[:3]:
-        print_latency(variant.name, await latencies(servers, variant, seconds))
-    print_latency("a commit of one row by itself", await commit_milliseconds(servers.addresses.postgres_dsn))
-    calm, beside = await with_long_journey(servers, variants()[1], seconds)
-    print_latency("Faust, without a long journey", calm)
-    print_latency(f"Faust, beside one of {LONG_EVENTS:,} events", beside)
+        for variant in RATES:
+            runs[variant].append(await drained(servers, variant))
+    click.echo(f"\n{events:,} events from the topics to the tables; CPU in microseconds per event")
+    click.echo(
+        f"{'':34}{'events/s':>10}{'of bare':>9}{'worker':>9}{'broker':>9}{'Postgres':>10}{'peak MB':>9}"
+        "  each round"
+    )
+    medians = {variant: median(found) for variant, found in runs.items()}
+    for rival, variant in zip(RATES[::2], RATES[1::2], strict=True):
+        for each in (rival, variant):
+            rounds_told = " ".join(f"{used.rate:.0f}" for used in runs[each])
+            click.echo(rate_line(each, medians[each], medians[rival]) + f"  {rounds_told}")
+
+
+async def drained(servers: RunningServers, variant: Variant) -> Used:
+    """One run from the topics' beginning."""
+    async with trial(servers, variant) as running:
+        return await running.drain()
+
+
+def median(runs: Sequence[Used]) -> Used:
+    """Field by field."""
+    events, *measured = zip(*runs, strict=True)
+    return Used(int(statistics.median(events)), *(statistics.median(each) for each in measured))
+
+
+def rate_line(variant: Variant, used: Used, rival: Used) -> str:
+    """A row of the table."""
+    return (
+        f"{variant.name:34}{used.rate:>10,.0f}{used.rate / rival.rate:>9.2f}{used.worker_us:>9.0f}"
+        f"{used.broker_us:>9.0f}{used.postgres_us:>10.0f}{used.peak_mb:>9.0f}"
+    )
+
+
+async def latency(servers: RunningServers, seconds: int, rounds: int) -> None:
+    """The table of latencies."""
+    found: dict[Variant, Milliseconds] = {variant: [] for variant in LATENCIES}
+    committed: dict[Variant, list[Commits]] = {variant: [] for variant in LATENCIES}
+    for _ in range(rounds):
+        for variant in LATENCIES:
+            times, added = await trickled(servers, variant, seconds // rounds)
+            found[variant] += times
+            committed[variant].append(added)
+    head("publish to visible, then commit")
+    for variant in LATENCIES:
+        percentiles(variant.name, found[variant])
+    for variant in LATENCIES:
+        commit_line(f"  commit: {variant.name}", committed[variant])
+
+
+async def trickled(servers: RunningServers, variant: Variant, seconds: int) -> tuple[Milliseconds, Commits]:
+    """Latencies and commits of a trickle that goes on where the stored events end."""
+    measured = PER_SECOND * seconds
+    records = ground.made_up(BEFORE + WARM_UP + measured)
+    await ground.fill(servers.addresses, islice(records, BEFORE))
+    async with trial(servers, variant) as running:
+        await running.drain()
+        await trickle(Trickle(running.addresses), islice(records, WARM_UP), counts=False)
+        before = commits(worker.metrics() for worker in running.workers)
+        found = await trickle(Trickle(running.addresses), records, counts=True)
+        return found, commits(worker.metrics() for worker in running.workers).since(before)
+
+
+async def trickle(watched: Trickle, records: Iterable[Record], counts: bool) -> Milliseconds:
+    """Sends records at the steady rate."""
+    await watched.run(((record, counts) for record in records), PER_SECOND)
+    return watched.found
+
+
+def head(what: str) -> None:
+    """The first line of a table of milliseconds."""
+    click.echo(f"\n{f'{what}, ms':44}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}{'events':>8}")
+
+
+def percentiles(name: str, found: Milliseconds) -> None:
+    """A row of a table of milliseconds."""
+    cuts = statistics.quantiles(found, n=100)
+    click.echo(f"{name:44}{cuts[49]:>8.1f}{cuts[94]:>8.1f}{cuts[98]:>8.1f}{max(found):>8.1f}{len(found):>8}")
+
+
+def commit_line(name: str, parts: Sequence[Commits]) -> None:
+    """A row of commits, from the workers' histograms."""
+    buckets = {bound: sum(part.buckets[bound] for part in parts) for bound in parts[0].buckets}
+    whole = Commits(buckets, sum(part.seconds for part in parts))
+    cells = "".join(f"{whole.percentile(share):>8.1f}" for share in (0.50, 0.95, 0.99))
+    click.echo(f"{name:44}{cells}{'':8}{whole.number:>8.0f}  mean {whole.seconds / whole.number * 1e3:.1f}")
+
+
+async def long(servers: RunningServers, events: int, seconds: int) -> None:
+    """What a journey of LONG_EVENTS events does to the others."""
+    await long_latency(servers, seconds)
+    await long_rate(servers, events)
+
+
+async def long_latency(servers: RunningServers, seconds: int) -> None:
+    """Latency of the others before there is a long journey, and while it gets events too."""
+    measured = PER_SECOND * seconds
+    records = ground.made_up(BEFORE + 2 * (WARM_UP + measured))
+    await ground.fill(servers.addresses, islice(records, BEFORE))
+    async with trial(servers, ONE) as running:
+        await running.drain()
+        await trickle(Trickle(running.addresses), islice(records, WARM_UP), counts=False)
+        alone = await trickle(Trickle(running.addresses), islice(records, measured), counts=True)
+        await ground.publish(servers.addresses, ground.long_journey(0, LONG_EVENTS))
+        await trickle(Trickle(running.addresses), islice(records, WARM_UP), counts=False)
+        beside = Trickle(running.addresses)
+        await beside.run(with_long(records), PER_SECOND + LONG_PER_SECOND)
+    head(f"others, {PER_SECOND}/s")
+    percentiles("no long journey", alone)
+    percentiles(f"one of {LONG_EVENTS:,} events gets {LONG_PER_SECOND}/s", beside.found)
+
+
+def with_long(records: Iterator[Record]) -> Iterator[tuple[Record, bool]]:
+    """The records, which count, with events of the long journey in between, which do not."""
+    others = PER_SECOND // LONG_PER_SECOND
+    endless = ground.long_journey(LONG_EVENTS, 1_000_000)
+    while group := list(islice(records, others)):
+        yield next(endless), False
+        yield from ((record, True) for record in group)
+
+
+async def long_rate(servers: RunningServers, events: int) -> None:
+    """The rate at which a backlog is stored, without and with a long journey spread over it."""
+    click.echo(
+        f"\n{'backlog':44}{'events':>8}{'events/s':>10}{'until stored s':>16}{'then stale s':>14}"
+        f"{'peak MB':>9}"
+    )
+    for name, wanted in (("others only", 0), (f"with a journey of {LONG_EVENTS:,} events", LONG_EVENTS)):
+        await ground.fill(servers.addresses, interleaved(ground.made_up(events), events, wanted))
+        used = await drained(servers, ONE)
+        until_stored = used.seconds - used.stale_seconds
+        click.echo(
+            f"{name:44}{used.events:>8}{used.events / until_stored:>10,.0f}{until_stored:>16.1f}"
+            f"{used.stale_seconds:>14.1f}{used.peak_mb:>9.0f}"
+        )
+
+
+def interleaved(records: Iterator[Record], events: int, of_long: int) -> Iterator[Record]:
+    """The records with the events of a long journey spread evenly over them."""
+    for number, record in enumerate(records):
+        yield record
+        done, due = number * of_long // events, (number + 1) * of_long // events
+        yield from ground.long_journey(done, due - done)
+
+
+async def memory(servers: RunningServers, backlog: int) -> None:
+    """The peak of a worker that finds a backlog."""
+    await ground.fill(servers.addresses, ground.made_up(backlog))
+    used = await drained(servers, ONE)
+    click.echo(f"\nbacklog of {backlog:,} events: {used.rate:,.0f} events/s, peak {used.peak_mb:.0f} MB")
+
+
+async def measure(events: int, rounds: int, seconds: int, backlog: int, parts: Sequence[str]) -> None:
+    """The parts, table by table."""
+    servers = await asyncio.to_thread(ground.servers)
+    work = {
+        "rates": lambda: rates(servers, events, rounds),
+        "latency": lambda: latency(servers, seconds, rounds),
+        "long": lambda: long(servers, events, seconds // 2),
+        "memory": lambda: memory(servers, backlog),
+    }
+    try:
+        for part in parts:
+            await work[part]()
+    finally:
+        await asyncio.to_thread(servers.close)
 
 
 @click.command()
-@click.option("--events", default=100_000, show_default=True)
-@click.option("--rounds", default=2, show_default=True)
-@click.option("--seconds", default=30, show_default=True, help="Of latency, each.")
-def main(events: int, rounds: int, seconds: int) -> None:
-    """Measure the live path."""
-    servers = begin()
-    assert isinstance(servers, RunningServers), "processes are measured on the local stack"
-    try:
-        asyncio.run(measure(servers, events, rounds, seconds))
-    finally:
-        servers.close()
+@click.option("--events", default=100_000, show_default=True, help="Backlog of each run of a rate.")
+@click.option("--rounds", default=2, show_default=True, help="Turns of every variant.")
+@click.option(
+    "--seconds-latency", default=60, show_default=True, help="Of each variant, all rounds together."
+)
+@click.option("--backlog", default=300_000, show_default=True, help="Events of the run for memory.")
+@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Only this; may be repeated.")
+def main(events: int, rounds: int, seconds_latency: int, backlog: int, parts: tuple[str, ...]) -> None:
+    """Rate, CPU, memory and latency of the live path on servers of its own. Takes about 20 minutes."""
+    uvloop.run(measure(events, rounds, seconds_latency, backlog, parts or PARTS))
 
 
 if __name__ == "__main__":

@@ -1,33 +1,43 @@
-"""One measured run: fresh database, workers as processes, the machine's account of what each process used."""
+"""One variant at work: its workers as processes of their own, and what they and the servers used.
+
+CPU is the operating system's account of the process trees (user and system), memory the kernel's high-water
+mark of a worker's resident set.
+"""
+
+from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import asyncpg
 import psutil
 
-import infra
+from schemas.topics import INPUT_TOPICS
 from services.broker import end_offsets
 from services.settings import Addresses
-from services.store.migrate import migrate
-from services.store.pool import connect
-from services.wait import INPUT_TOPICS, look
-from tests.histories import Timeline
-from tests.live import add_versions
+from services.wait import look
+from tests.bench import ground
 from tests.servers import RunningServers
 
-MIGRATIONS = Path(infra.__file__).parent / "migrations"
-LEADLOG = str(Path(sys.executable).with_name("leadlog"))
-FAUST = (LEADLOG, "run", "projector", "--web-port", "0")
-BARE = (sys.executable, "-m", "tests.bench.bare_loop")
-POLL_SECONDS = 0.05
+FAUST = (sys.executable, "-c", "from services.cli import main; main()", "run", "projector", "--worker-id")
+BARE = (sys.executable, "-m", "tests.bench.bare")
+LOOK_SECONDS = 0.02
+STALE_LOOK_SECONDS = 0.2
+STOP_SECONDS = 40.0
+DEADLINE_SECONDS = 1_800.0
+START_SECONDS = 60.0
+"""Workers with partitions store something by then, unless all was stored before the last of them came."""
+POSITIONS = "select coalesce(sum(next_offset), 0)::bigint from log.position"
 
 
 class Variant(NamedTuple):
@@ -35,20 +45,24 @@ class Variant(NamedTuple):
 
     name: str
     command: Sequence[str]
+    """Of a worker, but for its name."""
     workers: int
-    timelines: Sequence[Timeline]
+    versions: int
 
 
 class Used(NamedTuple):
-    """What a run took. CPU in microseconds per event, memory in MB."""
+    """What bringing events from the topics to the tables took. CPU in microseconds per event."""
 
-    variant: str
     events: int
     seconds: float
-    worker_cpu: float
-    broker_cpu: float
-    postgres_cpu: float
-    worker_mb: float
+    """Until every event was stored and nothing was stale."""
+    stale_seconds: float
+    """The part of it in which all was stored and a journey was still stale."""
+    worker_us: float
+    broker_us: float
+    postgres_us: float
+    peak_mb: float
+    """Of the largest worker, since it was started."""
 
     @property
     def rate(self) -> float:
@@ -56,83 +70,152 @@ class Used(NamedTuple):
         return self.events / self.seconds
 
 
-@asynccontextmanager
-async def trial(
-    servers: RunningServers, variant: Variant
-) -> AsyncIterator[tuple[Addresses, list[psutil.Process]]]:
-    """A fresh database with the variant's versions, and its workers; both are gone afterwards."""
-    dsn = await new_database(servers.addresses.postgres_dsn)
-    await migrate(dsn, MIGRATIONS)
-    connection = await connect(dsn)
-    await add_versions(connection, variant.timelines)
-    await connection.close()
-    addresses = servers.addresses._replace(postgres_dsn=dsn)
-    workers = [start(variant.command, addresses, uuid.uuid4().hex) for _ in range(variant.workers)]
-    try:
-        yield addresses, [psutil.Process(worker.pid) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
+class Worker:
+    """A worker process and its log."""
+
+    def __init__(self, variant: Variant, number: int, addresses: Addresses, folder: Path) -> None:
+        self.log = folder / f"worker-{number}.log"
+        name = f"worker-{number}"
+        environment = os.environ | {
+            f"LEADLOG_{key.upper()}": value for key, value in addresses._asdict().items()
+        }
+        environment |= {
+            "LEADLOG_STATE": str(folder),
+            "LEADLOG_CONSUMER_GROUP": addresses.postgres_dsn.rpartition("/")[2],
+        }
+        with self.log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                [*variant.command, name], env=environment, stdout=sink, stderr=sink, cwd=ground.ROOT
+            )
+
+    def logged(self, event: str) -> list[dict[str, str]]:
+        """The log entries of an event."""
+        entries = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [entry for entry in entries if entry["event"] == event]
+
+    def reads(self) -> bool:
+        """Whether it has partitions. Fails when the process has ended."""
+        code = self.process.poll()
+        assert code is None, f"a worker ended with {code}: {self.log.read_text()[-2000:]}"
+        return bool(self.logged("partitions_assigned"))
+
+    def metrics(self) -> str:
+        """Its Prometheus page."""
+        (served,) = self.logged("health_served")
+        with urllib.request.urlopen(served["address"] + "/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def peak_mb(self) -> float:
+        """High-water mark of its resident set."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / 1e6
+
+    def stop(self) -> None:
+        """Ends it in order."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        finally:
+            self.process.kill()
 
 
-async def new_database(dsn: str) -> str:
-    """Makes an empty database on the server of `dsn`; returns its address."""
-    name = f"bench_{uuid.uuid4().hex}"
-    connection = await connect(dsn)
-    await connection.execute(f"create database {name}")
-    await connection.close()
-    return f"{dsn.rpartition('/')[0]}/{name}"
+class Trial:
+    """A variant on a database and a consumer group of its own."""
 
+    def __init__(self, servers: RunningServers, addresses: Addresses, workers: list[Worker]) -> None:
+        self.addresses = addresses
+        self.workers = workers
+        processes = servers.stack.status()["processes"]
+        self._kafka, self._postgres = processes["kafka"]["pid"], processes["postgres"]["pid"]
 
-def start(command: Sequence[str], addresses: Addresses, group: str) -> subprocess.Popen[bytes]:
-    """A worker process of a consumer group of its own database."""
-    database = addresses.postgres_dsn.rpartition("/")[2]
-    environment = os.environ | {
-        **{f"LEADLOG_{name.upper()}": value for name, value in addresses._asdict().items()},
-        "LEADLOG_CONSUMER_GROUP": database,
-        "LEADLOG_STATE": f"/tmp/{database}-{group}",
-    }
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    async def drain(self) -> Used:
+        """Waits until the topics are stored and nothing is stale. Measured once all workers have partitions.
 
-
-async def drain(servers: RunningServers, variant: Variant) -> Used:
-    """Reads the topics from their beginning until all is stored and nothing is stale."""
-    ends = await end_offsets(servers.addresses.kafka_bootstrap, INPUT_TOPICS)
-    pids = {name: process["pid"] for name, process in servers.stack.status()["processes"].items()}
-    broker, postgres = psutil.Process(pids["kafka"]), psutil.Process(pids["postgres"])
-    async with trial(servers, variant) as (addresses, workers):
-        connection = await connect(addresses.postgres_dsn)
+        The events stored until then do not count.
+        """
+        ends = await end_offsets(self.addresses.kafka_bootstrap, INPUT_TOPICS)
         total = sum(ends.values())
-        while True:
-            first = total - (await look(connection, ends)).records
-            if first:
-                break
-            await asyncio.sleep(POLL_SECONDS)
-        began = time.monotonic()
-        before = cpu(workers), cpu([broker]), cpu([postgres])
-        peak = 0.0
-        while not (await look(connection, ends)).nothing:
-            peak = max(peak, *(worker.memory_info().rss / 1e6 for worker in workers))
-            await asyncio.sleep(POLL_SECONDS)
-        seconds = time.monotonic() - began
-        after = cpu(workers), cpu([broker]), cpu([postgres])
-        await connection.close()
-    events = total - first
-    used = [(late - early) / events * 1e6 for early, late in zip(before, after, strict=True)]
-    return Used(variant.name, events, seconds, used[0], used[1], used[2], peak)
+        connection = await asyncpg.connect(self.addresses.postgres_dsn)
+        try:
+            await _until(lambda: _all_read(self.workers))
+            first = await _moved(connection)
+            began, before = time.monotonic(), self._cpu()
+            while await connection.fetchval(POSITIONS) < total:
+                _all_read(self.workers)
+                await asyncio.sleep(LOOK_SECONDS)
+            stored = time.monotonic()
+            await _settled(connection, ends)
+            ended, after = time.monotonic(), self._cpu()
+        finally:
+            await connection.close()
+        worker, broker, postgres = (
+            (late - early) / (total - first) * 1e6 for early, late in zip(before, after, strict=True)
+        )
+        peak = max(each.peak_mb() for each in self.workers)
+        return Used(total - first, ended - began, ended - stored, worker, broker, postgres, peak)
+
+    def _cpu(self) -> tuple[float, float, float]:
+        """Seconds of workers, broker and Postgres so far."""
+        workers = sum(_tree_seconds(worker.process.pid) for worker in self.workers)
+        return workers, _tree_seconds(self._kafka), _tree_seconds(self._postgres)
 
 
-def cpu(processes: Iterable[psutil.Process]) -> float:
-    """Seconds of processor time of processes and all their children, ended ones too."""
-    seconds = 0.0
-    for process in processes:
-        for each in [process, *process.children(recursive=True)]:
+@asynccontextmanager
+async def trial(servers: RunningServers, variant: Variant) -> AsyncIterator[Trial]:
+    """The variant at work from the beginning of the topics; all of it is gone afterwards."""
+    async with ground.database(servers.addresses, variant.versions) as addresses:
+        with tempfile.TemporaryDirectory(prefix="leadlog-bench-") as folder:
+            workers = [
+                Worker(variant, number, addresses, Path(folder)) for number in range(1, variant.workers + 1)
+            ]
             try:
-                times = each.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            seconds += times.user + times.system
-        own = process.cpu_times()
-        seconds += own.children_user + own.children_system
-    return seconds
+                yield Trial(servers, addresses, workers)
+            finally:
+                for worker in workers:
+                    worker.stop()
+
+
+def _all_read(workers: Sequence[Worker]) -> bool:
+    reading = [worker.reads() for worker in workers]  # each is asked: one that ended must not go unseen
+    return all(reading)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _moved(connection: asyncpg.Connection[asyncpg.Record]) -> int:
+    """The sum of the stored offsets, at the moment when it changes."""
+    before = now = int(await connection.fetchval(POSITIONS))
+    async with asyncio.timeout(START_SECONDS):
+        while now == before:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = int(await connection.fetchval(POSITIONS))
+    return now
+
+
+async def _settled(connection: asyncpg.Connection[asyncpg.Record], ends: dict[tuple[str, int], int]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        behind = await look(connection, ends)
+        while not behind.nothing:
+            await asyncio.sleep(STALE_LOOK_SECONDS)
+            behind = await look(connection, ends)
+
+
+def _tree_seconds(pid: int) -> float:
+    """Processor time of a process, its children and the children that it has waited for."""
+    parent = psutil.Process(pid)
+    own = parent.cpu_times()
+    seconds = own.user + own.system + own.children_user + own.children_system
+    for child in parent.children(recursive=True):
+        try:
+            times = child.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        seconds += times.user + times.system
+    return float(seconds)

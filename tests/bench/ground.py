@@ -1,0 +1,126 @@
+"""What every measurement stands on: a local stack, filled topics, and a fresh database for each variant.
+
+Promises: all variants of a run read the same records of the same topics into databases of their own. Needs
+the local stack, whose processes it can weigh; `LEADLOG_TEST_STACK` names one that is up already.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+
+import asyncpg
+
+import infra
+from schemas.contract import parse_line
+from schemas.records import Record, TouchRecorded
+from services.generator import kinds
+from services.generator.stream import Plan, lines
+from services.publisher import Chunk, Publisher
+from services.registry import Registry
+from services.settings import Addresses
+from services.store.migrate import migrate
+from services.store.pool import connect
+from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, feed, promote
+from tests.fresh import drop_database, empty_topics
+from tests.servers import LocalServers, RunningServers
+
+ROOT = Path(infra.__file__).parents[1]
+DEFINITIONS = (ROOT / "projections" / "default.yaml", ROOT / "tests" / "vectors" / "definition.yaml")
+"""The first is fed and promoted; with two versions the second is fed too."""
+DAY = 86_400_000_000
+START = 1_736_121_600_000_000
+"""2025-01-06T00:00:00Z: the first day of the made-up journeys, which begin within a year."""
+LONG = "crm:long"
+"""The subject of the long journey."""
+CHUNK_RECORDS = 1_000
+
+
+def servers() -> RunningServers:
+    """The stack named by `LEADLOG_TEST_STACK`, else one of this run's own; `close` ends that one only."""
+    running = os.environ.get("LEADLOG_TEST_STACK")
+    return RunningServers(Path(running)) if running else LocalServers()
+
+
+def made_up(events: int, seed: int = 1) -> Iterator[Record]:
+    """Events as `leadlog generate --kinds usual` makes them, in the order of their arrival."""
+    now = START + 7_300 * DAY  # all of it lies in the past, whatever today is
+    for line in lines(Plan(seed, events, None, START, 365, kinds.shares("usual"))):
+        yield parse_line(line.json, now=now, may_import=True)
+
+
+def long_journey(first: int, events: int) -> Iterator[Record]:
+    """Page views of one subject, a minute apart."""
+    for number in range(first, first + events):
+        instant = START + number * 60_000_000
+        yield TouchRecorded(
+            event_id=f"long-{number}",
+            subject_id=LONG,
+            occurred_at=instant,
+            recorded_at=instant,
+            source="bench",
+            touch_type="page_view",
+            direction="inbound",
+            channel="email",
+        )
+
+
+async def fill(addresses: Addresses, records: Iterable[Record]) -> int:
+    """Makes the topics anew with these records; returns how many there are."""
+    await empty_topics(addresses.kafka_bootstrap)
+    async with Registry(addresses.registry_url) as registry:
+        await registry.deploy()
+    return await publish(addresses, records)
+
+
+async def publish(addresses: Addresses, records: Iterable[Record]) -> int:
+    """Sends records, as fast as that goes; returns how many were acknowledged."""
+    published = 0
+
+    def taken(count: int) -> None:
+        nonlocal published
+        published += count
+
+    publisher = Publisher(addresses.kafka_bootstrap, taken=taken, say=print)
+    await publisher.publish(_chunks(iter(records)))
+    return published
+
+
+async def _chunks(records: Iterator[Record]) -> AsyncIterator[Chunk[int]]:
+    while chunk := list(islice(records, CHUNK_RECORDS)):
+        yield Chunk(chunk, len(chunk))
+
+
+@asynccontextmanager
+async def database(addresses: Addresses, versions: int) -> AsyncIterator[Addresses]:
+    """The addresses with a fresh database that feeds so many versions; it is dropped in the end."""
+    name = f"bench_{uuid.uuid4().hex[:12]}"
+    own = addresses._replace(postgres_dsn=f"{addresses.postgres_dsn.rpartition('/')[0]}/{name}")
+    server = await asyncpg.connect(addresses.postgres_dsn)
+    await server.execute(f"create database {name}")
+    try:
+        await _prepare(own.postgres_dsn, DEFINITIONS[:versions])
+        yield own
+    finally:
+        await drop_database(server, name)  # makes a checkpoint, too: every variant starts after one
+        await server.close()
+
+
+async def _prepare(dsn: str, definitions: Sequence[Path]) -> None:
+    await migrate(dsn, ROOT / "infra" / "migrations")
+    connection = await connect(dsn)
+    try:
+        for file in definitions:
+            entry = TimelineEntry(None, file.read_text())
+            async with connection.transaction():
+                await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+                number = await create_version(connection, [entry])
+                await feed(connection, number)
+                if number == 1:
+                    await promote(connection, number)
+    finally:
+        await connection.close()

@@ -1,0 +1,39 @@
+"""Guards that the measurements run; no time is asserted."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bench import ground, live
+from tests.servers import RunningServers, Servers
+
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
+
+
+@pytest.fixture
+def local(servers: Servers) -> Iterator[RunningServers]:
+    """A stack whose processes can be weighed: that of the run, unless it lives in containers."""
+    if isinstance(servers, RunningServers):
+        yield servers
+        return
+    own = ground.servers()
+    yield own
+    own.close()
+
+
+async def test_a_drain_and_a_trickle_fill_their_rows(
+    local: RunningServers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few thousand events give a rate and its costs; each of a trickle has its latency and commit."""
+    monkeypatch.setattr(live, "BEFORE", 5_000)
+    await ground.fill(local.addresses, ground.made_up(5_000))
+    used = await live.drained(local, live.BARE_ONE)
+    assert used.rate > 0
+    assert used.worker_us > 0
+    assert used.postgres_us > 0
+    found, commits = await live.trickled(local, live.ONE, 2)
+    assert len(found) == 2 * live.PER_SECOND
+    assert commits.number > 0
+    live.percentiles("found", found)
+    live.commit_line("commits", [commits])
+    assert len(capsys.readouterr().out.splitlines()) == 2
