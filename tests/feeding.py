@@ -3,23 +3,21 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
 
-import infra
+from infra import MIGRATIONS
 from schemas import records as r
 from schemas.records import TOPIC_OF, Envelope
 from schemas.wire import encode
 from services.cli import main
 from services.projector.batch import Batch
-from services.projector.decoding import Decoding
 from services.projector.delivery import Record
-from services.registry import Registry
 from services.store.migrate import migrate
 from services.store.pool import Connection, connect
 from services.store.versions import Fed, TimelineEntry, create_version, promote
+from tests.live import offline
 
 DEFINITION = resources.files("projections").joinpath("default.yaml").read_text()
 MINUTE = 60_000_000
@@ -29,13 +27,6 @@ MONDAY_TEN = 1_774_260_000_000_000
 HUMAN = r.Actor("human", "sam")
 Leadlog = Callable[..., Result]
 """Runs a command with arguments."""
-
-MIGRATIONS = Path(infra.__file__).parent / "migrations"
-
-
-def offline() -> Decoding:
-    """Reads what was written with the released schemas; there is no registry to ask."""
-    return Decoding(Registry("http://127.0.0.1:9"))
 
 
 async def prepare_database(dsn: str, connection: Connection, definition: str) -> int:

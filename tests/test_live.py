@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from infra import MIGRATIONS
 from projections import journey
 from projections.rules import Rules
 from schemas import records as r
@@ -27,7 +28,7 @@ from services.store.versions import MARK_STALE, Fed
 from tests import given as spec
 from tests import live
 from tests.comparison import differences, projected
-from tests.feeding import MIGRATIONS, commands_on
+from tests.feeding import commands_on
 from tests.histories import Timeline, random_case, random_timeline
 from tests.servers import until
 

@@ -3,7 +3,6 @@ create schema log;
 
 create table log.event (
   event_id     text collate "C" primary key,
-  is_named     boolean not null default false,
   status       text,
   subject_id   text collate "C",
   record_name  text,
@@ -17,7 +16,6 @@ create table log.event (
 create index event_subject on log.event (subject_id);
 comment on table log.event is
   'One row for every event id ever named: the copy that counts, or nothing yet when only a retraction or unlink named it.';
-comment on column log.event.is_named is 'A retraction or unlink names this id.';
 comment on column log.event.status is
   'Null = counts. removed = retracted or unlinked; retraction_cycle, not_retractable = faults of the naming event.';
 comment on column log.event.body is 'The Kafka value as received; personal values are overwritten after an erasure.';
@@ -39,8 +37,7 @@ comment on table log.event_copy is 'Copies with other content under an id: confl
 
 create table log.naming (
   event_id        text collate "C" primary key,
-  target_event_id text collate "C" not null,
-  record_name     text not null
+  target_event_id text collate "C" not null
 );
 create index naming_target on log.naming (target_event_id);
 comment on table log.naming is 'Which event a retraction or unlink names.';

@@ -13,9 +13,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-import infra
 import projections
-from infra import artifacts, doctor, kafka, logs, postgres, supervision
+from infra import MIGRATIONS, artifacts, doctor, kafka, logs, postgres, supervision
 from infra import stack as local
 from infra.stack import Stack
 from projections.definition import DefinitionFaults
@@ -26,7 +25,6 @@ from services.deploy import AlreadyStarted, deploy
 from services.registry import WrongIds
 from services.store.migrate import migrate
 
-MIGRATIONS = Path(infra.__file__).parent / "migrations"
 TROUBLE = (artifacts.Unavailable, kafka.Failed, local.Failed, postgres.Failed, supervision.Failed)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
+from schemas import wire
 from schemas.records import TOPIC_OF, Envelope
 from schemas.records import Record as Event
 from schemas.wire import Decoder, UnknownSchema, Unreadable
@@ -58,22 +59,20 @@ class Decoding:
 
     async def event(self, body: bytes) -> Event:
         """The event in a value that was taken before."""
-        while True:
-            try:
-                return self._decoder.decode(body)
-            except UnknownSchema as unknown:
-                await self._learn(unknown.schema_id)
+        return (await self._read(body)).record
 
     async def _arrival(self, record: Record) -> Arrival:
-        while True:
-            try:
-                event, content_hash = self._decoder.decode_hashed(record.value)
-                break
-            except UnknownSchema as unknown:
-                await self._learn(unknown.schema_id)
+        event, content_hash = await self._read(record.value)
         check_place(event, record)
         assert record.value is not None
         return Arrival(event, content_hash, record.value, record.partition, record.offset)
+
+    async def _read(self, value: bytes | None) -> wire.Decoded:
+        while True:
+            try:
+                return self._decoder.decode_hashed(value)
+            except UnknownSchema as unknown:
+                await self._learn(unknown.schema_id)
 
     async def _learn(self, schema_id: int) -> None:
         while True:

@@ -79,8 +79,6 @@ class Stored:
     """Subjects whose journeys must be folded from their first event."""
     relinked: bool = False
     """A link came into force or went out of it."""
-    duplicates: int = 0
-    conflicts: int = 0
 
 
 class Journeys(NamedTuple):
@@ -100,21 +98,21 @@ class Journeys(NamedTuple):
 
 INSERT_EVENTS = """
 insert into log.event
-  (event_id, subject_id, record_name, occurred_at, recorded_at, content_hash, body, partition, "offset")
-select * from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::bytea[],
+  (event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition, "offset")
+select * from unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[],
                      $7::bytea[], $8::smallint[], $9::bigint[])
 on conflict (event_id) do nothing
 returning event_id
 """
 
 NAME_EVENTS = """
-insert into log.event (event_id, is_named)
-select id, true from unnest($1::text[]) id order by id
-on conflict (event_id) do update set is_named = true where not event.is_named
+insert into log.event (event_id)
+select id from unnest($1::text[]) id order by id
+on conflict (event_id) do nothing
 """
 
 LOCK_EVENTS = """
-select event_id, is_named, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition,
+select event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition,
        "offset"
 from log.event where event_id = any($1) order by event_id for update
 """
@@ -234,14 +232,7 @@ def is_about_lead(record_name: str) -> bool:
 async def insert_events(connection: Connection, arrivals: list[Arrival]) -> set[str]:
     """Inserts the events whose id has no row yet; returns their ids."""
     rows = sorted(copy_of(arrival) for arrival in arrivals)
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition, offset = (
-        columns
-    )
-    found = await connection.fetch(
-        INSERT_EVENTS,
-        *(event_id, subject_id, record_name, occurred_at, recorded_at, content_hash, body, partition, offset),
-    )
+    found = await connection.fetch(INSERT_EVENTS, *map(list, zip(*rows, strict=True)))
     return {row["event_id"] for row in found}
 
 
@@ -266,10 +257,8 @@ async def settle(
     for id, arrivals in known.items():
         before = stored_copies(heads[id], copies[id])
         after = distinct([*before, *map(copy_of, arrivals)])
-        stored.duplicates += len(arrivals) + len(before) - len(after) - (id in inserted)
         if after == before and id not in inserted:
             continue
-        stored.conflicts += len(after) - max(len(before), 1)
         stored.touched.update(copy.subject_id for copy in after if is_about_lead(copy.record_name))
         if after[:1] != before[:1] or id in inserted:
             settled.ids.add(id)
@@ -299,19 +288,19 @@ async def apply_names(
 ) -> None:
     """Keeps who names whom, and gives every event of the touched chains its status."""
     names = [
-        (each.record.event_id, target, type(each.record).__name__)
+        (each.record.event_id, target)
         for each in counting
         if (target := naming(each.record).target) is not None
     ]
-    dirty = set(settled) | {name[0] for name in names}
+    dirty = set(settled) | {event_id for event_id, _ in names}
     if settled:
         old = await connection.fetch(
             "delete from log.naming where event_id = any($1) returning target_event_id", sorted(settled)
         )
         dirty.update(row["target_event_id"] for row in old)
     if names:
-        await connection.execute(NAME_EVENTS, sorted({target for _, target, _ in names}))
-        await connection.executemany("insert into log.naming values ($1, $2, $3)", names)
+        await connection.execute(NAME_EVENTS, sorted({target for _, target in names}))
+        await connection.executemany("insert into log.naming values ($1, $2)", names)
     if dirty:
         await resolve_names(connection, dirty, stored)
 

@@ -111,7 +111,7 @@ async def database(addresses: Addresses, versions: int) -> AsyncIterator[Address
 
 
 async def _prepare(dsn: str, definitions: Sequence[Path]) -> None:
-    await migrate(dsn, ROOT / "infra" / "migrations")
+    await migrate(dsn, infra.MIGRATIONS)
     connection = await connect(dsn)
     try:
         for file in definitions:

@@ -232,7 +232,7 @@ class Trial:
         server = await asyncpg.connect(self._server_dsn)
         await server.execute(f"create database {self.name}")
         await server.close()
-        await migrate(self.addresses.postgres_dsn, ROOT / "infra" / "migrations")
+        await migrate(self.addresses.postgres_dsn, infra.MIGRATIONS)
         connection = await connect(self.addresses.postgres_dsn)
         for timeline in VERSIONS:
             entries = [TimelineEntry(start, file.read_text()) for start, file in timeline]

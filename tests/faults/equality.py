@@ -18,10 +18,8 @@ WORK_COLUMNS = {
     ("reject", "rejected_at"),
     ("calendar", "covers_from"),
     ("calendar", "covers_until"),
-    ("event", "is_named"),
 }
-"""(table, column): counters and times of writing; `is_named` says that an id was ever named, which depends
-on whether a copy that lost came first."""
+"""(table, column): counters and times of writing."""
 WORK_TABLES = {"reference_revision", "calendar_window"}
 ROWS = {"event": "content_hash is not null"}
 """Ids that were only named have a row too, as long as the naming copy counted."""
