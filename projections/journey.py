@@ -1,4 +1,5 @@
-"""One journey: its events folded, one by one, into a state; its state shown as rows.
+"""One journey: its events folded, one by one, into a state; its state shown as rows, beside rows of single
+events.
 
 Promises: pure functions of the events in the contract's order and of the rules, so live, late, merged,
 replayed and as-of journeys are the same computation over different events. An event that sorts after
@@ -7,11 +8,13 @@ means `fold` again, and both give the same rows. Leaves which events are a journ
 states and rows are kept to the services.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
 from projections import (
+    campaign_exposure,
     counters,
     credit,
     fault,
@@ -21,6 +24,7 @@ from projections import (
     sla_clock,
     stage_machine,
     stage_visit,
+    touch,
     touches,
 )
 from projections.history import History
@@ -28,9 +32,22 @@ from projections.moment import Moment
 from projections.rules import Rules
 from projections.state import Erasure, JourneyState
 from projections.table import Row, Table
-from schemas.records import Envelope, SubjectErased, order_key
+from schemas.records import CampaignExposed, Envelope, SubjectErased, TouchRecorded, order_key
 
-__all__ = ["TABLES", "JourneyState", "begin", "fold", "pack", "rows", "step", "unpack"]
+__all__ = [
+    "EVENT_TABLES",
+    "STATE_TABLES",
+    "TABLES",
+    "JourneyState",
+    "begin",
+    "event_rows",
+    "fold",
+    "pack",
+    "project",
+    "rows",
+    "step",
+    "unpack",
+]
 
 Rows = dict[str, list[Row]]
 """Table name to rows, each in the order of the table's columns; no order among rows."""
@@ -71,13 +88,32 @@ def fold(history: History, rules: Rules) -> JourneyState:
 
 
 def rows(state: JourneyState, rules: Rules) -> Rows:
-    """The rows of every table, as far as all facts known to the rules say. Does not change the state.
+    """The rows of a state, as far as all facts known to the rules say. Does not change the state.
 
     A journey whose events are all faults has rows of faults only.
     """
     if not state.event_count:
-        return {name: [] for name, *_ in TABLES} | {fault.TABLE.name: fault.rows(state, rules)}
+        return {table.name: [] for table, _ in PROJECTIONS} | {fault.TABLE.name: fault.rows(state, rules)}
     return {table.name: shown(state, rules) for table, shown in PROJECTIONS}
+
+
+def event_rows(journey_id: str, events: Iterable[Envelope], rules: Rules) -> Rows:
+    """The rows that show one event each, of events of the journey in any order.
+
+    Their records can have no fault but `of_itself`, so the state is not needed: new events add rows, and the
+    rows of those before stay.
+    """
+    found: Rows = {table.name: [] for table, _ in EVENT_PROJECTIONS.values()}
+    for event in events:
+        if (projection := EVENT_PROJECTIONS.get(type(event))) and fault.of_itself(event) is None:
+            table, shown = projection
+            found[table.name].append(shown(journey_id, event, rules))
+    return found
+
+
+def project(history: History, rules: Rules) -> Rows:
+    """All rows of the whole history."""
+    return rows(fold(history, rules), rules) | event_rows(history.journey_id, history.events, rules)
 
 
 def pack(state: JourneyState) -> bytes:
@@ -127,5 +163,14 @@ PROJECTIONS: tuple[tuple[Table, Callable[[JourneyState, Rules], list[Row]]], ...
     (credit.TABLE, credit.rows),
     (fault.TABLE, fault.rows),
 )
-"""Every table, and who makes its rows."""
-TABLES = tuple(table for table, _ in PROJECTIONS)
+"""Every table that shows a state, and who makes its rows."""
+
+EVENT_PROJECTIONS: dict[type[Envelope], tuple[Table, Callable[[str, Any, Rules], Row]]] = {
+    TouchRecorded: (touch.TABLE, touch.row),
+    CampaignExposed: (campaign_exposure.TABLE, campaign_exposure.row),
+}
+"""Record to the table that has a row for each of its events, and who makes it."""
+
+STATE_TABLES = tuple(table for table, _ in PROJECTIONS)
+EVENT_TABLES = tuple(table for table, _ in EVENT_PROJECTIONS.values())
+TABLES = (*STATE_TABLES, *EVENT_TABLES)

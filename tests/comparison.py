@@ -36,7 +36,7 @@ def projected(records: list[r.Record], timeline: oracle.Timeline) -> Tables:
     rules = rules_of(records, timeline)
     result: Tables = {}
     for history in identity.journeys(records).values():
-        for table, rows in named(journey.rows(journey.fold(history, rules), rules)).items():
+        for table, rows in named(journey.project(history, rules)).items():
             result.setdefault(table, []).extend(rows)
     return result
 

@@ -275,8 +275,7 @@ class Spec:
     def _folded(self, copies: Iterable[r.Envelope]) -> journey.Rows:
         found: journey.Rows = {table.name: [] for table in journey.TABLES}
         for history in identity.journeys(copies).values():
-            state = journey.fold(history, self.rules)
-            rows = journey.rows(state, self.rules)
+            rows = journey.project(history, self.rules)
             assert by_table(rows) == by_table(continued(history, self.rules))
             for name in found:
                 found[name] += rows[name]
@@ -296,8 +295,11 @@ def by_table(rows: journey.Rows) -> dict[str, set[tuple[object, ...]]]:
 def continued(history: History, rules: Rules) -> journey.Rows:
     """The rows when the state is packed away after every event and taken up again."""
     state = journey.fold(History(history.journey_id, [], history.faults, history.erased), rules)
+    shown: journey.Rows = {table.name: [] for table in journey.EVENT_TABLES}
     for event in history.events:
         state = journey.unpack(journey.pack(state))
         journey.step(state, event, rules)
         journey.rows(state, rules)
-    return journey.rows(state, rules)
+        for name, rows in journey.event_rows(history.journey_id, [event], rules).items():
+            shown[name] += rows
+    return journey.rows(state, rules) | shown

@@ -896,6 +896,35 @@ def journey_tables(journey: Journey, fault_count: int) -> dict[str, list[Row]]:
     }
 
 
+def event_row(event: r.TouchRecorded | r.CampaignExposed, definition: Row, erased: set[str]) -> Row:
+    common = {"event_id": event.event_id, "campaign_id": event.campaign_id, "offer_id": event.offer_id}
+    common["channel"] = channel_of(definition, event)
+    if isinstance(event, r.CampaignExposed):
+        return common | {"exposed_at": event.occurred_at, "exposure_type": event.exposure_type}
+    is_hidden = event.subject_id in erased and event.actor.id == event.subject_id
+    parts = ("source", "medium", "campaign", "term", "content")
+    return (
+        common
+        | {f"utm_{part}": getattr(event.utm, part) if event.utm else None for part in parts}
+        | {"subject_id": event.subject_id, "touched_at": event.occurred_at, "recorded_at": event.recorded_at}
+        | {"touch_type": event.touch_type, "direction": event.direction, "channel_sent": event.channel}
+        | {"content_id": event.content_id, "source": event.source, "actor_kind": event.actor.kind}
+        | {"actor_id": None if is_hidden else event.actor.id}
+    )
+
+
+def event_tables(mine: list[r.Record], versions: Versions) -> dict[str, list[Row]]:
+    """The rows of touches and exposures, one each."""
+    erased = {event.subject_id for event in mine if isinstance(event, r.SubjectErased)}
+    names: dict[type[r.Envelope], str] = {r.TouchRecorded: "touch", r.CampaignExposed: "campaign_exposure"}
+    found: dict[str, list[Row]] = {name: [] for name in names.values()}
+    for event in mine:
+        if isinstance(event, r.TouchRecorded | r.CampaignExposed):
+            definition = version_at(versions, event.occurred_at)
+            found[names[type(event)]].append(event_row(event, definition, erased))
+    return found
+
+
 def fault_row(event: r.Record, copy_no: int, code: str) -> Row:
     return {
         "event_id": event.event_id,
@@ -931,7 +960,7 @@ def fold_journey(log: Log, subjects: set[str], versions: Versions) -> dict[str, 
     journey.erase([event for event in mine if isinstance(event, r.SubjectErased)])
     faults = list(stateless_faults(log, subjects))
     faults += [fault_row(event, 1, code) for event, code in journey.faults]
-    return journey_tables(journey, len(faults)) | {"fault": faults}
+    return journey_tables(journey, len(faults)) | event_tables(mine, versions) | {"fault": faults}
 
 
 @functools.lru_cache(maxsize=50)

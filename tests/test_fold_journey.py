@@ -27,8 +27,7 @@ def test_continuing_a_packed_state_gives_the_rows_of_a_refold(case: Case) -> Non
     log, timeline = case
     rules = rules_of(log, timeline)
     for history in identity.journeys(log).values():
-        state = journey.fold(history, rules)
-        assert by_table(continued(history, rules)) == by_table(journey.rows(state, rules))
+        assert by_table(continued(history, rules)) == by_table(journey.project(history, rules))
 
 
 @settings(max_examples=30, deadline=None)

@@ -191,15 +191,16 @@ def test_what_is_unlinked_never_was_linked(case: Case, seed: int) -> None:
 
 
 def without_lateness(tables: Tables) -> Tables:
-    """Clocks without the instant at which their stop was recorded."""
+    """Clocks and touches without the instant at which their event was recorded."""
     clocks = [row | {"stopped_recorded_at": None} for row in rows(tables, "sla_clock")]
-    return tables | {"sla_clock": clocks}
+    touches = [row | {"recorded_at": None} for row in rows(tables, "touch")]
+    return tables | {"sla_clock": clocks, "touch": touches}
 
 
 @properties
 @given(histories.cases(), seeds)
 def test_a_late_event_counts_as_if_it_had_been_on_time(case: Case, seed: int) -> None:
-    """When an event was recorded changes nothing but the recorded instant of a stop."""
+    """When an event was recorded changes nothing but that instant, where a stop or a touch shows it."""
     log, timeline = case
     once = list({record.event_id: record for record in log}.values())
     on_time = [msgspec.structs.replace(record, recorded_at=record.occurred_at) for record in once]

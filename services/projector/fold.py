@@ -148,6 +148,7 @@ class BatchFold:
             for event in fresh:
                 journey.step(state, event, self._version.rules)
             after = journey.rows(state, self._version.rules)
+            after |= journey.event_rows(journey_id, fresh, self._version.rules)
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
             await park(self._connection, self._version, journey_id, error)
             return
@@ -165,12 +166,19 @@ class BatchFold:
         self._stale += [id for id, events in lengths.items() if events > LONG_JOURNEY_EVENTS]
         short = {id: members[id] for id, events in lengths.items() if events <= LONG_JOURNEY_EVENTS}
         histories = await read_histories(self._connection, short, self._decoding)
-        unknown = [id for id in short if not self._is_current(id)]
-        stored = by_journey(await read_rows(self._connection, self._version, unknown)) if unknown else {}
+        stored = await self._stored(list(short))
         for history in histories:
             await self._refold(history, stored)
         await unpark(self._connection, self._version, [change.journey_id for change in self._changes])
         metrics.REFOLDS.labels(self._version.schema).inc(len(histories))
+
+    async def _stored(self, journeys: list[str]) -> dict[str, Rows]:
+        """What is stored of each journey, as far as its stored state does not say it."""
+        rows = await read_rows(self._connection, self._version, journeys, journey.EVENT_TABLES)
+        unknown = [id for id in journeys if not self._is_current(id)]
+        if unknown:
+            rows |= await read_rows(self._connection, self._version, unknown, journey.STATE_TABLES)
+        return by_journey(rows)
 
     def _is_current(self, journey_id: str) -> bool:
         """Whether the stored rows are what the stored state shows by today's rules."""
@@ -180,16 +188,18 @@ class BatchFold:
         )
 
     def _rows_before(self, journey_id: str, stored: Mapping[str, Rows]) -> Rows:
-        if not self._is_current(journey_id):
-            return stored.get(journey_id, {})
+        rows = stored.get(journey_id, {})
         row = self._states.get(journey_id)
-        return {} if row is None else journey.rows(journey.unpack(row["state"]), self._version.rules)
+        if row is None or not self._is_current(journey_id):
+            return rows
+        return rows | journey.rows(journey.unpack(row["state"]), self._version.rules)
 
     async def _refold(self, history: History, stored: Mapping[str, Rows]) -> None:
         try:
             before = self._rows_before(history.journey_id, stored)
             state = journey.fold(history, self._version.rules)
             after = journey.rows(state, self._version.rules)
+            after |= journey.event_rows(history.journey_id, history.events, self._version.rules)
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
             await park(self._connection, self._version, history.journey_id, error)
             return
@@ -255,7 +265,7 @@ async def remove_journeys(connection: Connection, version: Version, gone: list[s
     """Removes what is stored of ids that no longer name a journey."""
     if not gone:
         return
-    await write_rows(connection, version, await read_rows(connection, version, gone), {})
+    await write_rows(connection, version, await read_rows(connection, version, gone, journey.TABLES), {})
     await connection.execute(f"delete from {version.schema}.journey where journey_id = any($1)", gone)
     await unpark(connection, version, gone)
 

@@ -127,7 +127,9 @@ class Refold:
             return
         try:
             state = await fold_in_slices(snapshot.history, version)
-            folded = Folded(state, journey.rows(state, version.rules))
+            rows = journey.rows(state, version.rules)
+            rows |= journey.event_rows(journey_id, snapshot.history.events, version.rules)
+            folded = Folded(state, rows)
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
             await self._park(connection, version, journey_id, error)
             return
@@ -180,7 +182,7 @@ async def store_fold(
         if folded is None:
             await remove_journeys(connection, version, [journey_id])
             return
-        before = await read_rows(connection, version, [journey_id])
+        before = await read_rows(connection, version, [journey_id], journey.TABLES)
         change = Change(journey_id, snapshot.revision, before, folded.rows, folded.state)
         await write_all(connection, version, [change])
         await unpark(connection, version, [journey_id])

@@ -18,6 +18,7 @@ from projections import definition
 from projections.business_time import Calendar
 from projections.journey import TABLES, Rows
 from projections.rules import Entry, Rules
+from projections.table import Table
 from schemas.records import CalendarChanged, Micros, order_key
 from services.store.calendars import write_calendars
 from services.store.pool import Connection
@@ -218,11 +219,13 @@ class Fed:
         return known
 
 
-async def read_rows(connection: Connection, version: Version, journeys: Sequence[str]) -> Rows:
-    """The rows stored for some journeys."""
+async def read_rows(
+    connection: Connection, version: Version, journeys: Sequence[str], tables: Iterable[Table]
+) -> Rows:
+    """The rows that some tables hold for some journeys."""
     return {
-        name: [tuple(row) for row in await connection.fetch(table.read, journeys)]
-        for name, table in version.tables.items()
+        name: [tuple(row) for row in await connection.fetch(version.tables[name].read, journeys)]
+        for name, *_ in tables
     }
 
 
