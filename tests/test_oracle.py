@@ -224,7 +224,7 @@ def test_a_journey_rebuilt_alone_is_the_same(case: Case) -> None:
         ids = {x.event_id for x in log if x.subject_id in mine or isinstance(x, controls)}
         needed = [x for x in log if x.event_id in ids or histories.is_reference(x)]
         alone = identity.journeys(needed)[journey_id]
-        rebuilt = named(journey.rows(journey.fold(alone, rules), rules))
+        rebuilt = named(journey.project(alone, rules))
         assert_equal(of_journey(everything, journey_id), rebuilt)
 
 
