@@ -1,7 +1,7 @@
 """The history of one journey: its events in order, and what was found wrong with copies of them.
 
-Promises: personal values of an erased subject are gone from every event. Leaves which events there are to
-`identity`, what they come to to `journey`.
+Leaves which events there are, and whose personal values are gone, to `identity`; what they come to to
+`journey`.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,6 @@ from schemas.records import (
     MeetingHeld,
     SubjectErased,
     TouchRecorded,
-    order_key,
 )
 
 ERASED_TEXT = "[erased]"
@@ -45,20 +44,6 @@ class History(Struct, frozen=True):
     events: list[Envelope]
     faults: list[FaultFact] = []
     erased: list[SubjectErased] = []
-
-
-def history(
-    journey_id: str,
-    events: Collection[Envelope],
-    faults: Collection[FaultFact],
-    erased: Collection[SubjectErased],
-    personal: Collection[str] = (),
-) -> History:
-    """Orders and redacts. `personal` are the attribute names that the definitions call personal."""
-    subjects = {erasure.subject_id for erasure in erased}
-    shown = [redact(event, personal) if event.subject_id in subjects else event for event in events]
-    found = sorted(faults, key=lambda each: (each.event.event_id, each.copy_no))
-    return History(journey_id, sorted(shown, key=order_key), found, list(erased))
 
 
 def redact(event: AnyRecord, personal: Collection[str]) -> AnyRecord:

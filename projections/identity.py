@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from projections import fault
 from projections.fault import Fault
-from projections.history import FaultFact, History, history
+from projections.history import FaultFact, History, redact
 from schemas.content import content_hash
 from schemas.records import (
     TOPIC_OF,
@@ -22,6 +22,7 @@ from schemas.records import (
     SubjectErased,
     SubjectsLinked,
     SubjectsUnlinked,
+    order_key,
 )
 
 CONTROLS = (EventRetracted, SubjectsUnlinked, SubjectErased)
@@ -147,8 +148,11 @@ def history_of(
     """The history of a journey from all copies of its subjects, retracted ones and controls too.
 
     `counting` are the copies that count, `losing` the others with their numbers (from 2 on, by rank).
-    `personal` are the attribute names to redact for erased subjects.
+    `personal` are the attribute names to redact for erased subjects. Every copy of an erasure redacts, also
+    one that does not count: what was overwritten cannot come back when a better copy arrives later.
     """
+    counting, losing = list(counting), list(losing)
+    hidden = {copy.subject_id for copy in (*counting, *(copy for _, copy in losing)) if _erases(copy)}
     kept = [event for event in counting if event.event_id not in resolution.removed]
     events = [event for event in kept if not isinstance(event, CONTROLS)]
     controls = [event for event in kept if isinstance(event, CONTROLS)]
@@ -160,8 +164,14 @@ def history_of(
     faults += [
         FaultFact(event, 1, found) for event in controls if (found := _fault_of_control(event, resolution))
     ]
-    erased = [event for event in controls if isinstance(event, SubjectErased) and not fault.of_itself(event)]
-    return history(journey_id, events, faults, erased, personal)
+    erased = [event for event in controls if isinstance(event, SubjectErased) and _erases(event)]
+    shown = [redact(event, personal) if event.subject_id in hidden else event for event in events]
+    faults.sort(key=lambda each: (each.event.event_id, each.copy_no))
+    return History(journey_id, sorted(shown, key=order_key), faults, erased)
+
+
+def _erases(event: Envelope) -> bool:
+    return isinstance(event, SubjectErased) and fault.of_itself(event) is None
 
 
 def journeys(copies: Iterable[Envelope], personal: Collection[str] = ()) -> dict[str, History]:

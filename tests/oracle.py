@@ -913,9 +913,8 @@ def event_row(event: r.TouchRecorded | r.CampaignExposed, definition: Row, erase
     )
 
 
-def event_tables(mine: list[r.Record], versions: Versions) -> dict[str, list[Row]]:
+def event_tables(mine: list[r.Record], versions: Versions, erased: set[str]) -> dict[str, list[Row]]:
     """The rows of touches and exposures, one each."""
-    erased = {event.subject_id for event in mine if isinstance(event, r.SubjectErased)}
     names: dict[type[r.Envelope], str] = {r.TouchRecorded: "touch", r.CampaignExposed: "campaign_exposure"}
     found: dict[str, list[Row]] = {name: [] for name in names.values()}
     for event in mine:
@@ -949,7 +948,7 @@ def stateless_faults(log: Log, subjects: set[str]) -> Iterator[Row]:
                 yield fault_row(copy, copy_no, code)
 
 
-def fold_journey(log: Log, subjects: set[str], versions: Versions) -> dict[str, list[Row]]:
+def fold_journey(log: Log, subjects: set[str], versions: Versions, erased: set[str]) -> dict[str, list[Row]]:
     journey = Journey(versions, calendar_facts(log))
     winners = [of_id[0] for event_id, of_id in log.copies.items() if event_id not in log.faults]
     mine = sorted((event for event in winners if event.subject_id in subjects), key=r.order_key)
@@ -960,7 +959,7 @@ def fold_journey(log: Log, subjects: set[str], versions: Versions) -> dict[str, 
     journey.erase([event for event in mine if isinstance(event, r.SubjectErased)])
     faults = list(stateless_faults(log, subjects))
     faults += [fault_row(event, 1, code) for event, code in journey.faults]
-    return journey_tables(journey, len(faults)) | event_tables(mine, versions) | {"fault": faults}
+    return journey_tables(journey, len(faults)) | event_tables(mine, versions, erased) | {"fault": faults}
 
 
 @functools.lru_cache(maxsize=50)
@@ -970,14 +969,16 @@ def parsed(text: str) -> Row:
 
 def tables(records: Iterable[r.Record], timeline: Timeline) -> dict[str, list[Row]]:
     """Table name to rows (column to value, instants in microseconds) of a whole log under a timeline."""
+    records = list(records)
     log = resolve(records)
+    erased = {x.subject_id for x in records if isinstance(x, r.SubjectErased) and not is_from_the_future(x)}
     versions = [(start, parsed(text)) for start, text in timeline]
     label = "+".join(f"{body['definition_id']}@{body['version']}" for _, body in versions)
     journeys = journeys_of(log)
     result: dict[str, list[Row]] = {}
     for journey_id in sorted(set(journeys.values()), key=str.encode):
         subjects = {subject for subject, journey in journeys.items() if journey == journey_id}
-        for table, rows in fold_journey(log, subjects, versions).items():
+        for table, rows in fold_journey(log, subjects, versions, erased).items():
             same = {"journey_id": journey_id} | (
                 {} if table == "sla_warning" else {"definition_version": label}
             )

@@ -253,7 +253,12 @@ def test_erasure_cancels_running_clocks_and_changes_nothing_else(case: Case, see
     assert {row["cancelled_reason"] for row in cancelled} <= ends
     mine = journey_of(log, erased)
     assert all(row["cancelled_reason"] == "erased" for row in cancelled if row["journey_id"] == mine)
-    assert_equal(without_clocks(before, running), without_clocks(after, running))
+    assert_equal(*(without_actors(without_clocks(tables, running)) for tables in (before, after)))
+
+
+def without_actors(tables: Tables) -> Tables:
+    """Touches without who did them: the person's own id is a personal value."""
+    return tables | {"touch": [row | {"actor_id": None} for row in rows(tables, "touch")]}
 
 
 def clock_key(row: dict[str, Any]) -> tuple[str, str, int]:
