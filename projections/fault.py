@@ -37,7 +37,7 @@ create table fault (
     message text collate "C" not null,
     occurred_at timestamptz not null,
     definition_version text collate "C" not null,
-    primary key (event_id, copy_no)
+    primary key (journey_id, event_id, copy_no)
 )
 """)
 

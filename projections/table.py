@@ -9,7 +9,10 @@ Row = tuple[object, ...]
 
 
 class Table(NamedTuple):
-    """`sql` creates the table in the first schema of the search path; `key` is the primary key."""
+    """`sql` creates the table in the first schema of the search path; `key` is the primary key.
+
+    The journey is the first column, and the first of the key.
+    """
 
     name: str
     sql: str

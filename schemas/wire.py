@@ -115,6 +115,10 @@ class Decoder:
 
     def decode_hashed(self, value: bytes | None) -> Decoded:
         """The record in a Kafka value and the hash of its content. Raises Unreadable."""
+        return _storable(self.reread(value))
+
+    def reread(self, value: bytes | None) -> Record:
+        """The record in a value that was decoded, and found storable, before. Raises Unreadable."""
         if value is None or len(value) < PREFIX.size:
             raise Unreadable("not_avro", "the value is empty or too short for magic byte and schema id")
         magic, schema_id = PREFIX.unpack_from(value)
@@ -125,7 +129,7 @@ class Decoder:
             raise UnknownSchema(schema_id)
         if isinstance(source, Unreadable):
             raise Unreadable(source.reason, source.message)
-        return _storable(_typed(source, _fields(source, value)))
+        return _typed(source, _fields(source, value))
 
 
 def _source(schema_id: int, text: str | None) -> _Source:

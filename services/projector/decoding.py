@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import structlog
 
-from schemas import wire
 from schemas.records import TOPIC_OF, Envelope
 from schemas.records import Record as Event
 from schemas.wire import Decoder, UnknownSchema, Unreadable
@@ -51,28 +50,33 @@ class Decoding:
         """Reads a batch; order is kept."""
         decoded = Decoded([], [])
         for record in records:
-            try:
-                decoded.arrivals.append(await self._arrival(record))
-            except Unreadable as error:
-                decoded.rejects.append(Reject(record, error.reason, error.message))
+            while (unknown := self._sort(record, decoded)) is not None:
+                await self._learn(unknown)
         return decoded
 
     async def event(self, body: bytes) -> Event:
         """The event in a value that was taken before."""
-        return (await self._read(body)).record
+        while True:
+            try:
+                return self._decoder.reread(body)
+            except UnknownSchema as unknown:
+                await self._learn(unknown.schema_id)
 
-    async def _arrival(self, record: Record) -> Arrival:
-        event, content_hash = await self._read(record.value)
+    def _sort(self, record: Record, decoded: Decoded) -> int | None:
+        """Puts a record among the arrivals or the rejects; returns the schema id to be learned before."""
+        try:
+            decoded.arrivals.append(self._arrival(record))
+        except UnknownSchema as unknown:
+            return unknown.schema_id
+        except Unreadable as error:
+            decoded.rejects.append(Reject(record, error.reason, error.message))
+        return None
+
+    def _arrival(self, record: Record) -> Arrival:
+        event, content_hash = self._decoder.decode_hashed(record.value)
         check_place(event, record)
         assert record.value is not None
         return Arrival(event, content_hash, record.value, record.partition, record.offset)
-
-    async def _read(self, value: bytes | None) -> wire.Decoded:
-        while True:
-            try:
-                return self._decoder.decode_hashed(value)
-            except UnknownSchema as unknown:
-                await self._learn(unknown.schema_id)
 
     async def _learn(self, schema_id: int) -> None:
         while True:

@@ -30,6 +30,9 @@ LONG_JOURNEY_EVENTS = 2_000
 """Journeys of more events are left to the refold loop, so that they do not slow the others (about 40 ms of
 folding)."""
 
+UNWRITABLE = (*DATA_ERRORS, asyncpg.UniqueViolationError)
+"""Errors of rows that Postgres refuses: a journey that has such rows is parked."""
+
 log = structlog.get_logger()
 
 STATES = """
@@ -76,6 +79,15 @@ class Work(NamedTuple):
     """Journey to its new events in order; the rest of its history is as it was."""
     again: set[str]
     """Journeys whose history changed otherwise."""
+    parts: Mapping[str, set[str]]
+    """Journey that new links made, to the journeys that it was before."""
+
+
+class Base(NamedTuple):
+    """A state that new events continue, and the journey that it was stored for."""
+
+    state: JourneyState
+    journey_id: str
 
 
 def plan(stored: Stored, journeys: Journeys) -> Work:
@@ -87,7 +99,9 @@ def plan(stored: Stored, journeys: Journeys) -> Work:
     for events in fresh.values():
         events.sort(key=order_key)
     again = {journeys.journey_of[subject] for subject in stored.touched | journeys.erased}
-    return Work(journeys, fresh, again)
+    linked = {journeys.journey_of[subject] for subject in stored.linked}
+    parts = {id: {journeys.journey_before[member] for member in journeys.members[id]} for id in linked}
+    return Work(journeys, fresh, again, parts)
 
 
 class BatchFold:
@@ -99,6 +113,7 @@ class BatchFold:
         self._work = work
         self._decoding = decoding
         self._states: dict[str, asyncpg.Record] = {}
+        self._moving: dict[str, Rows] = {}
         self._changes: list[Change] = []
         self._again: list[str] = []
         self._stale: list[str] = []
@@ -109,13 +124,18 @@ class BatchFold:
         query = STATES.format(schema=self._version.schema, longest=LONG_JOURNEY_EVENTS)
         rows = await self._connection.fetch(query, [*journeys.members, *journeys.gone])
         self._states = {row["journey_id"]: row for row in rows}
+        gone = sorted(journeys.gone & self._states.keys())
+        if gone:
+            self._moving = by_journey(
+                await read_rows(self._connection, self._version, gone, journey.EVENT_TABLES)
+            )
         for journey_id in journeys.members:
             await self._sort(journey_id)
         await self._fold_again()
+        await remove_journeys(self._connection, self._version, gone)
         await write_changes(self._connection, self._version, self._changes)
         if self._stale:
             await self._connection.execute(MARK_STALE.format(schema=self._version.schema), self._stale)
-        await remove_journeys(self._connection, self._version, sorted(journeys.gone & self._states.keys()))
 
     async def _sort(self, journey_id: str) -> None:
         """Continues the journey when that is right, else puts it on the list of those to fold again."""
@@ -123,35 +143,43 @@ class BatchFold:
         row = self._states.get(journey_id)
         if row is not None and row["events"] + len(fresh) > LONG_JOURNEY_EVENTS:
             self._stale.append(journey_id)
-        elif (state := self._state_before(journey_id, row, fresh)) is None:
+        elif (base := self._base(journey_id, fresh)) is None:
             self._again.append(journey_id)
         else:
-            await self._continue(journey_id, state, fresh)
+            await self._continue(journey_id, base, fresh)
 
-    def _state_before(
-        self, journey_id: str, row: asyncpg.Record | None, fresh: Sequence[Record]
-    ) -> JourneyState | None:
-        """The state that the new events continue; None when the journey must be folded again."""
-        if journey_id in self._work.again or len(fresh) > LONG_JOURNEY_EVENTS:
+    def _base(self, journey_id: str, fresh: Sequence[Record]) -> Base | None:
+        """What the new events continue: the state of the one part of the journey that had events.
+
+        None when the journey must be folded again.
+        """
+        parts = self._work.parts.get(journey_id, {journey_id})
+        folded = [part for part in parts if part in self._states]
+        unfolded = any(self._work.journeys.revisions[part] for part in parts.difference(folded))
+        if journey_id in self._work.again or len(folded) > 1 or unfolded or len(fresh) > LONG_JOURNEY_EVENTS:
             return None
-        revision = self._work.journeys.revisions[journey_id]
-        if row is None:
-            return journey.begin(journey_id) if revision == 0 else None
-        if row["revision"] != revision or row["reference_revision"] != self._version.reference_revision:
+        if not folded:
+            return Base(journey.begin(journey_id), journey_id)
+        [part] = folded
+        row = self._states[part]
+        if not self._is_current(part) or row["revision"] != self._work.journeys.revisions[part]:
             return None
         state = journey.unpack(row["state"])
-        return state if follows(state, fresh) else None
+        return Base(state, part) if follows(state, fresh) else None
 
-    async def _continue(self, journey_id: str, state: JourneyState, fresh: Sequence[Record]) -> None:
+    async def _continue(self, journey_id: str, base: Base, fresh: Sequence[Record]) -> None:
+        rules, state = self._version.rules, base.state
         try:
-            before = journey.rows(state, self._version.rules)
+            before = journey.rows(state, rules) if base.journey_id == journey_id else {}
+            state.journey_id = journey_id
             for event in fresh:
-                journey.step(state, event, self._version.rules)
-            after = journey.rows(state, self._version.rules)
-            after |= journey.event_rows(journey_id, fresh, self._version.rules)
+                journey.step(state, event, rules)
+            after = journey.rows(state, rules) | journey.event_rows(journey_id, fresh, rules)
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
             await park(self._connection, self._version, journey_id, error)
             return
+        for name, rows in self._moving.get(base.journey_id, {}).items():
+            after[name] += [(journey_id, *row[1:]) for row in rows]
         self._changes.append(self._change(journey_id, before, after, state))
 
     def _change(self, journey_id: str, before: Rows, after: Rows, state: JourneyState) -> Change:
@@ -165,12 +193,22 @@ class BatchFold:
         lengths = await count_events(self._connection, members)
         self._stale += [id for id, events in lengths.items() if events > LONG_JOURNEY_EVENTS]
         short = {id: members[id] for id, events in lengths.items() if events <= LONG_JOURNEY_EVENTS}
-        histories = await read_histories(self._connection, short, self._decoding)
+        histories = await read_histories(self._connection, short, self._decoding, self._at_hand(short))
         stored = await self._stored(list(short))
         for history in histories:
             await self._refold(history, stored)
         await unpark(self._connection, self._version, [change.journey_id for change in self._changes])
         metrics.REFOLDS.labels(self._version.schema).inc(len(histories))
+
+    def _at_hand(self, journeys: Iterable[str]) -> dict[str, Record]:
+        """The new events of some journeys, as far as they are in the log as they came: not of the erased."""
+        erased = self._work.journeys.erased
+        return {
+            event.event_id: event
+            for id in journeys
+            for event in self._work.fresh.get(id, ())
+            if event.subject_id not in erased
+        }
 
     async def _stored(self, journeys: list[str]) -> dict[str, Rows]:
         """What is stored of each journey, as far as its stored state does not say it."""
@@ -228,7 +266,7 @@ async def write_changes(connection: Connection, version: Version, changes: list[
     try:
         async with connection.transaction():
             await write_all(connection, version, changes)
-    except DATA_ERRORS as error:
+    except UNWRITABLE as error:
         if len(changes) == 1:
             await park(connection, version, changes[0].journey_id, error)
             return

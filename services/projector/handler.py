@@ -7,6 +7,7 @@ tried again in place, on a fresh connection, until the call is cancelled; nothin
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -36,8 +37,13 @@ RETRY_SECONDS = 0.5
 PROMOTED_POLL_SECONDS = 1.0
 """Pause between looks for a promoted version."""
 
-COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-"""Errors of two workers in each other's way: one of them starts again."""
+COLLECT_AFTER_OBJECTS = 20_000
+"""Objects made before Python looks for garbage in cycles: batches make many objects and hardly a cycle, and
+with the usual 700 a tenth of the time goes into looking."""
+
+COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.UniqueViolationError)
+"""Errors of two workers in each other's way, also of the same new event id at once: one of them starts
+again."""
 
 log = structlog.get_logger()
 
@@ -65,6 +71,8 @@ class Projector:
         outbox = Outbox(self._pool, self._producer)
         self._lag = Lag(self._pool, self._addresses.kafka_bootstrap)
         self._loops = [asyncio.create_task(each.run()) for each in (refold, outbox, self._lag)]
+        gc.freeze()  # what lives as long as the process need not be looked at again
+        gc.set_threshold(COLLECT_AFTER_OBJECTS)
 
     async def stop(self) -> None:
         """Ends the loops and closes what was opened."""

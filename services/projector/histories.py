@@ -6,6 +6,7 @@ The tables of `log` say already which copy counts, what was retracted and who wa
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from projections.history import History
@@ -15,7 +16,8 @@ from services.projector.decoding import Decoding
 from services.store.pool import Connection
 
 EVENTS = """
-select subject_id, event_id, status, body from log.event
+select subject_id, event_id, status, case when event_id = any($2) then null else body end as body
+from log.event
 where subject_id = any($1) and body is not null and status is distinct from 'removed'
 """
 
@@ -44,14 +46,21 @@ class Copies(NamedTuple):
 
 
 async def read_histories(
-    connection: Connection, members: Mapping[str, Sequence[str]], decoding: Decoding
+    connection: Connection,
+    members: Mapping[str, Sequence[str]],
+    decoding: Decoding,
+    at_hand: Mapping[str, Envelope] = MappingProxyType({}),
 ) -> list[History]:
-    """The histories of journeys given with their subjects, in that order. Inside a transaction."""
+    """The histories of journeys given with their subjects, in that order. Inside a transaction.
+
+    `at_hand` are events by id that need not be read: counting copies, as they are in the log.
+    """
     journey_of = {subject: id for id, subjects in members.items() for subject in subjects}
     copies: dict[str, Copies] = defaultdict(lambda: Copies([], []))
     statuses: dict[str, set[str]] = defaultdict(set)
-    async for row in connection.cursor(EVENTS, list(journey_of), prefetch=ROWS_AT_ONCE):
-        copies[journey_of[row["subject_id"]]].counting.append(await decoding.event(row["body"]))
+    async for row in connection.cursor(EVENTS, list(journey_of), list(at_hand), prefetch=ROWS_AT_ONCE):
+        event = at_hand[row["event_id"]] if row["body"] is None else await decoding.event(row["body"])
+        copies[journey_of[row["subject_id"]]].counting.append(event)
         if row["status"]:
             statuses[row["status"]].add(row["event_id"])
     for row in await connection.fetch(COPIES, list(journey_of)):

@@ -11,7 +11,7 @@ sorted.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from schemas.records import (
     SubjectErased,
     SubjectsLinked,
 )
-from services.store.pool import Connection
+from services.store.pool import Connection, copy_in
 
 
 class Arrival(NamedTuple):
@@ -77,6 +77,8 @@ class Stored:
     """Arrivals that now are the copy that counts: the fresh ones and more."""
     touched: set[str] = field(default_factory=set)
     """Subjects whose journeys must be folded from their first event."""
+    linked: set[str] = field(default_factory=set)
+    """Subjects of new links: their journeys are one from now on."""
     relinked: bool = False
     """A link came into force or went out of it."""
 
@@ -88,22 +90,15 @@ class Journeys(NamedTuple):
     """Journey to its subjects, after the batch."""
     journey_of: dict[str, str]
     """Subject to journey, after the batch."""
+    journey_before: dict[str, str]
+    """Subject to journey, before the batch."""
     revisions: dict[str, int]
-    """Journey to the revision before the batch."""
+    """Journey, of before or after, to its revision before the batch."""
     gone: set[str]
     """Ids that named a journey before the batch and no longer do."""
     erased: set[str]
     """Subjects among the members that were erased."""
 
-
-INSERT_EVENTS = """
-insert into log.event
-  (event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition, "offset")
-select * from unnest($1::text[], $2::bytea[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[],
-                     $7::bytea[], $8::smallint[], $9::bigint[])
-on conflict (event_id) do nothing
-returning event_id
-"""
 
 NAME_EVENTS = """
 insert into log.event (event_id)
@@ -126,12 +121,6 @@ UPDATE_EVENT = """
 update log.event set content_hash = $2, subject_id = $3, record_name = $4, occurred_at = $5, recorded_at = $6,
   body = $7, partition = $8, "offset" = $9
 where event_id = $1
-"""
-
-INSERT_COPY = """
-insert into log.event_copy
-  (event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition, "offset")
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 
 NAMING_CLOSURE = """
@@ -205,16 +194,18 @@ def distinct(copies: Iterable[Copy]) -> list[Copy]:
 
 
 async def store(connection: Connection, arrivals: list[Arrival]) -> Stored:
-    """Puts a batch into the log; says what is new and whose history changed."""
+    """Puts a batch into the log; says what is new and whose history changed.
+
+    Raises asyncpg.UniqueViolationError when another transaction just took one of the ids: start again.
+    """
     by_id: dict[str, list[Arrival]] = defaultdict(list)
     for arrival in arrivals:
         by_id[arrival.record.event_id].append(arrival)
-    inserted = await insert_events(connection, [copies[0] for copies in by_id.values()])
-    fresh = [copies[0] for id, copies in by_id.items() if id in inserted and len(copies) == 1]
-    stored = Stored(fresh=fresh)
-    known = {id: copies for id, copies in by_id.items() if id not in inserted or len(copies) > 1}
-    settled = await settle(connection, known, inserted, stored) if known else Settled([], set())
-    stored.counting = fresh + settled.counting
+    heads = {row["event_id"]: row for row in await connection.fetch(LOCK_EVENTS, sorted(by_id))}
+    stored = Stored()
+    await insert(connection, {id: by_id[id] for id in by_id if id not in heads}, stored)
+    settled = await settle(connection, {id: by_id[id] for id in heads}, heads, stored)
+    stored.counting += settled.counting
     stored.touched.update(
         each.record.subject_id for each in stored.counting if isinstance(each.record, CONTROLS)
     )
@@ -224,20 +215,28 @@ async def store(connection: Connection, arrivals: list[Arrival]) -> Stored:
     return stored
 
 
-def is_about_lead(record_name: str) -> bool:
-    """Whether the subject of such a record is a person: reference facts belong to no journey."""
-    return TOPIC_OF[record_name] != "lead.reference"
-
-
-async def insert_events(connection: Connection, arrivals: list[Arrival]) -> set[str]:
-    """Inserts the events whose id has no row yet; returns their ids."""
-    rows = sorted(copy_of(arrival) for arrival in arrivals)
-    found = await connection.fetch(INSERT_EVENTS, *map(list, zip(*rows, strict=True)))
-    return {row["event_id"] for row in found}
+async def insert(connection: Connection, new: dict[str, list[Arrival]], stored: Stored) -> None:
+    """Inserts ids that have no row yet: the copy that counts, and the others beside it."""
+    heads: list[Copy] = []
+    losers: list[Copy] = []
+    for arrivals in new.values():
+        arrival_of = {copy_of(arrival): arrival for arrival in arrivals}
+        first, *others = distinct(arrival_of)
+        heads.append(first)
+        losers += others
+        stored.counting.append(arrival_of[first])
+        if others:
+            stored.touched.update(copy.subject_id for copy in (first, *others) if is_about_lead(copy))
+        else:
+            stored.fresh.append(arrival_of[first])
+    if heads:
+        await copy_in(connection, "log", "event", Copy._fields, sorted(heads))
+    if losers:
+        await copy_in(connection, "log", "event_copy", Copy._fields, losers)
 
 
 class Settled(NamedTuple):
-    """What became of ids that came more than once, or were named before they came."""
+    """What became of ids that were known before, or named before they came."""
 
     counting: list[Arrival]
     """Arrivals that now are the copy that counts."""
@@ -246,25 +245,33 @@ class Settled(NamedTuple):
 
 
 async def settle(
-    connection: Connection, known: dict[str, list[Arrival]], inserted: set[str], stored: Stored
+    connection: Connection, known: dict[str, list[Arrival]], heads: Mapping[str, Row], stored: Stored
 ) -> Settled:
     """Ranks the copies of ids that have a row already: the first counts, the others are conflicts."""
-    heads = {row["event_id"]: row for row in await connection.fetch(LOCK_EVENTS, sorted(known))}
+    settled = Settled([], set())
+    if not known:
+        return settled
     copies: dict[str, list[Copy]] = defaultdict(list)
     for row in await connection.fetch(COPIES, sorted(known)):
         copies[row["event_id"]].append(Copy(*row))
-    settled = Settled([], set())
+    changed: list[list[Copy]] = []
     for id, arrivals in known.items():
         before = stored_copies(heads[id], copies[id])
         after = distinct([*before, *map(copy_of, arrivals)])
-        if after == before and id not in inserted:
+        if after == before:
             continue
-        stored.touched.update(copy.subject_id for copy in after if is_about_lead(copy.record_name))
-        if after[:1] != before[:1] or id in inserted:
+        changed.append(after)
+        stored.touched.update(copy.subject_id for copy in after if is_about_lead(copy))
+        if after[:1] != before[:1]:
             settled.ids.add(id)
             settled.counting.extend([each for each in arrivals if copy_of(each) == after[0]][:1])
-        await write_copies(connection, id, after)
+    await write_copies(connection, changed)
     return settled
+
+
+def is_about_lead(copy: Copy) -> bool:
+    """Whether the subject of a record is a person: reference facts belong to no journey."""
+    return TOPIC_OF[copy.record_name] != "lead.reference"
 
 
 def stored_copies(head: Row, losers: list[Copy]) -> list[Copy]:
@@ -274,13 +281,17 @@ def stored_copies(head: Row, losers: list[Copy]) -> list[Copy]:
     return distinct([Copy(*(head[name] for name in Copy._fields)), *losers])
 
 
-async def write_copies(connection: Connection, event_id: str, copies: list[Copy]) -> None:
-    """Stores the first copy as the one that counts and the others beside it."""
-    first, *losers = copies
-    await connection.execute(UPDATE_EVENT, *first)
-    await connection.execute("delete from log.event_copy where event_id = $1", event_id)
+async def write_copies(connection: Connection, changed: list[list[Copy]]) -> None:
+    """Stores of each id the first copy as the one that counts and the others beside it."""
+    if not changed:
+        return
+    await connection.executemany(UPDATE_EVENT, [copies[0] for copies in changed])
+    await connection.execute(
+        "delete from log.event_copy where event_id = any($1)", [copies[0].event_id for copies in changed]
+    )
+    losers = [copy for after in changed for copy in after[1:]]
     if losers:
-        await connection.executemany(INSERT_COPY, losers)
+        await copy_in(connection, "log", "event_copy", Copy._fields, losers)
 
 
 async def apply_names(
@@ -356,13 +367,15 @@ async def write_statuses(connection: Connection, changed: dict[str, str | None],
     )
     stored.relinked |= bool(links)
     stored.touched.update(subject for row in links for subject in row)
-    stored.touched.update(row["subject_id"] for row in subjects if is_about_lead(row["record_name"]))
+    stored.touched.update(
+        row["subject_id"] for row in subjects if TOPIC_OF[row["record_name"]] != "lead.reference"
+    )
 
 
 async def apply_links(
     connection: Connection, counting: list[Arrival], settled: set[str], stored: Stored
 ) -> None:
-    """Keeps the links; both ends of a new, changed or replaced one are touched."""
+    """Keeps the links; both ends of a new one are linked, of one that was changed or replaced touched."""
     if settled:
         old = await connection.fetch(
             "delete from log.link where event_id = any($1) returning subject_a, subject_b", sorted(settled)
@@ -378,7 +391,9 @@ async def apply_links(
         await connection.executemany(
             "insert into log.link select $1, $2, $3, status is null from log.event where event_id = $1", links
         )
-        stored.touched.update(subject for link in links for subject in link[1:])
+        fresh = {each.record.event_id for each in stored.fresh}
+        for event_id, *subjects in links:
+            (stored.linked if event_id in fresh else stored.touched).update(subjects)
         stored.relinked = True
 
 
@@ -406,7 +421,7 @@ async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str])
     Raises Grown when a journey got larger while its lock was waited for.
     """
     fresh = {each.record.subject_id for each in stored.fresh if each.topic != "lead.reference"}
-    touched = stored.touched | seeds | fresh
+    touched = stored.touched | stored.linked | seeds | fresh
     await connection.execute(INSERT_SUBJECTS, sorted(touched))
     rows = await connection.fetch(LOCK_MEMBERS, list(touched))
     locked = {row["subject_id"] for row in rows}
@@ -423,7 +438,8 @@ async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str])
     return Journeys(
         members=members,
         journey_of=after,
-        revisions={row["subject_id"]: row["revision"] for row in rows if row["subject_id"] in members},
+        journey_before=before,
+        revisions={row["subject_id"]: row["revision"] for row in rows},
         gone=gone,
         erased={row["subject_id"] for row in rows if row["erased_at"] is not None},
     )

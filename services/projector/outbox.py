@@ -49,6 +49,8 @@ class Outbox:
         """Sends up to BATCH messages; they leave the outbox only after the broker has them."""
         async with self._pool.acquire() as connection, connection.transaction():
             rows = await connection.fetch(TAKE, BATCH)
+            if not rows:
+                return 0
             acks = [await self._send(row) for row in rows]
             await asyncio.gather(*acks)
             await connection.execute(

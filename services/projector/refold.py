@@ -20,9 +20,9 @@ from projections.history import History
 from projections.journey import JourneyState, Rows
 from services.projector import metrics
 from services.projector.decoding import Decoding
-from services.projector.fold import Change, park, remove_journeys, unpark, write_all
+from services.projector.fold import UNWRITABLE, Change, park, remove_journeys, unpark, write_all
 from services.projector.histories import read_histories
-from services.store.pool import DATA_ERRORS, PASSING, Connection
+from services.store.pool import PASSING, Connection
 from services.store.versions import FEEDING_LOCK, Fed, Version, read_rows
 
 IDLE_SECONDS = 0.5
@@ -135,7 +135,7 @@ class Refold:
             return
         try:
             await store_fold(connection, version, journey_id, snapshot, folded)
-        except DATA_ERRORS as error:
+        except UNWRITABLE as error:
             await self._park(connection, version, journey_id, error)
             return
         metrics.REFOLDS.labels(version.schema).inc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -47,6 +48,23 @@ async def connect(dsn: str) -> asyncpg.Connection[Any]:
     return connection
 
 
+async def _as_it_is(connection: Any) -> None:
+    """Nothing: whoever takes a connection leaves it as it was, and a reset is a round trip a batch."""
+
+
 async def create_pool(dsn: str, *, size: int) -> asyncpg.Pool[Any]:
     """A pool of at most `size` prepared connections, created in the running loop."""
-    return await asyncpg.create_pool(dsn, min_size=1, max_size=size, init=prepare, command_timeout=60)
+    return await asyncpg.create_pool(
+        dsn, min_size=1, max_size=size, init=prepare, reset=_as_it_is, command_timeout=60
+    )
+
+
+async def copy_in(
+    connection: Connection, schema: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Inserts new rows in bulk. Raises one of DATA_ERRORS, or UniqueViolationError where a key is there
+    already."""
+    try:
+        await connection.copy_records_to_table(table, schema_name=schema, columns=columns, records=rows)
+    except (TypeError, ValueError, OverflowError) as error:  # as the driver's codecs raise them
+        raise _base.DataError(f"{schema}.{table}: {error}") from error

@@ -21,7 +21,7 @@ from projections.rules import Entry, Rules
 from projections.table import Table
 from schemas.records import CalendarChanged, Micros, order_key
 from services.store.calendars import write_calendars
-from services.store.pool import Connection
+from services.store.pool import Connection, copy_in
 from services.store.stages import write_stages
 from services.store.views import replace_views
 
@@ -45,7 +45,6 @@ comment on table journey is 'The folded state of a journey and the revisions of 
 """
 
 INDEXES = """
-create index fault_journey on fault (journey_id);
 create index opportunity_deal on opportunity (opportunity_id);
 """
 
@@ -152,37 +151,35 @@ class Version:
 
 
 class Writer(NamedTuple):
-    """The statements that keep one projection table, for one version."""
+    """The statements that keep one projection table, for one version. Every key starts with the journey."""
 
-    upsert: str
+    columns: tuple[str, ...]
+    update: str
     delete: str
     read: str
     key: tuple[int, ...]
     """Positions of the key columns in a row."""
-    owned: tuple[int, ...]
-    """Positions of the columns that name a row to delete: the key, and the journey that it belongs to."""
 
 
-def writer(schema: str, table: str, columns: Sequence[str], key: Sequence[str]) -> Writer:
-    """Statements for a table whose rows are tuples in the order of `columns`."""
-    places = ", ".join(f"${n + 1}" for n in range(len(columns)))
-    others = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
-    owned = [*key, *({"journey_id"} - set(key))]
-    match = " and ".join(f"{name} = ${n + 1}" for n, name in enumerate(owned))
-    target, names = f"{schema}.{table}", ", ".join(columns)
-    conflict = f"on conflict ({', '.join(key)}) do update set {others}"
+def writer(schema: str, table: Table) -> Writer:
+    """Statements for a table whose rows are tuples in the order of its columns."""
+    target, names = f"{schema}.{table.name}", ", ".join(table.columns)
+    others = [name for name in table.columns if name not in table.key]
+    places = {name: f"${n + 1}" for n, name in enumerate(table.columns)}
     return Writer(
-        upsert=f"insert into {target} ({names}) values ({places}) {conflict}",
-        delete=f"delete from {target} where {match}",
+        columns=table.columns,
+        update=f"update {target} set {', '.join(f'{name} = {places[name]}' for name in others)} "
+        f"where {' and '.join(f'{name} = {places[name]}' for name in table.key)}",
+        delete=f"delete from {target} "
+        f"where {' and '.join(f'{name} = ${n + 1}' for n, name in enumerate(table.key))}",
         read=f"select {names} from {target} where journey_id = any($1)",
-        key=tuple(columns.index(name) for name in key),
-        owned=tuple(columns.index(name) for name in owned),
+        key=tuple(table.columns.index(name) for name in table.key),
     )
 
 
 def writers(schema: str) -> dict[str, Writer]:
     """The writer of every projection table of a version."""
-    return {table.name: writer(schema, table.name, table.columns, table.key) for table in TABLES}
+    return {table.name: writer(schema, table) for table in TABLES}
 
 
 class Fed:
@@ -230,7 +227,10 @@ async def read_rows(
 
 
 async def write_rows(connection: Connection, version: Version, before: Rows, after: Rows) -> int:
-    """Turns the stored rows `before` into `after`, touching only what differs; returns the rows written."""
+    """Turns the stored rows `before` into `after`, touching only what differs; returns the rows written.
+
+    `before` has every stored row of a key in `after`. Raises asyncpg.UniqueViolationError otherwise.
+    """
     written = 0
     for name, table in version.tables.items():
         old, new = before.get(name, []), after.get(name, [])
@@ -238,11 +238,14 @@ async def write_rows(connection: Connection, version: Version, before: Rows, aft
             continue
         known = {tuple(row[i] for i in table.key): row for row in old}
         keys = {tuple(row[i] for i in table.key): row for row in new}
-        gone = [tuple(row[i] for i in table.owned) for key, row in known.items() if key not in keys]
-        changed = [row for key, row in keys.items() if known.get(key) != row]
+        gone = [key for key in known if key not in keys]
+        fresh = [row for key, row in keys.items() if key not in known]
+        changed = [row for key, row in keys.items() if key in known and known[key] != row]
         if gone:
             await connection.executemany(table.delete, gone)
         if changed:
-            await connection.executemany(table.upsert, changed)
-        written += len(gone) + len(changed)
+            await connection.executemany(table.update, changed)
+        if fresh:
+            await copy_in(connection, version.schema, name, table.columns, fresh)
+        written += len(gone) + len(changed) + len(fresh)
     return written
