@@ -13,9 +13,12 @@ import pytest
 
 from infra import MIGRATIONS
 from projections import journey
+from projections.history import History
+from projections.journey import JourneyState
 from projections.rules import Rules
 from schemas import records as r
 from services.projector import fold
+from services.projector import refold as refold_loop
 from services.projector.batch import Batch
 from services.projector.delivery import OffsetGap, Record
 from services.projector.handler import Projector
@@ -24,7 +27,7 @@ from services.projector.refold import Refold
 from services.settings import Addresses
 from services.store.migrate import migrate
 from services.store.pool import create_pool
-from services.store.versions import MARK_STALE, Fed
+from services.store.versions import MARK_STALE, Fed, Version
 from tests import given as spec
 from tests import live
 from tests.comparison import differences, projected
@@ -287,10 +290,10 @@ def unfit(row: tuple[object, ...], value: object) -> tuple[object, ...]:
     return (*row[:place], value, *row[place + 1 :])
 
 
-async def test_long_journeys_are_left_to_the_refold_loop(
+async def test_long_journeys_are_folded_again_by_the_refold_loop(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A batch marks them stale and goes on; the loop brings them up, also when events come late."""
+    """When events come late a batch marks them stale and goes on; the loop brings them up."""
     monkeypatch.setattr(fold, "LONG_JOURNEY_EVENTS", 20)
     await store.begin(HOUSE, OTHER)
     events: list[r.Record] = [
@@ -303,6 +306,52 @@ async def test_long_journeys_are_left_to_the_refold_loop(
     stale = await store.fetch("select journey_id from v0001.journey where is_stale")
     assert stale == [("crm:1",)]
     await store.settle()
+    assert await store.differences(events) == []
+
+
+def page_views(first: int, count: int) -> list[r.Record]:
+    """Touches of one lead, an hour apart."""
+    return [
+        spec.touch(f"mon+{n // 24} {n % 24:02}:00", id=f"t{n:03}", subject="crm:1")
+        for n in range(first, first + count)
+    ]
+
+
+async def test_a_long_journey_that_grows_at_its_end_is_continued_by_batches(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never stale, so it does not keep the refold loop busy."""
+    monkeypatch.setattr(fold, "LONG_JOURNEY_EVENTS", 20)
+    await store.begin(HOUSE)
+    events = page_views(0, 60)
+    records = live.on_topics(events)
+    for start in range(0, 60, 15):
+        await store.take(records[start : start + 15])
+        assert await store.fetch("select journey_id from v0001.journey where is_stale") == []
+    assert await store.differences(events) == []
+
+
+async def test_what_comes_while_a_long_journey_is_folded_is_folded_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop catches up before it stores: a journey that gets events all the time does not stay behind."""
+    for module in (fold, refold_loop):
+        monkeypatch.setattr(module, "LONG_JOURNEY_EVENTS", 20)
+    await store.begin(HOUSE)
+    events = page_views(0, 60)
+    records = live.on_topics(events)
+    slices = refold_loop.fold_in_slices
+
+    async def meanwhile(history: History, version: Version) -> JourneyState:
+        state = await slices(history, version)
+        await store.take(records[50:])
+        return state
+
+    monkeypatch.setattr(refold_loop, "fold_in_slices", meanwhile)
+    await store.take(records[:50])
+    assert await store.fetch("select journey_id from v0001.journey where is_stale") == [("crm:1",)]
+    await Refold(store.pool, store.fed, live.offline()).round()
+    assert await store.fetch("select journey_id from v0001.journey where is_stale") == []
     assert await store.differences(events) == []
 
 

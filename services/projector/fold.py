@@ -18,7 +18,7 @@ from projections import journey
 from projections.history import History
 from projections.identity import CONTROLS
 from projections.journey import JourneyState, Rows
-from schemas.records import Record, order_key
+from schemas.records import Envelope, Record, order_key
 from services.projector import metrics
 from services.projector.decoding import Decoding
 from services.projector.histories import read_histories
@@ -27,8 +27,11 @@ from services.store.pool import DATA_ERRORS, Connection
 from services.store.versions import MARK_STALE, Version, read_rows, write_rows
 
 LONG_JOURNEY_EVENTS = 2_000
-"""Journeys of more events are left to the refold loop, so that they do not slow the others (about 40 ms of
-folding)."""
+"""Journeys of more events are folded again by the refold loop, so that they do not slow the others (about 40
+ms of folding)."""
+CONTINUED_EVENTS = 50_000
+"""Journeys of more events are left to the refold loop altogether: reading and writing such a state, 3 MB,
+takes a batch about 40 ms."""
 
 UNWRITABLE = (*DATA_ERRORS, asyncpg.UniqueViolationError)
 """Errors of rows that Postgres refuses: a journey that has such rows is parked."""
@@ -76,9 +79,7 @@ class Work(NamedTuple):
 
     journeys: Journeys
     fresh: Mapping[str, Sequence[Record]]
-    """Journey to its new events in order; the rest of its history is as it was."""
-    again: set[str]
-    """Journeys whose history changed otherwise."""
+    """Journey to its new events in order."""
     parts: Mapping[str, set[str]]
     """Journey that new links made, to the journeys that it was before."""
 
@@ -98,10 +99,9 @@ def plan(stored: Stored, journeys: Journeys) -> Work:
             fresh[journeys.journey_of[arrival.record.subject_id]].append(arrival.record)
     for events in fresh.values():
         events.sort(key=order_key)
-    again = {journeys.journey_of[subject] for subject in stored.touched | journeys.erased}
     linked = {journeys.journey_of[subject] for subject in stored.linked}
     parts = {id: {journeys.journey_before[member] for member in journeys.members[id]} for id in linked}
-    return Work(journeys, fresh, again, parts)
+    return Work(journeys, fresh, parts)
 
 
 class BatchFold:
@@ -121,7 +121,7 @@ class BatchFold:
     async def run(self) -> None:
         """Reads the stored states, folds, writes what differs."""
         journeys = self._work.journeys
-        query = STATES.format(schema=self._version.schema, longest=LONG_JOURNEY_EVENTS)
+        query = STATES.format(schema=self._version.schema, longest=CONTINUED_EVENTS)
         rows = await self._connection.fetch(query, [*journeys.members, *journeys.gone])
         self._states = {row["journey_id"]: row for row in rows}
         gone = sorted(journeys.gone & self._states.keys())
@@ -140,10 +140,7 @@ class BatchFold:
     async def _sort(self, journey_id: str) -> None:
         """Continues the journey when that is right, else puts it on the list of those to fold again."""
         fresh = self._work.fresh.get(journey_id, ())
-        row = self._states.get(journey_id)
-        if row is not None and row["events"] + len(fresh) > LONG_JOURNEY_EVENTS:
-            self._stale.append(journey_id)
-        elif (base := self._base(journey_id, fresh)) is None:
+        if (base := self._base(journey_id, fresh)) is None:
             self._again.append(journey_id)
         else:
             await self._continue(journey_id, base, fresh)
@@ -156,7 +153,8 @@ class BatchFold:
         parts = self._work.parts.get(journey_id, {journey_id})
         folded = [part for part in parts if part in self._states]
         unfolded = any(self._work.journeys.revisions[part] for part in parts.difference(folded))
-        if journey_id in self._work.again or len(folded) > 1 or unfolded or len(fresh) > LONG_JOURNEY_EVENTS:
+        rewritten = journey_id in self._work.journeys.rewritten
+        if rewritten or unfolded or len(folded) > 1 or len(fresh) > LONG_JOURNEY_EVENTS:
             return None
         if not folded:
             return Base(journey.begin(journey_id), journey_id)
@@ -244,7 +242,7 @@ class BatchFold:
         self._changes.append(self._change(history.journey_id, before, after, state))
 
 
-def follows(state: JourneyState, fresh: Sequence[Record]) -> bool:
+def follows(state: JourneyState, fresh: Sequence[Envelope]) -> bool:
     """Whether the new events, in order, all sort after everything folded."""
     return not fresh or state.last_key is None or order_key(fresh[0]) > state.last_key
 

@@ -76,7 +76,7 @@ class Stored:
     counting: list[Arrival] = field(default_factory=list)
     """Arrivals that now are the copy that counts: the fresh ones and more."""
     touched: set[str] = field(default_factory=set)
-    """Subjects whose journeys must be folded from their first event."""
+    """Subjects whose histories changed otherwise than by new events or links."""
     linked: set[str] = field(default_factory=set)
     """Subjects of new links: their journeys are one from now on."""
     relinked: bool = False
@@ -98,6 +98,8 @@ class Journeys(NamedTuple):
     """Ids that named a journey before the batch and no longer do."""
     erased: set[str]
     """Subjects among the members that were erased."""
+    rewritten: set[str]
+    """Journeys whose history changed otherwise than by new events or links."""
 
 
 NAME_EVENTS = """
@@ -161,7 +163,11 @@ from unnest($1::text[], $2::text[]) moved (subject_id, journey_id)
 where subject.subject_id = moved.subject_id
 """
 
-BUMP_REVISIONS = "update log.subject set revision = revision + 1 where subject_id = any($1)"
+BUMP_REVISIONS = """
+update log.subject set revision = revision + 1,
+  rewritten_revision = case when subject_id = any($2) then revision + 1 else rewritten_revision end
+where subject_id = any($1)
+"""
 
 
 def copy_of(arrival: Arrival) -> Copy:
@@ -434,14 +440,17 @@ async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str])
     for subject, journey in after.items():
         members[journey].append(subject)
     gone = set(before.values()) - members.keys()
-    await connection.execute(BUMP_REVISIONS, sorted(members.keys() | gone))
+    erased = {row["subject_id"] for row in rows if row["erased_at"] is not None}
+    rewritten = {after[subject] for subject in stored.touched | erased}
+    await connection.execute(BUMP_REVISIONS, sorted(members.keys() | gone), sorted(rewritten))
     return Journeys(
         members=members,
         journey_of=after,
         journey_before=before,
         revisions={row["subject_id"]: row["revision"] for row in rows},
         gone=gone,
-        erased={row["subject_id"] for row in rows if row["erased_at"] is not None},
+        erased=erased,
+        rewritten=rewritten,
     )
 
 

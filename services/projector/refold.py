@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -18,9 +20,19 @@ import structlog
 from projections import journey
 from projections.history import History
 from projections.journey import JourneyState, Rows
+from schemas.records import Envelope
 from services.projector import metrics
 from services.projector.decoding import Decoding
-from services.projector.fold import UNWRITABLE, Change, park, remove_journeys, unpark, write_all
+from services.projector.fold import (
+    LONG_JOURNEY_EVENTS,
+    UNWRITABLE,
+    Change,
+    follows,
+    park,
+    remove_journeys,
+    unpark,
+    write_all,
+)
 from services.projector.histories import read_histories
 from services.store.pool import PASSING, Connection
 from services.store.versions import FEEDING_LOCK, Fed, Version, read_rows
@@ -33,6 +45,8 @@ SLICE_EVENTS = 25
 """Events folded without a pause: about 1 ms, since a batch waits its turn at each of its 20 round trips."""
 SLICE_PAUSE_SECONDS = 0.002
 """What other tasks get after a slice."""
+CATCH_UPS = 3
+"""Looks for newer events of a long journey before its fold is stored, or it might stay behind for ever."""
 LONG_SECONDS = 0.1
 """After a journey that took longer the loop rests as long: one may get events all the time."""
 LOCK_SPACE = 7_104
@@ -50,7 +64,7 @@ union
 """
 
 SNAPSHOT = """
-select member.subject_id, root.revision
+select member.subject_id, root.revision, root.rewritten_revision
 from log.subject root join log.subject member on member.journey_id = root.subject_id
 where root.subject_id = $1
 """
@@ -62,6 +76,7 @@ class Snapshot(NamedTuple):
     members: set[str]
     """Empty when the id names no journey any more."""
     revision: int
+    rewritten_revision: int
     history: History | None
 
 
@@ -127,9 +142,11 @@ class Refold:
             return
         try:
             state = await fold_in_slices(snapshot.history, version)
-            rows = journey.rows(state, version.rules)
-            rows |= journey.event_rows(journey_id, snapshot.history.events, version.rules)
-            folded = Folded(state, rows)
+            if len(snapshot.history.events) > LONG_JOURNEY_EVENTS:
+                snapshot = await self._catch_up(connection, version, snapshot, state)
+            folded = Folded(state, shown(state, snapshot, version))
+        except (asyncpg.PostgresError, *PASSING):
+            raise
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
             await self._park(connection, version, journey_id, error)
             return
@@ -140,20 +157,53 @@ class Refold:
             return
         metrics.REFOLDS.labels(version.schema).inc()
 
+    async def _catch_up(
+        self, connection: Connection, version: Version, snapshot: Snapshot, state: JourneyState
+    ) -> Snapshot:
+        """Continues a fold by the events that came meanwhile; returns the snapshot that the state is of."""
+        for _ in range(CATCH_UPS):
+            known = events_of(snapshot)
+            later = await self._read(connection, state.journey_id, known)
+            newer = [event for id, event in events_of(later).items() if id not in known]
+            is_same = later.members == snapshot.members and later.rewritten_revision <= snapshot.revision
+            if not is_same or not follows(state, newer):
+                return snapshot
+            for event in newer:
+                journey.step(state, event, version.rules)
+            if later.revision == snapshot.revision:
+                return later
+            snapshot = later
+        return snapshot
+
     async def _park(
         self, connection: Connection, version: Version, journey_id: str, error: Exception
     ) -> None:
         async with connection.transaction():
             await park(connection, version, journey_id, error)
 
-    async def _read(self, connection: Connection, journey_id: str) -> Snapshot:
+    async def _read(
+        self, connection: Connection, journey_id: str, at_hand: Mapping[str, Envelope] = MappingProxyType({})
+    ) -> Snapshot:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             rows = await connection.fetch(SNAPSHOT, journey_id)
             members = {row["subject_id"] for row in rows}
             if not members:
-                return Snapshot(members, 0, None)
-            histories = await read_histories(connection, {journey_id: sorted(members)}, self._decoding)
-        return Snapshot(members, rows[0]["revision"], histories[0])
+                return Snapshot(members, 0, 0, None)
+            histories = await read_histories(
+                connection, {journey_id: sorted(members)}, self._decoding, at_hand
+            )
+        return Snapshot(members, rows[0]["revision"], rows[0]["rewritten_revision"], histories[0])
+
+
+def events_of(snapshot: Snapshot) -> dict[str, Envelope]:
+    """The events of a history by id, in its order."""
+    return {event.event_id: event for event in snapshot.history.events} if snapshot.history else {}
+
+
+def shown(state: JourneyState, snapshot: Snapshot, version: Version) -> Rows:
+    """All rows of a journey."""
+    events = events_of(snapshot).values()
+    return journey.rows(state, version.rules) | journey.event_rows(state.journey_id, events, version.rules)
 
 
 async def fold_in_slices(history: History, version: Version) -> JourneyState:

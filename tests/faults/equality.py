@@ -15,6 +15,7 @@ WORK_COLUMNS = {
     ("journey", "revision"),
     ("journey", "reference_revision"),
     ("subject", "revision"),
+    ("subject", "rewritten_revision"),
     ("reject", "rejected_at"),
     ("calendar", "covers_from"),
     ("calendar", "covers_until"),
