@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
+from random import Random
 
 import asyncpg
 
@@ -53,20 +54,38 @@ def made_up(events: int, seed: int = 1) -> Iterator[Record]:
         yield parse_line(line.json, now=now, may_import=True)
 
 
+def page_view(event_id: str, subject_id: str, instant: int) -> Record:
+    """A touch as plain as they come."""
+    return TouchRecorded(
+        event_id=event_id,
+        subject_id=subject_id,
+        occurred_at=instant,
+        recorded_at=instant,
+        source="bench",
+        touch_type="page_view",
+        direction="inbound",
+        channel="email",
+    )
+
+
 def long_journey(first: int, events: int) -> Iterator[Record]:
     """Page views of one subject, a minute apart."""
     for number in range(first, first + events):
-        instant = START + number * 60_000_000
-        yield TouchRecorded(
-            event_id=f"long-{number}",
-            subject_id=LONG,
-            occurred_at=instant,
-            recorded_at=instant,
-            source="bench",
-            touch_type="page_view",
-            direction="inbound",
-            channel="email",
-        )
+        yield page_view(f"long-{number}", LONG, START + number * 60_000_000)
+
+
+def first_touches(known: int, journeys: int) -> Iterator[Record]:
+    """The first page view of each journey from number `known` on."""
+    for number in range(known, journeys):
+        yield page_view(f"first-{number}", f"web:{number}", START + number)
+
+
+def later_touches(journeys: int, events: int) -> Iterator[Record]:
+    """Page views of random ones of so many journeys, after all that they had."""
+    rng = Random(journeys)
+    for number in range(events):
+        instant = START + journeys * DAY // 1000 + number * 1_000_000
+        yield page_view(f"later-{journeys}-{number}", f"web:{rng.randrange(journeys)}", instant)
 
 
 async def fill(addresses: Addresses, records: Iterable[Record]) -> int:

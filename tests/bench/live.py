@@ -7,7 +7,7 @@ compared is compared within one run: rates of different runs differ by the machi
 import asyncio
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 
 import click
 import uvloop
@@ -18,7 +18,7 @@ from tests.bench.latency import Commits, Trickle, commits
 from tests.bench.trial import BARE, FAUST, Used, Variant, trial
 from tests.servers import RunningServers
 
-PARTS = ("rates", "latency", "long", "memory")
+PARTS = ("rates", "latency", "long", "memory", "growth")
 PER_SECOND = 20
 """Events a second while latency is measured."""
 WARM_UP = 60
@@ -28,6 +28,11 @@ BEFORE = 20_000
 LONG_EVENTS = 20_000
 LONG_PER_SECOND = 5
 """Events a second for the long journey while others are measured."""
+
+JOURNEYS = (10_000, 100_000, 1_000_000)
+"""Journeys known when the cost of an event is measured."""
+GROWTH_EVENTS = 40_000
+"""Events of random journeys, measured at each number of them."""
 
 ONE = Variant("Faust, 1 worker, 1 version", FAUST, 1, 1)
 BARE_ONE = Variant("bare loop, 1 worker, 1 version", BARE, 1, 1)
@@ -203,6 +208,22 @@ async def memory(servers: RunningServers, backlog: int) -> None:
     click.echo(f"\nbacklog of {backlog:,} events: {used.rate:,.0f} events/s, peak {used.peak_mb:.0f} MB")
 
 
+async def growth(servers: RunningServers) -> None:
+    """What an event costs when there are ever more journeys."""
+    await ground.fill(servers.addresses, ())
+    click.echo(f"\n{'journeys':>10}{'events/s':>10}{'worker':>9}{'broker':>9}{'Postgres':>10}{'peak MB':>9}")
+    async with trial(servers, ONE) as running:
+        for known, journeys in pairwise((0, *JOURNEYS)):
+            await ground.publish(servers.addresses, ground.first_touches(known, journeys))
+            await running.drain()
+            await ground.publish(servers.addresses, ground.later_touches(journeys, GROWTH_EVENTS))
+            used = await running.drain()
+            click.echo(
+                f"{journeys:>10,}{used.rate:>10,.0f}{used.worker_us:>9.0f}{used.broker_us:>9.0f}"
+                f"{used.postgres_us:>10.0f}{used.peak_mb:>9.0f}"
+            )
+
+
 async def measure(events: int, rounds: int, seconds: int, backlog: int, parts: Sequence[str]) -> None:
     """The parts, table by table."""
     servers = await asyncio.to_thread(ground.servers)
@@ -211,6 +232,7 @@ async def measure(events: int, rounds: int, seconds: int, backlog: int, parts: S
         "latency": lambda: latency(servers, seconds, rounds),
         "long": lambda: long(servers, events, seconds // 2),
         "memory": lambda: memory(servers, backlog),
+        "growth": lambda: growth(servers),
     }
     try:
         for part in parts:
