@@ -278,9 +278,11 @@ async def write_all(connection: Connection, version: Version, changes: Iterable[
     before: Rows = defaultdict(list)
     after: Rows = defaultdict(list)
     for change in changes:
-        for rows, merged in ((change.before, before), (change.after, after)):
-            for name, tuples in rows.items():
-                merged[name] += tuples
+        for name in change.before.keys() | change.after.keys():
+            old, new = change.before.get(name, []), change.after.get(name, [])
+            if old != new:
+                before[name] += old
+                after[name] += new
     await write_rows(connection, version, before, after)
     states = [
         (
