@@ -18,6 +18,7 @@ from schemas.wire import Decoder, UnknownSchema, Unreadable
 from services.projector.delivery import Record
 from services.projector.log import Arrival
 from services.registry import Registry, RegistryAway
+from services.rejections import Origin, origin_of
 
 RETRY_SECONDS = 1.0
 """Pause before a registry that is away is asked again."""
@@ -31,6 +32,7 @@ class Reject(NamedTuple):
     record: Record
     reason: str
     message: str
+    origin: Origin
 
 
 class Decoded(NamedTuple):
@@ -54,7 +56,8 @@ class Decoding:
             try:
                 decoded.arrivals.append(await self._arrival(record))
             except Unreadable as error:
-                decoded.rejects.append(Reject(record, error.reason, error.message))
+                origin = origin_of(record, self._decoder)
+                decoded.rejects.append(Reject(record, error.reason, error.message, origin))
         return decoded
 
     async def event(self, body: bytes) -> Event:
