@@ -155,8 +155,9 @@ def repair_rejected(place: Place, file: BinaryIO) -> None:
     """Publish a corrected event instead.
 
     FILE (or - for standard input) holds one JSON object, as `leadlog rejected show PLACE --event` prints it,
-    checked as at every door. It is published in place of the rejected record at PLACE: the event carries the place in the header leadlog_repairs, and `leadlog rejected list` shows its id. A record that
-    is good but lay in the wrong place needs no correction:
+    checked as at every door. It is published in place of the rejected record at PLACE: the event carries the
+    place in the header leadlog_repairs, and `leadlog rejected list` shows its id. A record that is good but
+    lay in the wrong place needs no correction:
 
       leadlog rejected show PLACE --event | leadlog rejected repair PLACE -
     """
