@@ -27,9 +27,18 @@ SYSTEM_USER = "leadlog-postgres"
 OPEN_FOLDER = Path("/var/lib/leadlog")
 OWNER, READER, REGISTRY = "leadlog", "bi_reader", "registry"
 SUPERUSER = "postgres"
+GIVEN_ROLES = (OWNER, REGISTRY, READER)
+"""The roles that are made, with a password each."""
 STOP_SECONDS = 60
 CONNECT_TIMEOUT_SECONDS = 5
 
+INITDB_OPTIONS = (
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+)
 LOGINS = f"host all all {HOST}/32 scram-sha-256\n"
 
 
@@ -159,8 +168,7 @@ def _initialise(where: Place, superuser_password: str) -> None:
     half.mkdir(mode=0o700)
     _hand_over(half, where.user)
     command = [str(where.programs / "bin" / "initdb"), "-D", str(half / "data"), "-U", SUPERUSER]
-    command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
-    command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    command += INITDB_OPTIONS
     _write(half / "password", superuser_password, where.user)
     command += ["--pwfile", str(half / "password")]
     _run(command, where.user, "PostgreSQL could not make its data folder")
@@ -243,7 +251,7 @@ async def create_roles_and_databases(superuser_dsn: str, passwords: Mapping[str,
     """Make what is missing of the roles (owner, registry, BI) and their databases; set the passwords."""
     connection = await asyncpg.connect(superuser_dsn)
     try:
-        for role in (OWNER, REGISTRY, READER):
+        for role in GIVEN_ROLES:
             await _ensure_role(connection, role, passwords[role])
         # The owner makes databases for tests and gives the reader its settings.
         await connection.execute(f"alter role {OWNER} createdb createrole")

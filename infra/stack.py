@@ -33,6 +33,8 @@ GIVEN_SECONDS = 20
 DEATHS_TO_GIVE_UP = 3
 ROLES = (postgres.SUPERUSER, postgres.OWNER, postgres.REGISTRY, postgres.READER)
 
+Question = Callable[[], Awaitable[bool]]
+
 
 class Failed(RuntimeError):
     """A server does not come up."""
@@ -127,12 +129,13 @@ class Stack:
     async def wait_for(self, server: str) -> None:
         """Wait until a local server (`postgres`, `kafka`, `registry`) answers. Raises Failed."""
         known = self.known()
-        questions: dict[str, Callable[[], Awaitable[bool]]] = {
-            "postgres": partial(postgres.answers, known["postgres_dsn"]),
-            "kafka": partial(kafka.answers, known["kafka_bootstrap"]),
-            "registry": partial(registry.answers, known["registry_url"]),
-        }
-        await self._until(server, questions[server], deaths=None)
+        addresses = Addresses(*(known[name] for name in Addresses._fields))
+        await self._until(server, questions(addresses)[server], deaths=None)
+
+    async def wait_for_given(self, addresses: Addresses, seconds: float) -> None:
+        """Wait until servers that somebody else starts answer. Raises Failed."""
+        asked = questions(addresses).items()
+        await asyncio.gather(*(self._until(name, answers, seconds=seconds) for name, answers in asked))
 
     def _make_folder(self) -> None:
         if not self.state.exists():
@@ -188,11 +191,17 @@ class Stack:
         self.supervisor.start("registry")
 
     async def _until(
-        self, name: str, answers: Callable[[], Awaitable[bool]], *, deaths: int | None = DEATHS_TO_GIVE_UP
+        self,
+        name: str,
+        answers: Question,
+        *,
+        deaths: int | None = DEATHS_TO_GIVE_UP,
+        seconds: float = GIVEN_SECONDS,
     ) -> None:
-        """Ask until the server answers. Raises Failed when it died `deaths` times or took too long."""
+        """Ask until the server answers; `seconds` at most if it is not ours. Raises Failed when it took too
+        long or died `deaths` times."""
         is_local = name in self.supervisor.processes()
-        deadline = time.monotonic() + (settings.START_SECONDS if is_local else GIVEN_SECONDS)
+        deadline = time.monotonic() + (settings.START_SECONDS if is_local else seconds)
         pids: set[int] = set()
         while not await answers():
             process = self.supervisor.processes().get(name)
@@ -220,6 +229,15 @@ class Stack:
             "ports": {name: plan.ports[name] for name in (*ports.USUAL, *used)},
         }
         _write(self.state / "stack.json", known)
+
+
+def questions(addresses: Addresses) -> dict[str, Question]:
+    """For each server (`postgres`, `kafka`, `registry`) whether it answers."""
+    return {
+        "postgres": partial(postgres.answers, addresses.postgres_dsn),
+        "kafka": partial(kafka.answers, addresses.kafka_bootstrap),
+        "registry": partial(registry.answers, addresses.registry_url),
+    }
 
 
 def _servers(plan: Plan) -> list[str]:

@@ -7,6 +7,7 @@ by the fold.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -79,15 +80,23 @@ def parse(event: object, *, now: Micros, may_import: bool) -> Record:
 
 def to_json(record: Envelope) -> dict[str, Any]:
     """The contract's JSON form of a record; optional fields that hold their default are left out."""
-    event: dict[str, Any] = msgspec.to_builtins(record)
-    name = type(record).__name__
-    for field in _INSTANTS[name]:
-        if field in event:
-            event[field] = rfc3339(event[field])
-    for field in _DATES[name]:
-        if field in event:
-            event[field] = iso_date(event[field])
-    return event
+    return written(msgspec.to_builtins(record))
+
+
+def written(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Record name and fields with instants and dates as JSON writes them.
+
+    Nothing need be checked: what is no instant or date stays as it is, an optional field without a value is
+    left out.
+    """
+    name = event["record"]
+    optional = {field.name for field in FIELDS[name] if not field.required}
+    shown = {key: value for key, value in event.items() if value is not None or key not in optional}
+    for fields, as_text in ((_INSTANTS[name], rfc3339), (_DATES[name], iso_date)):
+        for field in shown.keys() & set(fields):
+            with suppress(TypeError, ValueError, OverflowError):
+                shown[field] = as_text(shown[field])
+    return shown
 
 
 def _sound(fields: Mapping[str, Any]) -> Record | None:

@@ -119,6 +119,17 @@ class Decoder:
 
     def reread(self, value: bytes | None) -> Record:
         """The record in a value that was decoded, and found storable, before. Raises Unreadable."""
+        value, source = self._opened(value)
+        return _typed(source, _fields(source, value))
+
+    def unchecked(self, value: bytes | None) -> dict[str, Any]:
+        """Record name and fields of a value that `decode` may refuse, by its schema alone. Raises
+        Unreadable."""
+        value, source = self._opened(value)
+        return {"record": source.record.__name__, **_fields(source, value)}
+
+    def _opened(self, value: bytes | None) -> tuple[bytes, _Source]:
+        """The value and how its body is read. Raises Unreadable."""
         if value is None or len(value) < PREFIX.size:
             raise Unreadable("not_avro", "the value is empty or too short for magic byte and schema id")
         magic, schema_id = PREFIX.unpack_from(value)
@@ -129,7 +140,7 @@ class Decoder:
             raise UnknownSchema(schema_id)
         if isinstance(source, Unreadable):
             raise Unreadable(source.reason, source.message)
-        return _typed(source, _fields(source, value))
+        return value, source
 
 
 def _source(schema_id: int, text: str | None) -> _Source:

@@ -68,6 +68,16 @@ def addresses() -> Addresses:
     return Addresses(**found)
 
 
+def superuser_dsn() -> str:
+    """A superuser of a Postgres server, for `leadlog databases`: `LEADLOG_SUPERUSER_DSN`, or nothing."""
+    return text("SUPERUSER_DSN", "")
+
+
+def role_password(role: str) -> str:
+    """The password that `leadlog databases` gives to a role: `LEADLOG_PASSWORD_<ROLE>`, or nothing."""
+    return text(f"PASSWORD_{role.upper()}", "")
+
+
 def number(name: str, default: int) -> int:
     """The setting `LEADLOG_<name>` as a whole number, or its default. ValueError names the setting."""
     given = text(name, str(default))

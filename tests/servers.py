@@ -22,7 +22,7 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 from infra import kafka, ports, postgres, registry
-from infra.stack import ROLES, Stack
+from infra.stack import ROLES, Stack, questions
 from services.settings import Addresses
 
 DEADLINE_SECONDS = 120.0
@@ -56,15 +56,7 @@ class Servers(Protocol):
 
 def ready(addresses: Addresses, name: str) -> None:
     """Wait until the server answers. TimeoutError after two minutes."""
-    asyncio.run(until(_questions(addresses)[name], f"{name} does not answer"))
-
-
-def _questions(addresses: Addresses) -> dict[str, Callable[[], Awaitable[bool]]]:
-    return {
-        "postgres": partial(postgres.answers, addresses.postgres_dsn),
-        "kafka": partial(kafka.answers, addresses.kafka_bootstrap),
-        "registry": partial(registry.answers, addresses.registry_url),
-    }
+    asyncio.run(until(questions(addresses)[name], f"{name} does not answer"))
 
 
 async def until(holds: Callable[[], Awaitable[bool]], otherwise: str) -> None:
@@ -215,16 +207,17 @@ class ContainerServers:
 
     def _start_kafka(self) -> None:
         advertised = f"PLAINTEXT://{self.host}:{self.ports['kafka']},CONTROLLER://localhost:9093"
+        given = kafka.settings_of(kafka.properties(Path("/tmp/kafka"), self.ports))
+        # The image formats its storage in the old way, for which the quorum's members must be given.
+        del given["controller.quorum.bootstrap.servers"]
         own = {
             "listeners": "PLAINTEXT://:9092,CONTROLLER://:9093",
             "advertised.listeners": advertised,
-            "controller.quorum.bootstrap.servers": "localhost:9093",
+            "controller.quorum.voters": "1@localhost:9093",
             "log.dirs": "/tmp/kafka",
         }
-        lines = kafka.properties(Path("/tmp/kafka"), self.ports).splitlines()
-        given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-        names = {name: f"KAFKA_{name.upper().replace('.', '_')}" for name in given}
-        self._run("kafka", KAFKA_IMAGE, 9092, {names[name]: value for name, value in (given | own).items()})
+        environment = {f"KAFKA_{n.upper().replace('.', '_')}": value for n, value in (given | own).items()}
+        self._run("kafka", KAFKA_IMAGE, 9092, environment)
 
     def _start_registry(self) -> None:
         inside = {"registry": 8080, "registry_management": 9000}

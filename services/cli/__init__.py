@@ -2,10 +2,11 @@
 
 import click
 
-from services.cli import generate, importer, lead, parked, publish, run, stack, summary, wait
+from services.cli import generate, importer, lead, parked, publish, rejected, run, stack, summary, wait
+from services.cli.exits import Kindly
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Kindly, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="leadlog")
 def main() -> None:
     """One history of every lead, read the same by marketing and sales."""
@@ -21,6 +22,7 @@ COMMANDS = (
     lead.command,
     summary.command,
     parked.command,
+    rejected.command,
 )
 
 for command in COMMANDS:

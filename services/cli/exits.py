@@ -24,15 +24,30 @@ SERVER_AWAY = (
     ConnectionError,
 )
 
+AWAY_HINT = "Is the stack running? `leadlog status` tells, `leadlog doctor` says what to do."
+
 Result = TypeVar("Result")
 
 
+class Kindly(click.Group):
+    """Ends a command that finds a server away with a sentence and its exit code, never with a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # whoever read our output has gone
+        except SERVER_AWAY as error:
+            end(
+                AWAY,
+                f"{error}\nIs the stack running? `leadlog status` tells, `leadlog doctor` says what to do.",
+            )
+
+
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Runs a command's work; a server that is away ends it with a hint and exit code 3."""
-    try:
-        return asyncio.run(work)
-    except SERVER_AWAY as error:
-        end(AWAY, f"{error}\nIs the stack running? `leadlog status` tells, `leadlog doctor` says what to do.")
+    """Runs a command's work in a loop of its own."""
+    return asyncio.run(work)
 
 
 def end(code: int, message: str) -> NoReturn:

@@ -27,6 +27,8 @@ from services.store.migrate import migrate
 
 TROUBLE = (artifacts.Unavailable, kafka.Failed, local.Failed, postgres.Failed, supervision.Failed)
 
+YAML_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @contextmanager
 def _kindly(exit_code: int) -> Iterator[None]:
@@ -41,9 +43,7 @@ def _say(line: str) -> None:
 
 
 @click.command()
-@click.option(
-    "--definition", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="First start only."
-)
+@click.option("--definition", type=YAML_FILE, help="First start only.")
 @click.option("--servers-only", is_flag=True, help="Start no worker and touch no data.")
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 16), help="Projector processes."
@@ -71,6 +71,43 @@ def _deploy(definition: Path | None) -> None:
     except (AlreadyStarted, DefinitionFaults, WrongTopics, WrongIds) as error:
         end(REFUSED, f"{definition}: {error}" if isinstance(error, DefinitionFaults) else str(error))
     _say(f"Definition {deployed.promoted} is {'now' if deployed.is_first else 'still'} in force.")
+
+
+@click.command("deploy")
+@click.option(
+    "--definition",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="For an empty log only.",
+)
+@click.option("--wait", "seconds", default=20.0, show_default=True, help="Seconds to wait for the servers.")
+def deploy_on_given(definition: Path | None, seconds: float) -> None:
+    """Make given servers ready for this release.
+
+    Migrations, topics, schemas and, on an empty log, the first definition: what `up` does between servers and
+    workers. For servers that are not the local stack's, named by LEADLOG_POSTGRES_DSN,
+    LEADLOG_KAFKA_BOOTSTRAP and LEADLOG_REGISTRY_URL. Safe to run again, also at once.
+    """
+    with _kindly(AWAY):
+        run(Stack(settings.state_folder()).wait_for_given(settings.addresses(), seconds))
+        _deploy(definition)
+
+
+@click.command("databases")
+def make_databases() -> None:
+    """Make the roles and databases of a new Postgres server.
+
+    Roles and databases `leadlog` and `registry`, and the role `bi_reader`, as the superuser of
+    LEADLOG_SUPERUSER_DSN, with the passwords LEADLOG_PASSWORD_LEADLOG, LEADLOG_PASSWORD_REGISTRY and
+    LEADLOG_PASSWORD_BI_READER. Safe to run again.
+    """
+    superuser = settings.superuser_dsn()
+    passwords = {role: settings.role_password(role) for role in postgres.GIVEN_ROLES}
+    missing = [f"LEADLOG_PASSWORD_{role.upper()}" for role, given in passwords.items() if not given]
+    if not superuser or missing:
+        names = ", ".join([*([] if superuser else ["LEADLOG_SUPERUSER_DSN"]), *missing])
+        raise click.UsageError(f"not given in the environment: {names}")
+    run(postgres.create_roles_and_databases(superuser, passwords))
+    _say(f"Roles {', '.join(passwords)} and their databases are there.")
 
 
 @click.command("migrate")
@@ -154,4 +191,4 @@ def examine() -> None:
     click.echo("Nothing is in the way.")
 
 
-COMMANDS = (up, down, status, show_logs, examine, migrate_database)
+COMMANDS = (up, down, status, show_logs, examine, migrate_database, make_databases, deploy_on_given)

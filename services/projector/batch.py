@@ -11,11 +11,13 @@ import msgspec
 
 from projections import fault
 from schemas.records import CalendarChanged, ReferenceFact
+from services.projector import metrics
 from services.projector.decoding import Decoded, Decoding, Reject
 from services.projector.delivery import OffsetGap, Offsets, Partition, Record
 from services.projector.fold import BatchFold, plan
-from services.projector.log import Arrival, Stored, lock_journeys, store
+from services.projector.log import Arrival, Stored, lock_journeys, lock_rejects, store
 from services.projector.redaction import erased_subjects, personal_names, redact
+from services.rejections import Place
 from services.store.calendars import write_calendars
 from services.store.pool import Connection
 from services.store.versions import FEEDING_LOCK, Fed
@@ -41,8 +43,13 @@ where position.topic = moved.topic and position.partition = moved.partition
 """
 
 INSERT_REJECTS = """
-insert into log.reject (topic, partition, "offset", reason, message, key, value)
-values ($1, $2, $3, $4, $5, $6, $7)
+insert into log.reject (topic, partition, "offset", reason, message, source, event_id, subject_id, key, value)
+values (
+  $1, $2, $3, $4, $5, $6, $7, $8, $9,
+  case
+    when not exists (select from log.subject where subject_id = $8 and erased_at is not null) then $10::bytea
+  end
+)
 """
 
 INSERT_OUTBOX = """
@@ -55,9 +62,6 @@ values ($1, $2, $3, $4, $5, $6)
 on conflict (event_id) do update set record_name = excluded.record_name, subject_id = excluded.subject_id,
   occurred_at = excluded.occurred_at, recorded_at = excluded.recorded_at, fact = excluded.fact
 """
-
-
-Place = tuple[str, int, int]
 
 
 class Batch:
@@ -158,19 +162,22 @@ class Batch:
         """Keeps what could not be taken, byte for byte, and leaves it to the outbox to tell."""
         if not rejects:
             return
-        await self._connection.executemany(
-            INSERT_REJECTS,
-            [
-                (*place(each.record), each.reason, each.message, each.record.key, each.record.value)
-                for each in rejects
-            ],
-        )
+        await lock_rejects(self._connection)
+        await self._connection.executemany(INSERT_REJECTS, [row(each) for each in rejects])
         await self._connection.executemany(INSERT_OUTBOX, [rejection(each) for each in rejects])
+        for each in rejects:
+            metrics.REJECTS.labels(each.reason).inc()
 
 
 def place(record: Record) -> Place:
-    """Topic, partition and offset: what names a record that cannot be read."""
-    return (record.topic, record.partition, record.offset)
+    """Where a record lies."""
+    return Place(record.topic, record.partition, record.offset)
+
+
+def row(reject: Reject) -> tuple[str | int | bytes | None, ...]:
+    """The row of a reject in `log.reject`."""
+    record = reject.record
+    return (*place(record), reject.reason, reject.message, *reject.origin, record.key, record.value)
 
 
 def rejection(reject: Reject) -> tuple[str, str, bytes | None, bytes | None, str]:
@@ -183,8 +190,8 @@ def rejection(reject: Reject) -> tuple[str, str, bytes | None, bytes | None, str
         "partition": str(record.partition),
         "offset": str(record.offset),
     }
-    message_id = "-".join(map(str, place(record)))
-    return ("lead.rejected", message_id, record.key, record.value, msgspec.json.encode(headers).decode())
+    told = msgspec.json.encode(headers).decode()
+    return ("lead.rejected", str(place(record)), record.key, record.value, told)
 
 
 def advance(stored: Offsets, records: Sequence[Record]) -> Offsets:

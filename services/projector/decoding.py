@@ -17,6 +17,7 @@ from schemas.wire import Decoder, UnknownSchema, Unreadable
 from services.projector.delivery import Record
 from services.projector.log import Arrival
 from services.registry import Registry, RegistryAway
+from services.rejections import Origin, origin_of
 
 RETRY_SECONDS = 1.0
 """Pause before a registry that is away is asked again."""
@@ -30,6 +31,7 @@ class Reject(NamedTuple):
     record: Record
     reason: str
     message: str
+    origin: Origin
 
 
 class Decoded(NamedTuple):
@@ -69,7 +71,8 @@ class Decoding:
         except UnknownSchema as unknown:
             return unknown.schema_id
         except Unreadable as error:
-            decoded.rejects.append(Reject(record, error.reason, error.message))
+            origin = origin_of(record, self._decoder)
+            decoded.rejects.append(Reject(record, error.reason, error.message, origin))
         return None
 
     def _arrival(self, record: Record) -> Arrival:

@@ -6,8 +6,8 @@ ends. The rules (which copy counts, what a retraction removes, who is one person
 `projections.identity`; this module only keeps their inputs and results. Leaves folding to
 `services.projector.fold`.
 
-Locks are taken in one order everywhere: feeding, positions, reference revision, event ids, subjects; each
-sorted.
+Locks are taken in one order everywhere: feeding, positions, reference revision, event ids, subjects, each
+sorted; rejects last.
 """
 
 from collections import defaultdict
@@ -107,6 +107,9 @@ insert into log.event (event_id)
 select id from unnest($1::text[]) id order by id
 on conflict (event_id) do nothing
 """
+
+REJECTS_LOCK = 7_104_015
+"""Advisory lock: exclusive for whoever writes to `log.reject`."""
 
 LOCK_EVENTS = """
 select event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition,
@@ -419,6 +422,12 @@ async def apply_erasures(connection: Connection, arrivals: list[Arrival]) -> Non
         await connection.executemany(
             "update log.subject set erased_at = least(erased_at, $2) where subject_id = $1", sorted(erased)
         )
+
+
+async def lock_rejects(connection: Connection) -> None:
+    """Lets one transaction at a time add rejects or overwrite them, until it ends: numbers grow in the order
+    of commit, and an erasure misses none."""
+    await connection.execute("select pg_advisory_xact_lock($1)", REJECTS_LOCK)
 
 
 async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str]) -> Journeys:

@@ -13,13 +13,20 @@ from projections.history import redact as redact_record
 from schemas.records import DefinitionProposed
 from schemas.wire import encode
 from services.projector.decoding import Decoding
+from services.projector.log import lock_rejects
 from services.store.pool import Connection
 
+FORGET_REJECTS = "update log.reject set value = null where subject_id = any($1) and value is not null"
 PROPOSALS = "select fact from log.reference where record_name = 'DefinitionProposed'"
 
 
 async def redact(connection: Connection, subjects: set[str], decoding: Decoding) -> None:
-    """Overwrites what is personal in the events of these subjects. Their journeys are locked."""
+    """Overwrites what is personal in the events of these subjects. Their journeys are locked.
+
+    Of their rejects nothing is left but reason and ids: what cannot be read may be personal.
+    """
+    await lock_rejects(connection)
+    await connection.execute(FORGET_REJECTS, list(subjects))
     personal = await personal_names(connection)
     for table in ("event", "event_copy"):
         rows = await connection.fetch(

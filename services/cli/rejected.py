@@ -1,0 +1,183 @@
+"""`leadlog rejected`: records on the topics that could not be taken, and events published in their place."""
+
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+
+from schemas.contract import parse_line
+from schemas.faults import Refused
+from schemas.instants import day_of, instant_of
+from schemas.records import Micros, Record
+from services.broker import create_producer
+from services.cli.exits import REFUSED, end, run
+from services.cli.layout import console, instant, table
+from services.cli.sending import fault_lines
+from services.rejections import Page, Place, Rejection, read_one, read_page, repair
+from services.settings import addresses
+from services.store.pool import connect
+
+MICROS_PER_DAY = 86_400_000_000
+HEADINGS = ("place", "rejected at", "reason", "source", "event", "repaired by", "message")
+
+
+class PlaceType(click.ParamType):
+    """A record on a topic."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        """The place in a text."""
+        try:
+            return Place.parse(value)
+        except ValueError as wrong:
+            self.fail(f"{wrong}. `leadlog rejected list` shows them", param, ctx)
+
+
+class SinceType(click.ParamType):
+    """An instant, or the beginning of a day in UTC."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Micros:
+        """Microseconds since 1970."""
+        with suppress(ValueError):
+            return instant_of(value)
+        with suppress(ValueError):
+            return day_of(value) * MICROS_PER_DAY
+        expected = "a day or an instant with offset, as 2026-03-01 or 2026-03-01T09:30:00Z"
+        self.fail(f"{value!r}: expected {expected}", param, ctx)
+
+
+@click.group("rejected")
+def command() -> None:
+    """Records on the topics that could not be taken, and their repair."""
+
+
+@command.command("list")
+@click.option("--since", type=SinceType(), help="Refused then or later: a day, or an instant with offset.")
+@click.option("--reason", help="Only this reason, for example wrong_key.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with everything known.")
+def list_rejected(since: Micros | None, reason: str | None, as_json: bool) -> None:
+    """List what was refused, oldest first.
+
+    Where each record lies, why it was refused, and which event was published in its place.
+    """
+    run(_list(since, reason, as_json))
+
+
+async def _list(since: Micros | None, reason: str | None, as_json: bool) -> None:
+    found = False
+    async for page in _pages(since, reason):
+        found = found or bool(page.rejections)
+        if as_json:
+            sys.stdout.writelines(f"{_json(each)}\n" for each in page.rejections)
+        elif page.rejections:
+            table(console(), HEADINGS, [_row(each) for each in page.rejections], wrapped=("message",))
+    if not found and not as_json:
+        click.echo("nothing was rejected" + (" since then" if since or reason else ""))
+
+
+async def _pages(since: Micros | None, reason: str | None) -> AsyncIterator[Page]:
+    connection = await connect(addresses().postgres_dsn)
+    try:
+        page = await read_page(connection, since=since, reason=reason)
+        yield page
+        while not page.is_last:
+            page = await read_page(connection, after=page.cursor, since=since, reason=reason)
+            yield page
+    finally:
+        await connection.close()
+
+
+def _json(rejection: Rejection) -> str:
+    return msgspec.json.encode(rejection).decode()
+
+
+def _row(each: Rejection) -> tuple[str | None, ...]:
+    at, repaired_by = instant(each.rejected_at), ", ".join(each.repaired_by)
+    return (each.place, at, each.reason, each.source, each.event_id, repaired_by, each.message)
+
+
+@command.command("show")
+@click.argument("place", type=PlaceType())
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--event", "event_only", is_flag=True, help="Only the event as JSON, to be corrected.")
+def show(place: Place, as_json: bool, event_only: bool) -> None:
+    """Show one rejected record.
+
+    PLACE is topic-partition-offset, as `leadlog rejected list` shows it; the record is shown as far as it can
+    be read.
+    """
+    rejection = run(_read(place))
+    if event_only and rejection.content is None:
+        end(REFUSED, f"{place} cannot be read as an event: {rejection.message}")
+    if as_json:
+        click.echo(_json(rejection))
+    elif event_only:
+        click.echo(json.dumps(rejection.content, indent=2, ensure_ascii=False))
+    else:
+        _show(rejection)
+
+
+def _show(rejection: Rejection) -> None:
+    told = msgspec.structs.asdict(rejection) | {"repaired_by": ", ".join(rejection.repaired_by) or None}
+    for name, value in told.items():
+        if value is not None and name != "content":
+            click.echo(f"{name:12} {value}")
+    if rejection.content is not None:
+        click.echo(json.dumps(rejection.content, indent=2, ensure_ascii=False))
+
+
+async def _read(place: Place) -> Rejection:
+    connection = await connect(addresses().postgres_dsn)
+    try:
+        return _there(await read_one(connection, place), place)
+    finally:
+        await connection.close()
+
+
+def _there(rejection: Rejection | None, place: Place) -> Rejection:
+    if rejection is None:
+        end(REFUSED, f"no record was rejected at {place}: `leadlog rejected list` shows those that were")
+    return rejection
+
+
+@command.command("repair")
+@click.argument("place", type=PlaceType())
+@click.argument("file", type=click.File("rb"))
+def repair_rejected(place: Place, file: BinaryIO) -> None:
+    """Publish a corrected event instead.
+
+    FILE (or - for standard input) holds one JSON object, as `leadlog rejected show PLACE --event` prints it,
+    checked as at every door. It is published in place of the rejected record at PLACE: the event carries the
+    place in the header leadlog_repairs, and `leadlog rejected list` shows its id. A record that is good but
+    lay in the wrong place needs no correction:
+
+      leadlog rejected show PLACE --event | leadlog rejected repair PLACE -
+    """
+    try:
+        corrected = parse_line(file.read(), now=time.time_ns() // 1000, may_import=True)
+    except Refused as refused:
+        told = "\n".join(fault_lines(refused.faults))
+        end(REFUSED, f"the event is refused, nothing was published:\n{told}")
+    run(_repair(place, corrected))
+    click.echo(f"{corrected.event_id} is published in place of {place}")
+
+
+async def _repair(place: Place, corrected: Record) -> None:
+    servers = addresses()
+    connection = await connect(servers.postgres_dsn)
+    producer = create_producer(servers.kafka_bootstrap)
+    try:
+        _there(await read_one(connection, place), place)
+        await producer.start()
+        await repair(producer, connection, place, corrected)
+    finally:
+        await producer.stop()
+        await connection.close()
