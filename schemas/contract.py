@@ -31,6 +31,8 @@ from schemas.rules import rule_faults
 
 MAX_EVENT_BYTES = 32 * 1024
 """Largest event as JSON, in bytes."""
+STAMP_BYTES = 64
+"""What a record as JSON may have beyond the event: `recorded_at`, and more digits of a number."""
 MAX_FAULTS = 100
 """Faults listed of one event. A wrong event has a few; 32 KB of unknown fields would have thousands."""
 
@@ -111,7 +113,7 @@ def _sound(fields: Mapping[str, Any]) -> Record | None:
         encoded = msgspec.json.encode(record)
     except (LookupError, TypeError, ValueError, RecursionError):
         return None
-    wrong = len(encoded) > MAX_EVENT_BYTES or holds_nul(encoded) or rule_faults(name, values)
+    wrong = len(encoded) > MAX_EVENT_BYTES + STAMP_BYTES or holds_nul(encoded) or rule_faults(name, values)
     return None if wrong else record
 
 

@@ -4,6 +4,7 @@ Promises: `Door` is `leadlog run ingest` as anybody starts it, on the servers th
 program that logs `door_served` can take its place.
 """
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,18 +12,40 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+import asyncpg
+import msgspec
 import psutil
+import requests
 
 import infra
+from schemas.topics import INPUT_TOPICS
+from services.registry import Registry
 from services.settings import Addresses
+from services.store.keys import new_secret, put_key
+from services.store.migrate import migrate
+from services.store.pool import connect
+from tests.fresh import drop_database, empty_topics
 
 COMMAND = (str(Path(sys.executable).parent / "leadlog"), "run", "ingest", "--port", "0")
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 LOOK_SECONDS = 0.05
+
+
+class Keys(NamedTuple):
+    """Keys that a door takes."""
+
+    everything: str
+    website: str
+    """Of the source `website`, for touches alone."""
+    history: str
+    """May import."""
 
 
 class Door:
@@ -53,6 +76,24 @@ class Door:
         while self._is_ready() is not is_ready:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(LOOK_SECONDS)
+
+    def wait_until_closed(self) -> None:
+        """Waits until it takes no more connections."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                requests.get(f"{self.url}/livez", timeout=5)
+            except requests.ConnectionError:
+                return
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(LOOK_SECONDS)
+
+    def post(self, body: object, key: str, query: str = "", **headers: str) -> requests.Response:
+        """Sends events: bytes as they are, other values as JSON. Headers have underscores for hyphens."""
+        sent = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        known = {"content-type": "application/json", "authorization": f"Bearer {key}"} | named
+        return requests.post(f"{self.url}/v1/events{query}", sent, headers=known, timeout=60)
 
     def resident_mb(self) -> float:
         """Its memory."""
@@ -86,3 +127,56 @@ class Door:
                 return bool(answer.status == 200)
         except urllib.error.HTTPError:
             return False
+
+
+async def make_keys(dsn: str) -> Keys:
+    """Lets keys in. The tables must be there."""
+    keys = Keys(*(new_secret() for _ in Keys._fields))
+    connection = await connect(dsn)
+    try:
+        await put_key(connection, keys.everything, None, INPUT_TOPICS, may_import=False)
+        await put_key(connection, keys.website, "website", ["TouchRecorded"], may_import=False)
+        await put_key(connection, keys.history, None, INPUT_TOPICS, may_import=True)
+    finally:
+        await connection.close()
+    return keys
+
+
+class Opened(NamedTuple):
+    """A door that takes events."""
+
+    door: Door
+    keys: Keys
+    addresses: Addresses
+
+
+@contextmanager
+def open_door(stack: Addresses, folder: Path, **settings: str) -> Iterator[Opened]:
+    """A door on empty topics, with a database and keys of its own."""
+    name = f"door_{uuid.uuid4().hex}"
+    addresses = stack._replace(postgres_dsn=f"{stack.postgres_dsn.rpartition('/')[0]}/{name}")
+    keys = asyncio.run(_prepare(stack, addresses, name))
+    door = Door(addresses, folder, **settings)
+    try:
+        door.wait_until_ready()
+        yield Opened(door, keys, addresses)
+    finally:
+        door.stop()
+        asyncio.run(_drop(stack, name))
+
+
+async def _prepare(stack: Addresses, addresses: Addresses, name: str) -> Keys:
+    connection = await asyncpg.connect(stack.postgres_dsn)
+    await connection.execute(f"create database {name}")
+    await connection.close()
+    await migrate(addresses.postgres_dsn, infra.MIGRATIONS)
+    await empty_topics(addresses.kafka_bootstrap)
+    async with Registry(addresses.registry_url) as registry:
+        await registry.deploy()
+    return await make_keys(addresses.postgres_dsn)
+
+
+async def _drop(stack: Addresses, name: str) -> None:
+    connection = await asyncpg.connect(stack.postgres_dsn)
+    await drop_database(connection, name)
+    await connection.close()

@@ -17,16 +17,13 @@ import click
 import msgspec
 import uvloop
 
-from schemas.topics import INPUT_TOPICS
 from services.generator import kinds
 from services.generator.stream import Plan, lines
 from services.settings import Addresses
-from services.store.keys import new_secret, put_key
-from services.store.pool import connect
 from tests.bench import ground
 from tests.bench.live import head, percentiles
 from tests.bench.load import flood, request, trickle
-from tests.door import COMMAND, Door
+from tests.door import COMMAND, Door, make_keys
 from tests.servers import RunningServers
 
 PARTS = ("batches", "singles", "latency")
@@ -128,17 +125,6 @@ class Bench(NamedTuple):
                 percentiles(name, await trickle(running.url, requests, PER_SECOND, SINGLES.at_once))
 
 
-async def local_key(addresses: Addresses) -> str:
-    """A key that may send everything."""
-    secret = new_secret()
-    connection = await connect(addresses.postgres_dsn)
-    try:
-        await put_key(connection, secret, None, INPUT_TOPICS, may_import=False)
-    finally:
-        await connection.close()
-    return secret
-
-
 async def measure(
     servers: RunningServers, number: int, rounds: int, seconds: int, parts: Sequence[str]
 ) -> None:
@@ -146,7 +132,7 @@ async def measure(
     await ground.fill(servers.addresses, [])
     made = events(number)
     async with ground.database(servers.addresses, versions=0) as addresses:
-        bench = Bench(addresses, await local_key(addresses), made)
+        bench = Bench(addresses, (await make_keys(addresses.postgres_dsn)).everything, made)
         if "batches" in parts:
             await bench.rates(BATCHES, rounds)
         if "singles" in parts:
