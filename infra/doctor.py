@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import psutil
 
-from infra import artifacts, kafka, ports, postgres, registry
+from infra import artifacts, door, kafka, ports, postgres, registry
 from infra.stack import Stack
 from infra.supervision import Process
 from services import settings
@@ -190,7 +190,8 @@ def _process(stack: Stack, process: Process) -> Finding:
 def _ports(stack: Stack) -> Iterator[Finding]:
     if stack.supervisor.is_running():
         return
-    taken = [f"{port} ({name})" for name, port in ports.USUAL.items() if not ports.is_free(port)]
+    wishes = ports.wishes(workers=1)
+    taken = [f"{port} ({name})" for name, port in wishes.items() if not ports.is_free(port)]
     if taken:
         step = "nothing to do: `leadlog up` takes others and `leadlog status` names them"
         yield Finding(Level.NOTE, f"ports in use by other programs: {', '.join(taken)}", step)
@@ -202,7 +203,10 @@ def _servers(stack: Stack) -> Iterator[Finding]:
         "postgres_dsn": ("Postgres", postgres.answers),
         "kafka_bootstrap": ("Kafka", kafka.answers),
         "registry_url": ("the registry", registry.answers),
+        "ingest_url": ("the HTTP door", door.answers),
     }
+    if not stack.runs(door.NAME):
+        del questions["ingest_url"]  # nobody started it, or its process is told above
     for address, (name, answers) in questions.items():
         if address in known:
             yield _answer(name, str(known[address]), asyncio.run(answers(known[address])))

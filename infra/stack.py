@@ -1,8 +1,8 @@
-"""The local stack of one state folder: Postgres, Kafka, the registry, and the workers on top.
+"""The local stack of one state folder: Postgres, Kafka, the registry, and the services on top.
 
 Promises after `up` that every server answers and that `stack.json` tells where; after `down` that nothing
 runs and the data is there for the next `up`. A server given by the environment is used, never started. What
-belongs between servers and workers (migrations, topics, first build) is the caller's.
+belongs between servers and services (migrations, topics, first build) is the caller's.
 """
 
 import asyncio
@@ -20,11 +20,12 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from infra import artifacts, kafka, ports, postgres, registry, worker
+from infra import artifacts, door, kafka, ports, postgres, registry, worker
 from infra.progress import Say, download
 from infra.supervision import Program, Supervisor
 from services import settings
 from services.settings import Addresses
+from services.store.keys import new_secret
 
 LOOK_AGAIN_SECONDS = 0.1
 # A given server is up already, or somebody else has to start it.
@@ -86,7 +87,7 @@ class Stack:
         return _read(self.state / "stack.json")
 
     def up(self, workers: int, say: Say) -> Addresses:
-        """Start what is not given and wait until all of it answers. Workers wait for `start_workers`.
+        """Start what is not given and wait until all of it answers. Services wait for `start_services`.
 
         Raises Failed, supervision.Failed, postgres.Failed, kafka.Failed, artifacts.Unavailable.
         """
@@ -102,11 +103,15 @@ class Stack:
         self._remember(plan, workers)
         return plan.addresses
 
-    def start_workers(self) -> None:
-        """Start the workers of the last `up`. Raises supervision.Failed."""
+    def start_services(self) -> None:
+        """Start the workers and the door of the last `up`; wait until the door takes events.
+
+        Raises supervision.Failed, Failed.
+        """
         for name in self.supervisor.processes():
-            if name.startswith(worker.PREFIX):
+            if name.startswith(worker.PREFIX) or name == door.NAME:
                 self.supervisor.start(name)
+        asyncio.run(self._until(door.NAME, partial(door.answers, self.known()["ingest_url"])))
 
     def down(self) -> None:
         """Stop everything; the data stays. Raises supervision.Failed."""
@@ -125,6 +130,11 @@ class Stack:
         """What `up` wrote and every process of now, as `leadlog status --json` prints it."""
         processes = self.supervisor.processes().values()
         return self.known() | {"processes": {process.name: process._asdict() for process in processes}}
+
+    def runs(self, name: str) -> bool:
+        """Whether a process is there; it may not answer yet."""
+        process = self.supervisor.processes().get(name)
+        return process is not None and process.state == "RUNNING"
 
     async def wait_for(self, server: str) -> None:
         """Wait until a local server (`postgres`, `kafka`, `registry`) answers. Raises Failed."""
@@ -149,7 +159,8 @@ class Stack:
         if not running:
             self.supervisor.end_leftovers()
         chosen = ports.choose(ports.wishes(workers), remembered, remembered.values() if running else ())
-        passwords = {role: secrets.token_urlsafe(24) for role in ROLES} | _read(self.state / "passwords.json")
+        new = {role: secrets.token_urlsafe(24) for role in ROLES} | {"ingest_key": new_secret()}
+        passwords = new | _read(self.state / "passwords.json")
         _write(self.state / "ports.json", remembered | chosen)
         _write(self.state / "passwords.json", passwords)
         return Plan(settings.given_servers(), chosen, passwords)
@@ -165,7 +176,8 @@ class Stack:
             servers = [pool.submit(make) for address, make in makers.items() if plan.is_local(address)]
             programs = [server.result() for server in servers]
         numbers = range(1, workers + 1)
-        return programs + [worker.program(self.state, number, plan.ports) for number in numbers]
+        services = [worker.program(self.state, number, plan.ports) for number in numbers]
+        return [*programs, *services, door.program(self.state, plan.ports)]
 
     async def _until_ready(self, plan: Plan) -> None:
         addresses = plan.addresses
@@ -222,11 +234,13 @@ class Stack:
         used = [f"worker_{number}" for number in range(1, workers + 1)]
         known = plan.addresses._asdict() | {
             "bi_dsn": plan.dsn(postgres.READER, postgres.OWNER) if plan.is_local("postgres_dsn") else "",
+            "ingest_url": door.url(plan.ports),
+            "ingest_key": plan.passwords["ingest_key"],
             "worker_urls": [f"http://{ports.HOST}:{plan.ports[name]}" for name in used],
             "state_folder": str(self.state),
             "log_folder": str(self.supervisor.logs),
             "supervisor_pid": self.supervisor.pid(),
-            "ports": {name: plan.ports[name] for name in (*ports.USUAL, *used)},
+            "ports": {name: plan.ports[name] for name in (*ports.USUAL, door.NAME, *used)},
         }
         _write(self.state / "stack.json", known)
 

@@ -8,6 +8,7 @@ by the fold.
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -31,6 +32,10 @@ from schemas.rules import rule_faults
 
 MAX_EVENT_BYTES = 32 * 1024
 """Largest event as JSON, in bytes."""
+STAMP_BYTES = 64
+"""What a record as JSON may have beyond the event: `recorded_at`, and more digits of a number."""
+MAX_FAULTS = 100
+"""Faults listed of one event. A wrong event has a few; 32 KB of unknown fields would have thousands."""
 
 
 def _places(kind: str) -> dict[str, tuple[str, ...]]:
@@ -78,6 +83,15 @@ def parse(event: object, *, now: Micros, may_import: bool) -> Record:
     raise Refused(_all_faults(event, fields, may_import))
 
 
+def peek(line: bytes) -> dict[str, Any]:
+    """What can be read of a refused line: the fields of its JSON object, or nothing."""
+    try:
+        event = msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
 def to_json(record: Envelope) -> dict[str, Any]:
     """The contract's JSON form of a record; optional fields that hold their default are left out."""
     return written(msgspec.to_builtins(record))
@@ -108,7 +122,7 @@ def _sound(fields: Mapping[str, Any]) -> Record | None:
         encoded = msgspec.json.encode(record)
     except (LookupError, TypeError, ValueError, RecursionError):
         return None
-    wrong = len(encoded) > MAX_EVENT_BYTES or holds_nul(encoded) or rule_faults(name, values)
+    wrong = len(encoded) > MAX_EVENT_BYTES + STAMP_BYTES or holds_nul(encoded) or rule_faults(name, values)
     return None if wrong else record
 
 
@@ -129,10 +143,13 @@ def _all_faults(event: dict[str, Any], fields: dict[str, Any], may_import: bool)
     if not isinstance(name, str) or name not in RECORDS:
         return [_unknown_record(event)]
     faults = [] if may_import else list(_no_import(event))
-    faults += _field_faults(name, fields)
-    faults = _joined(faults, rule_faults(name, _in_memory(name, _good(name, fields, faults))))
+    faults += islice(_field_faults(name, fields), MAX_FAULTS)
+    if len(faults) < MAX_FAULTS:  # all are known, so the rules see no field of a wrong type
+        faults = _joined(faults, rule_faults(name, _in_memory(name, _good(name, fields, faults))))
     if not faults:
         faults += _size(event)
+    if len(faults) >= MAX_FAULTS:
+        return [*faults[:MAX_FAULTS], _more()]
     return faults or [Fault("wrong_type", "", None, f"a {name} of the contract")]
 
 
@@ -181,6 +198,10 @@ def _size(event: dict[str, Any]) -> Iterator[Fault]:
     size = len(msgspec.json.encode(event))
     if size > MAX_EVENT_BYTES:
         yield _too_large(size)
+
+
+def _more() -> Fault:
+    return Fault("more_faults", "", None, "an event of the contract", "mend those listed, then send it again")
 
 
 def _too_large(size: int) -> Fault:

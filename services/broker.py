@@ -8,14 +8,28 @@ is named with what differs. Leaves what is sent to the callers.
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
-from schemas.topics import TOPICS, Topic
+from schemas.topics import INPUT_TOPICS, TOPICS, Topic
 from services import settings
+
+Partition = tuple[str, int]
+INPUT_PARTITIONS = frozenset(
+    (topic.name, number)
+    for topic in TOPICS
+    if topic.name in INPUT_TOPICS
+    for number in range(topic.partitions)
+)
+AWAY = (KafkaError, OSError, TimeoutError)
+"""What a broker that is away makes of a call."""
+ANSWER_SECONDS = 5.0
+"""A server that has not answered by then counts as away."""
 
 VISIBLE_SECONDS = 30
 """How long a topic may take from its creation until the broker knows it. It takes some 10 ms."""
@@ -36,6 +50,50 @@ def create_producer(bootstrap: str) -> AIOKafkaProducer:
         linger_ms=settings.PRODUCER_LINGER_MS,
         max_batch_size=settings.PRODUCER_BATCH_BYTES,
     )
+
+
+async def start_producer(bootstrap: str) -> AIOKafkaProducer:
+    """Such a producer, connected. Raises one of AWAY."""
+    producer = create_producer(bootstrap)
+    try:
+        await producer.start()
+    except (*AWAY, asyncio.CancelledError):
+        await producer.stop()
+        raise
+    return producer
+
+
+class Ends:
+    """Asks Kafka how far the topics go, over its own connection and outside any group."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._consumer: Any = None
+
+    async def ask(self, partitions: AbstractSet[Partition]) -> dict[Partition, int]:
+        """Next offset of each partition. Raises KafkaError or TimeoutError when the broker is away."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self._ask(partitions)
+        except (KafkaError, TimeoutError):
+            await self.close()
+            raise
+
+    async def _ask(self, partitions: AbstractSet[Partition]) -> dict[Partition, int]:
+        if self._consumer is None:
+            self._consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
+            await self._consumer.start()
+        if not partitions:
+            await self._consumer.topics()
+            return {}
+        found = await self._consumer.end_offsets([TopicPartition(*partition) for partition in partitions])
+        return {(tp.topic, tp.partition): end for tp, end in found.items()}
+
+    async def close(self) -> None:
+        """Closes the connection; the next question opens a new one."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
 
 
 async def ensure_topics(bootstrap: str, topics: Sequence[Topic] = TOPICS) -> list[str]:

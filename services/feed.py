@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from schemas.contract import MAX_EVENT_BYTES, parse_line
+from schemas.contract import MAX_EVENT_BYTES, parse_line, peek
 from schemas.faults import Fault, Refused
 from schemas.records import Record
 from services import settings
@@ -116,11 +116,7 @@ async def _whole_lines(blocks: AsyncIterator[bytes]) -> AsyncIterator[Lines]:
 
 def _event_id(line: bytes) -> str | None:
     """The id of a refused line, if it is readable that far."""
-    try:
-        event = msgspec.json.decode(line[:MAX_LINE_BYTES])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    event_id = event.get("event_id") if isinstance(event, dict) else None
+    event_id = peek(line[:MAX_LINE_BYTES]).get("event_id")
     return event_id if isinstance(event_id, str) else None
 
 

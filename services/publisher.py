@@ -15,7 +15,6 @@ from typing import Generic, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
@@ -23,14 +22,11 @@ from schemas import wire
 from schemas.records import TOPIC_OF, Record
 from schemas.topics import TOPICS
 from services import settings
-from services.broker import create_producer
+from services.broker import AWAY, Partition, start_producer
 
 T = TypeVar("T")
-Partition = tuple[str, int]
 Acknowledgement = asyncio.Future[object]
 PARTITIONS_OF = {topic.name: topic.partitions for topic in TOPICS}
-AWAY = (KafkaError, OSError, TimeoutError)
-"""What a broker that is away makes of a call."""
 
 
 class ServerAway(RuntimeError):
@@ -153,13 +149,7 @@ class Publisher(Generic[T]):
 
     async def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:
-            producer = create_producer(self.bootstrap)
-            try:
-                await producer.start()
-            except AWAY:
-                await producer.stop()
-                raise
-            self._producer = producer
+            self._producer = await start_producer(self.bootstrap)
         return self._producer
 
     async def _close(self) -> None:
@@ -190,11 +180,11 @@ async def _queue(
     producer: AIOKafkaProducer, batch: BatchBuilder, topic: str, partition: int
 ) -> Acknowledgement:
     acknowledgement: Acknowledgement = await producer.send_batch(batch, topic, partition=partition)
-    acknowledgement.add_done_callback(_seen)
+    acknowledgement.add_done_callback(seen)
     return acknowledgement
 
 
-def _seen(acknowledgement: Acknowledgement) -> None:
+def seen(acknowledgement: Acknowledgement) -> None:
     """Look at a failure, so that one of a batch which is sent again anyway is not logged as never seen."""
     if not acknowledgement.cancelled():
         acknowledgement.exception()

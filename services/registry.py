@@ -5,6 +5,7 @@ id of the lock file, or it says which ids differ. A registry that is away is tol
 an id: the first is worth a wait, the second is final. Leaves reading records to `schemas.wire`.
 """
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -74,6 +75,15 @@ class Registry:
             await self.restore(list(RELEASED.values()))
         await self._compare({key: await self._id_of(release) for key, release in RELEASED.items()})
 
+    async def verify(self) -> None:
+        """Compare with the lock file and change nothing. Raises RegistryAway, WrongIds."""
+        found = {key: await self._find(release) for key, release in RELEASED.items()}
+        await self._compare(found)
+
+    async def answer(self) -> None:
+        """Whether it is there, storage included. Raises RegistryAway."""
+        await self._call("GET", "/subjects")
+
     async def restore(self, releases: list[Released]) -> None:
         """Fill an empty Apicurio registry with schemas and their ids. Raises RegistryAway."""
         url = self.url.split(_APICURIO)[0] + "/apis/registry/v3/admin/import"
@@ -87,12 +97,14 @@ class Registry:
         return int(answer["id"])
 
     async def _id_of(self, release: Released) -> int:
-        found = await self._call("POST", f"/subjects/{release.subject}", {"schema": release.text})
-        if found is None:
-            return await self.register(release.subject, release.text)
-        return int(found["id"])
+        found = await self._find(release)
+        return await self.register(release.subject, release.text) if found is None else found
 
-    async def _compare(self, given: dict[int, int]) -> None:
+    async def _find(self, release: Released) -> int | None:
+        found = await self._call("POST", f"/subjects/{release.subject}", {"schema": release.text})
+        return None if found is None else int(found["id"])
+
+    async def _compare(self, given: Mapping[int, int | None]) -> None:
         wrong = [
             f"{RELEASED[key].subject} version {RELEASED[key].version} is {here}, expected {key}"
             for key, here in given.items()

@@ -116,6 +116,30 @@ PROJECTOR_PORT = number("PROJECTOR_PORT", 0)
 """Port of a worker's `/livez`, `/readyz` and `/metrics` on 127.0.0.1; 0 takes a free one, as two workers
 need."""
 
+INGEST_HOST = text("INGEST_HOST", "127.0.0.1")
+"""Address on which the HTTP door listens. Only this machine reaches it unless another one is given; the door
+speaks plain HTTP, so TLS belongs before it."""
+
+INGEST_PORT = number("INGEST_PORT", 8080)
+"""Port of the HTTP door when it is run by hand; 0 takes a free one."""
+
+INGEST_MAX_EVENTS = number("INGEST_MAX_EVENTS", 1_000)
+"""Events in one request at most. Larger ones gain nothing: 100 are as fast for each event."""
+
+INGEST_MAX_BYTES = number("INGEST_MAX_BYTES", 1024 * 1024)
+"""Largest body of one request, bytes, as sent and after inflating."""
+
+INGEST_HELD_BYTES = number("INGEST_HELD_BYTES", 64 * 1024 * 1024)
+"""Bodies of all requests in hand together, bytes, each with some for itself; beyond it the door answers 429.
+Bounds the memory of the process, and is some 4,000 single events."""
+
+INGEST_BODY_SECONDS = number("INGEST_BODY_SECONDS", 30)
+"""A body that has not come by then is given up. A megabyte takes so long at 35 kB/s."""
+
+INGEST_ACK_SECONDS = number("INGEST_ACK_SECONDS", 10)
+"""What Kafka has not acknowledged by then is answered with 503. It takes milliseconds; a broker that is
+started again is back within ten seconds; clients seldom wait for more than thirty."""
+
 WORKER = text("WORKER", "")
 """A worker's lasting name. With one, a restarted worker has its partitions back within seconds; without, they
 go to the others as soon as it stops."""

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from services.settings import Addresses
+from tests.door import Opened, open_door
 from tests.fresh import drop_database, empty_topics
 from tests.servers import Servers, begin
 
@@ -36,6 +37,13 @@ async def database(stack: Addresses) -> AsyncIterator[str]:
         connection = await asyncpg.connect(stack.postgres_dsn)
     await drop_database(connection, name)
     await connection.close()
+
+
+@pytest.fixture(scope="module")
+def opened(stack: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    """The HTTP door of a module on empty topics, with a database and keys of its own."""
+    with open_door(stack, tmp_path_factory.mktemp("door")) as opened:
+        yield opened
 
 
 @pytest.fixture

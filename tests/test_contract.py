@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.contract import MAX_EVENT_BYTES, parse, parse_line, to_json
+from schemas.contract import MAX_EVENT_BYTES, MAX_FAULTS, parse, parse_line, to_json
 from schemas.currencies import DIGITS, display
 from schemas.faults import SHOWN_CHARACTERS, Fault, Refused
 from schemas.instants import day_of, instant_of, iso_date, rfc3339
@@ -305,6 +305,17 @@ def test_an_event_has_at_most_32_kib() -> None:
     assert parse_line(line.ljust(MAX_EVENT_BYTES), now=NOW, may_import=False).event_id == "e1"
     with pytest.raises(Refused, match="too_large"):
         parse_line(line.ljust(MAX_EVENT_BYTES + 1), now=NOW, may_import=False)
+    full = TOUCH | {"url": "x" * (MAX_EVENT_BYTES - len(msgspec.json.encode(TOUCH | {"url": ""})))}
+    assert parse_line(msgspec.json.encode(full), now=NOW, may_import=False).event_id == "e1"
+
+
+def test_of_many_faults_a_hundred_are_told() -> None:
+    """A hostile event makes neither a long answer nor much work, and nothing but a refusal."""
+    unknown = {f"field_{number}": number for number in range(MAX_FAULTS)}
+    faults = refused(unknown | TOUCH | {"occurred_at": "never", "subject_id": 5})
+    assert [fault.code for fault in faults] == ["unknown_field"] * MAX_FAULTS + ["more_faults"]
+    bad_days = refused(CALENDAR | {"holidays": ["x"] * (MAX_FAULTS + 1)})
+    assert [fault.code for fault in bad_days] == ["bad_date"] * MAX_FAULTS + ["more_faults"]
 
 
 def test_faults_repeat_little_of_what_was_sent() -> None:

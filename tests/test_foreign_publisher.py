@@ -29,7 +29,7 @@ from services.publisher import partition_of
 from services.registry import Registry
 from services.settings import Addresses
 from tests.golden_files import fullest, smallest
-from tests.test_publish import everything
+from tests.reading import everything
 from tests.test_registry import with_field
 
 pytestmark = pytest.mark.servers

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import DefaultPartitioner
-from aiokafka.structs import ConsumerRecord
 
 from schemas.contract import parse_line
 from schemas.records import TOPIC_OF
@@ -28,6 +26,7 @@ from services.feed import Bookmark, Position
 from services.generator import kinds
 from services.generator.stream import Plan, lines
 from services.settings import Addresses
+from tests.reading import everything
 from tests.servers import Servers, ready
 
 LEADLOG = Path(sys.executable).parent / "leadlog"
@@ -92,25 +91,6 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.005)
-
-
-async def everything(addresses: Addresses) -> list[ConsumerRecord]:
-    """All records of the input topics."""
-    ends = await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)
-    consumer = AIOKafkaConsumer(bootstrap_servers=addresses.kafka_bootstrap, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        places = {TopicPartition(topic, number): end for (topic, number), end in ends.items() if end}
-        consumer.assign(list(places))
-        for place in places:
-            consumer.seek(place, 0)
-        found: list[ConsumerRecord] = []
-        while len(found) < sum(places.values()):
-            for records in (await consumer.getmany(timeout_ms=1000)).values():
-                found += records
-        return found
-    finally:
-        await consumer.stop()
 
 
 async def test_every_line_is_on_its_topic(

@@ -24,8 +24,8 @@ from services.store.pool import Connection, connect
 from services.store.versions import Fed
 from tests import live
 from tests.feeding import MONDAY_TEN, Leadlog, at, commands_on, demo_request, feed, given
+from tests.reading import everything
 from tests.servers import until
-from tests.test_publish import everything
 
 pytestmark = pytest.mark.servers
 

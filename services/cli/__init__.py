@@ -2,7 +2,19 @@
 
 import click
 
-from services.cli import generate, importer, lead, parked, publish, rejected, run, stack, summary, wait
+from services.cli import (
+    generate,
+    importer,
+    key,
+    lead,
+    parked,
+    publish,
+    rejected,
+    run,
+    stack,
+    summary,
+    wait,
+)
 from services.cli.exits import Kindly
 
 
@@ -23,6 +35,7 @@ COMMANDS = (
     summary.command,
     parked.command,
     rejected.command,
+    key.command,
 )
 
 for command in COMMANDS:

@@ -49,3 +49,32 @@ def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
     except settings.NotRunning as error:
         end(AWAY, str(error))
     sys.exit(code)
+
+
+@command.command()
+@click.option(
+    "--host",
+    default=settings.INGEST_HOST,
+    show_default=True,
+    help="Address to listen on; others than this machine reach it only if it is theirs.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=settings.INGEST_PORT,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one and logs it.",
+)
+def ingest(host: str, port: int) -> None:
+    """Take events over HTTP: POST /v1/events, with a key of `leadlog key create`.
+
+    /openapi.json describes it; /livez, /readyz and /metrics say how it is.
+    """
+    from services.ingest import server  # noqa: PLC0415 (as above)
+
+    try:
+        sys.exit(server.run(settings.addresses(), host, port))
+    except server.PortTaken as error:
+        end(REFUSED, str(error))
+    except settings.NotRunning as error:
+        end(AWAY, str(error))

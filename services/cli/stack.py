@@ -18,13 +18,17 @@ from infra import MIGRATIONS, artifacts, doctor, kafka, logs, postgres, supervis
 from infra import stack as local
 from infra.stack import Stack
 from projections.definition import DefinitionFaults
+from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.broker import WrongTopics
 from services.cli.exits import AWAY, REFUSED, end, run
 from services.deploy import AlreadyStarted, deploy
 from services.registry import WrongIds
+from services.store.keys import put_key
 from services.store.migrate import migrate
+from services.store.pool import connect
 
+INGEST = ("ingest_url", "ingest_key")
 TROUBLE = (artifacts.Unavailable, kafka.Failed, local.Failed, postgres.Failed, supervision.Failed)
 
 YAML_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -44,19 +48,23 @@ def _say(line: str) -> None:
 
 @click.command()
 @click.option("--definition", type=YAML_FILE, help="First start only.")
-@click.option("--servers-only", is_flag=True, help="Start no worker and touch no data.")
+@click.option("--servers-only", is_flag=True, help="Start no service and touch no data.")
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 16), help="Projector processes."
 )
 def up(definition: Path | None, servers_only: bool, workers: int) -> None:
-    """Start the local servers and the workers, and wait until they answer."""
+    """Start the local servers, the workers and the HTTP door, and wait until they answer."""
     stack = Stack(settings.state_folder())
     began = time.monotonic()
     with _kindly(AWAY):
         addresses = stack.up(workers, _say)
         if not servers_only:
             _deploy(definition)
-            stack.start_workers()
+            run(_let_in(stack.known()["ingest_key"]))
+            stack.start_services()
+            _say(
+                f"Events are taken at {stack.known()['ingest_url']}/v1/events; `leadlog status` has the key."
+            )
     _say(f"Up after {time.monotonic() - began:.1f} s. Postgres, Kafka and the registry:")
     for address in addresses:
         click.echo(address)
@@ -74,11 +82,7 @@ def _deploy(definition: Path | None) -> None:
 
 
 @click.command("deploy")
-@click.option(
-    "--definition",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="For an empty log only.",
-)
+@click.option("--definition", type=YAML_FILE, help="For an empty log only.")
 @click.option("--wait", "seconds", default=20.0, show_default=True, help="Seconds to wait for the servers.")
 def deploy_on_given(definition: Path | None, seconds: float) -> None:
     """Make given servers ready for this release.
@@ -108,6 +112,15 @@ def make_databases() -> None:
         raise click.UsageError(f"not given in the environment: {names}")
     run(postgres.create_roles_and_databases(superuser, passwords))
     _say(f"Roles {', '.join(passwords)} and their databases are there.")
+
+
+async def _let_in(secret: str) -> None:
+    """The key of the local stack, which may send everything but bring no history."""
+    connection = await connect(settings.addresses().postgres_dsn)
+    try:
+        await put_key(connection, secret, None, INPUT_TOPICS, may_import=False)
+    finally:
+        await connection.close()
 
 
 @click.command("migrate")
@@ -149,7 +162,7 @@ def _show(now: dict[str, Any]) -> None:
     for process in now["processes"].values():
         table.add_row(process["name"], process["state"].lower(), str(process["pid"] or ""), _age(process))
     console.print(table)
-    for name in ("postgres_dsn", "bi_dsn", "kafka_bootstrap", "registry_url", "log_folder"):
+    for name in ("postgres_dsn", "bi_dsn", "kafka_bootstrap", "registry_url", *INGEST, "log_folder"):
         console.print(f"{name:16} {now.get(name, '')}", soft_wrap=True, highlight=False)
 
 

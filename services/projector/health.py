@@ -9,27 +9,23 @@ more to read. Postgres is asked only when nothing moves. Leaves the rules to `pr
 
 import asyncio
 import time
-from typing import Any
 
 import asyncpg
 import msgspec
 import structlog
 from aiohttp import web
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services import settings
+from services.broker import ANSWER_SECONDS, Ends
 from services.projector import metrics
-from services.projector.delivery import Offsets, Partition
 from services.projector.progress import Progress
 from services.store.pool import PASSING
 
 LOOK_SECONDS = 1.0
 """Pause between two looks at the ends of the topics: fresh enough for a lag display, one small request
 each."""
-ANSWER_SECONDS = 5.0
-"""A server that has not answered by then counts as away."""
 SUSPICIOUS_SECONDS = settings.STUCK_SECONDS / 4
 """When nothing was stored for this long although there is work, Postgres is asked whether it is there. Well
 below the patience of `/livez`, which must not take a server that is away for a stuck worker."""
@@ -39,39 +35,6 @@ log = structlog.get_logger(__name__)
 
 class PortTaken(RuntimeError):
     """Another process listens where the health pages should be."""
-
-
-class Ends:
-    """Asks Kafka how far the topics go, over its own connection and outside any group."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
-        self._consumer: Any = None
-
-    async def ask(self, partitions: set[Partition]) -> Offsets:
-        """Next offset of each partition. Raises KafkaError or TimeoutError when the broker is away."""
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._ask(partitions)
-        except (KafkaError, TimeoutError):
-            await self.close()
-            raise
-
-    async def _ask(self, partitions: set[Partition]) -> Offsets:
-        if self._consumer is None:
-            self._consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
-            await self._consumer.start()
-        if not partitions:
-            await self._consumer.topics()
-            return {}
-        found = await self._consumer.end_offsets([TopicPartition(*partition) for partition in partitions])
-        return {(tp.topic, tp.partition): end for tp, end in found.items()}
-
-    async def close(self) -> None:
-        """Closes the connection; the next question opens a new one."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            await consumer.stop()
 
 
 class Health:

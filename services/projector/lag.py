@@ -13,20 +13,12 @@ import asyncpg
 import structlog
 from aiokafka.errors import KafkaError
 
-from schemas.topics import INPUT_TOPICS, TOPICS
+from services.broker import INPUT_PARTITIONS, Ends
 from services.projector import metrics
-from services.projector.health import Ends
 from services.store.pool import PASSING, Connection
 
 LOOK_SECONDS = 2.0
 """Pause between two looks: one small request to Kafka and one statement each."""
-
-PARTITIONS = {
-    (topic.name, partition)
-    for topic in TOPICS
-    if topic.name in INPUT_TOPICS
-    for partition in range(topic.partitions)
-}
 
 KEEP = """
 insert into ops.lag (topic, partition, end_offset, measured_at, caught_up_at)
@@ -61,7 +53,7 @@ class Lag:
         """Writes for ever; a server that is away is asked again."""
         while True:
             try:
-                ends = await self._ends.ask(PARTITIONS)
+                ends = await self._ends.ask(INPUT_PARTITIONS)
                 rows = [(topic, partition, end) for (topic, partition), end in sorted(ends.items())]
                 async with self._pool.acquire() as connection:
                     await connection.execute(KEEP, *map(list, zip(*rows, strict=True)))

@@ -1,0 +1,144 @@
+"""`leadlog key`: who may send events to the HTTP door."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import click
+
+from schemas.instants import rfc3339
+from schemas.topics import EVENTS
+from services.cli.exits import REFUSED, end, run
+from services.cli.layout import console, instant, table
+from services.settings import addresses
+from services.store.keys import (
+    Key,
+    Unknown,
+    end_key,
+    new_secret,
+    put_key,
+    read_keys,
+    records_of,
+    rotate_key,
+)
+from services.store.pool import Connection, connect
+
+HOUR = 3600.0
+Result = TypeVar("Result")
+
+
+@click.group("key")
+def command() -> None:
+    """Keys with which events are sent to the HTTP door."""
+
+
+@command.command()
+@click.option("--source", metavar="NAME", help="The `source` of its events; others are refused.")
+@click.option("--any-source", is_flag=True, help="Instead of --source: it sends for several systems.")
+@click.option(
+    "--record",
+    "records",
+    metavar="NAME",
+    multiple=True,
+    default=[EVENTS],
+    show_default=True,
+    help="A record, or a topic for all of its records, that it may send; may be repeated.",
+)
+@click.option("--may-import", is_flag=True, help="Its events may bring their own recorded_at: history.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def create(
+    source: str | None, any_source: bool, records: tuple[str, ...], may_import: bool, as_json: bool
+) -> None:
+    """Make a key and print it, once: only its hash is kept."""
+    if bool(source) == any_source:
+        raise click.UsageError("give --source NAME, or --any-source")
+    try:
+        wanted = records_of(records)
+    except ValueError as error:
+        raise click.UsageError(f"--record: {error}") from error
+    secret = new_secret()
+    key = _with(lambda connection: put_key(connection, secret, source, wanted, may_import))
+    assert key is not None, "a random key was there before"
+    _print_new(secret, key, as_json)
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+def list_keys(as_json: bool) -> None:
+    """List all keys, also those that ended."""
+    keys = _with(read_keys)
+    if as_json:
+        click.echo(json.dumps([_about(key) for key in keys]))
+    else:
+        _show(keys)
+
+
+@command.command()
+@click.argument("key_id")
+@click.option(
+    "--overlap-hours",
+    default=24.0,
+    show_default=True,
+    type=click.FloatRange(0, 24 * 366),
+    help="So long the old key goes on working.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def rotate(key_id: str, overlap_hours: float, as_json: bool) -> None:
+    """Replace a key by a new one with the same rights, and print that, once."""
+    secret = new_secret()
+    key = _with(lambda connection: rotate_key(connection, key_id, secret, overlap_hours * HOUR))
+    _print_new(secret, key, as_json)
+    click.echo(f"Key {key_id} ends in {overlap_hours:g} hours.", err=True)
+
+
+@command.command()
+@click.argument("key_id")
+def revoke(key_id: str) -> None:
+    """End a key now. Doors that run stop taking it within seconds."""
+    _with(lambda connection: end_key(connection, key_id, 0))
+    click.echo(f"Key {key_id} is revoked.")
+
+
+def _with(work: Callable[[Connection], Awaitable[Result]]) -> Result:
+    """Does something with a connection; an unknown key ends the command."""
+
+    async def connected() -> Result:
+        connection = await connect(addresses().postgres_dsn)
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    try:
+        return run(connected())
+    except Unknown as error:
+        end(REFUSED, str(error))
+
+
+def _print_new(secret: str, key: Key, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"key": secret} | _about(key)))
+    else:
+        click.echo(secret)
+        click.echo(f"Key {key.key_id} works within a second. It is shown this once.", err=True)
+
+
+def _about(key: Key) -> dict[str, Any]:
+    moments = {"created_at": key.created_at, "valid_until": key.valid_until, "last_used_at": key.last_used_at}
+    return {
+        "key_id": key.key_id,
+        "source": key.source,
+        "records": records_of(key.records),
+        "may_import": key.may_import,
+    } | {name: None if moment is None else rfc3339(moment) for name, moment in moments.items()}
+
+
+def _show(keys: list[Key]) -> None:
+    rows = []
+    for about in map(_about, keys):
+        source = about["source"] or "(any)"
+        imports = "yes" if about["may_import"] else ""
+        moments = [instant(about[name]) for name in ("created_at", "last_used_at", "valid_until")]
+        rows.append((about["key_id"], source, ", ".join(about["records"]), imports, *moments))
+    headings = ("key", "source", "records", "import", "created", "last used", "until")
+    table(console(), headings, rows, wrapped=("records",))

@@ -1,0 +1,49 @@
+"""Tells a supervisor, a load balancer and Prometheus how the door is.
+
+Promises: `/livez` is 503 only when the process should be started again, `/readyz` is 503 while no request is
+begun, both with the reasons as JSON; `/metrics` is Prometheus text.
+"""
+
+import time
+from collections.abc import Iterator
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services import settings
+from services.ingest.lookout import Lookout
+from services.ingest.sender import Sender
+
+
+class Health:
+    """Answers from what the look-out and the sender noted."""
+
+    def __init__(self, lookout: Lookout, sender: Sender) -> None:
+        self._lookout = lookout
+        self._sender = sender
+
+    async def livez(self, _: Request) -> Response:
+        """Whether the process gets on."""
+        return self._answer(list(self._stuck(time.monotonic())))
+
+    async def readyz(self, _: Request) -> Response:
+        """Whether requests are taken."""
+        return self._answer([f"{name} is away" for name in self._lookout.away])
+
+    async def metrics(self, _: Request) -> Response:
+        """What Prometheus reads."""
+        return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    def _stuck(self, now: float) -> Iterator[str]:
+        for name, moment in self._lookout.looked_at.items():
+            if now - moment > settings.STUCK_SECONDS:
+                yield f"nobody has looked at {name} for {now - moment:.0f} s"
+        since = self._sender.silent_since
+        if since is not None and "kafka" not in self._lookout.away and now - since > settings.STUCK_SECONDS:
+            yield f"Kafka answers, but has acknowledged nothing for {now - since:.0f} s"
+
+    def _answer(self, reasons: list[str]) -> Response:
+        body = {"ok": not reasons, "reasons": reasons, "away": self._lookout.away}
+        return Response(msgspec.json.encode(body), 503 if reasons else 200, media_type="application/json")

@@ -1,0 +1,127 @@
+"""Records to their topics, and which of them Kafka has acknowledged.
+
+Promises: acknowledged means by all in-sync replicas, from an idempotent producer. Records of all requests
+share the producer's batches: those that come while one is under way leave together. What is not acknowledged
+in time is told so; it may arrive later, which is harmless, since an event id counts once. Memory is bounded:
+the producer takes no more until its batches have left.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from schemas import wire
+from schemas.records import TOPIC_OF, Record
+from services import settings
+from services.broker import ANSWER_SECONDS, start_producer
+from services.ingest.answers import away
+from services.ingest.turn import Turn
+from services.publisher import Acknowledgement, partition_of, seen
+
+log = structlog.get_logger(__name__)
+
+
+class Sender:
+    """One producer at a time; one that failed is replaced."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.silent_since: float | None = None
+        """When Kafka first failed to acknowledge in time, since it last did (monotonic seconds)."""
+        self._bootstrap = bootstrap
+        self._producer: AIOKafkaProducer | None = None
+        self._retired: set[asyncio.Task[None]] = set()
+
+    async def connect(self) -> None:
+        """Have a producer. Raises one of AWAY."""
+        if self._producer is None:
+            self._producer = await start_producer(self._bootstrap)
+
+    async def close(self) -> None:
+        """Waits a moment for what is under way, and lets go."""
+        if self._producer is not None:
+            self._retire(self._producer)
+        await asyncio.gather(*self._retired)
+
+    async def send(self, records: Sequence[Record], traceparent: str | None) -> list[bool]:
+        """Which records were acknowledged, in order. Raises NotTaken 503 when nothing can be sent."""
+        producer = self._producer
+        if producer is None:
+            raise away({"kafka": "there is no connection yet"})
+        under_way: list[Acknowledgement] = []
+        try:
+            async with asyncio.timeout(settings.INGEST_ACK_SECONDS):
+                await _queue(producer, records, traceparent, under_way)
+                for acknowledgement in under_way:
+                    await _settled(acknowledgement)
+        except TimeoutError:
+            self.silent_since = self.silent_since or time.monotonic()
+            log.warning("not_acknowledged_in_time", events=len(records))
+        except KafkaError as error:
+            self._fail(producer, error)
+        return self._outcome(producer, under_way) + [False] * (len(records) - len(under_way))
+
+    def _outcome(self, producer: AIOKafkaProducer, under_way: list[Acknowledgement]) -> list[bool]:
+        errors = [_error_of(each) for each in under_way]
+        for error in errors:
+            if error is None:
+                self.silent_since = None
+            elif isinstance(error, KafkaError):
+                self._fail(producer, error)
+        return [error is None for error in errors]
+
+    def _fail(self, producer: AIOKafkaProducer, error: BaseException) -> None:
+        """Do without a producer that gave up a record: it may have lost count of its sequence numbers."""
+        if producer is self._producer:
+            log.warning("producer_replaced", error=repr(error))
+            self._retire(producer)
+
+    def _retire(self, producer: AIOKafkaProducer) -> None:
+        self._producer = None
+        stopping = asyncio.create_task(_stop(producer))
+        self._retired.add(stopping)
+        stopping.add_done_callback(self._retired.discard)
+
+
+async def _queue(
+    producer: AIOKafkaProducer,
+    records: Sequence[Record],
+    traceparent: str | None,
+    under_way: list[Acknowledgement],
+) -> None:
+    turn = Turn()
+    for record in records:
+        topic = TOPIC_OF[type(record).__name__]
+        acknowledgement = await producer.send(
+            topic,
+            wire.encode(record),
+            key=record.subject_id.encode(),
+            partition=partition_of(topic, record.subject_id),
+            headers=wire.headers(record, traceparent),
+        )
+        under_way.append(acknowledgement)
+        await turn.over()
+
+
+async def _settled(acknowledgement: Acknowledgement) -> None:
+    with suppress(KafkaError):  # looked at below, together with those that came meanwhile
+        await acknowledgement
+
+
+def _error_of(acknowledgement: Acknowledgement) -> BaseException | None:
+    """Why an event is not acknowledged; None when it is."""
+    if not acknowledgement.done():
+        acknowledgement.add_done_callback(seen)
+        return TimeoutError()
+    return TimeoutError() if acknowledgement.cancelled() else acknowledgement.exception()
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Stop a producer, without waiting for long for a broker that is not there."""
+    stopping = asyncio.ensure_future(producer.stop())
+    await asyncio.wait([stopping], timeout=ANSWER_SECONDS)
+    stopping.cancel()
