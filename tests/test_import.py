@@ -33,7 +33,7 @@ from services import settings
 from services.broker import end_offsets
 from services.cli.importer import command
 from services.importer.mapping import MappingFaults, parse
-from services.importer.rows import Import, RowFault, WrongFiles, assign
+from services.importer.rows import BadRow, Import, WrongFiles, assign
 from services.settings import Addresses
 
 OLIST = Path(__file__).parent.parent / "infra" / "mappings" / "olist.yaml"
@@ -61,10 +61,8 @@ TOUCH = """
 PEOPLE = "email;company;size\nann@x.example;Ann & Co;12\nann@x.example;Second;\n"
 
 
-def make(
-    folder: Path, mapping: str, touches: str, people: str = PEOPLE
-) -> tuple[list[Record], list[RowFault]]:
-    """The events and faults of two files under a mapping."""
+def make(folder: Path, mapping: str, touches: str, people: str = PEOPLE) -> tuple[list[Record], list[BadRow]]:
+    """The events and bad rows of two files under a mapping."""
     (folder / "touches-2026.csv").write_bytes(touches.encode("utf-8", "surrogateescape"))
     (folder / "people.csv").write_text(people)
     parsed = parse(HEAD + mapping)
@@ -72,13 +70,18 @@ def make(
     return asyncio.run(_all_of(Import(parsed, files)))
 
 
-async def _all_of(job: Import) -> tuple[list[Record], list[RowFault]]:
+async def _all_of(job: Import) -> tuple[list[Record], list[BadRow]]:
     records: list[Record] = []
-    faults: list[RowFault] = []
+    bad: list[BadRow] = []
     async for chunk in job.chunks():
         records += chunk.records
-        faults += chunk.note.faults
-    return records, faults
+        bad += chunk.note.bad
+    return records, bad
+
+
+def told(bad: list[BadRow]) -> list[tuple[int, tuple[str, ...], str]]:
+    """Line, columns and code of every fault."""
+    return [(row.line, fault.columns, fault.code) for row in bad for fault in row.faults]
 
 
 def occurred(folder: Path, time: str, options: str) -> int:
@@ -132,21 +135,23 @@ def test_bad_rows_are_told_and_the_rest_goes_on(tmp_path: Path) -> None:
         "5,2026-03-01 10:00:00,\udcff",
         "6,2026-03-01 10:00:00,d",
     ]
-    records, faults = make(tmp_path, TOUCH, "\n".join(rows) + "\n")
+    records, bad = make(tmp_path, TOUCH, "\n".join(rows) + "\n")
     assert [record.event_id for record in records] == ["t:1", "t:3", "t:6"]
-    assert [(fault.file, fault.line, fault.columns, fault.code) for fault in faults] == [
-        ("touches-2026.csv", 3, ("time",), "bad_time"),
-        ("touches-2026.csv", 6, (), "bad_csv"),
-        ("touches-2026.csv", 7, ("id",), "plain_email"),
-        ("touches-2026.csv", 9, ("origin",), "not_storable"),
+    assert told(bad) == [
+        (3, ("time",), "bad_time"),
+        (6, (), "bad_csv"),
+        (7, ("id",), "plain_email"),
+        (9, ("origin",), "not_storable"),
     ]
+    assert {row.file for row in bad} == {"touches-2026.csv"}
+    assert bad[0].cells == {"id": "2", "time": "last week", "origin": "b"}
 
 
 def test_a_date_without_time_is_not_guessed(tmp_path: Path) -> None:
     """A date where an instant is needed is a fault unless the mapping says which time of day."""
     mapping = TOUCH.replace(', at: "00:00"', "")
-    records, [fault] = make(tmp_path, mapping, "id,time,origin\n1,2026-03-01,x\n")
-    assert (records, fault.code, fault.columns) == ([], "date_without_time", ("time",))
+    records, bad = make(tmp_path, mapping, "id,time,origin\n1,2026-03-01,x\n")
+    assert (records, told(bad)) == ([], [(2, ("time",), "date_without_time")])
 
 
 def test_an_amount_is_never_rounded(tmp_path: Path) -> None:
@@ -166,13 +171,13 @@ def test_an_amount_is_never_rounded(tmp_path: Path) -> None:
         f'{number},2026-03-01 10:00:00,"{amount}"\n'
         for number, amount in enumerate(["1.234,50", "0,1", "-3", "0,005", "NaN", "9" * 30])
     )
-    records, faults = make(tmp_path, mapping, rows)
+    records, bad = make(tmp_path, mapping, rows)
     assert [record.amount_minor for record in records if isinstance(record, OpportunityWon)] == [
         123_450,
         10,
         -300,
     ]
-    assert [fault.code for fault in faults] == ["bad_number", "bad_number", "out_of_range"]
+    assert [code for *_, code in told(bad)] == ["bad_number", "bad_number", "out_of_range"]
 
 
 def test_joined_rows(tmp_path: Path) -> None:
@@ -195,8 +200,8 @@ def test_joined_rows(tmp_path: Path) -> None:
     found = [(record.event_id, record.value) for record in records if isinstance(record, AttributeChanged)]
     assert found == [("1:Ann & Co", 12.0), ("1:Second", None)]
     needed = mapping.replace("origin}}", "origin}, required: true}")
-    records, [fault] = make(tmp_path, needed, rows)
-    assert (len(records), fault.line, fault.code) == (2, 3, "no_match")
+    records, bad = make(tmp_path, needed, rows)
+    assert (len(records), told(bad)) == (2, [(3, ("email",), "no_match")])
 
 
 def test_conditions_and_maps(tmp_path: Path) -> None:
@@ -210,9 +215,9 @@ def test_conditions_and_maps(tmp_path: Path) -> None:
     rows = "id,time,origin,kind\n" + "".join(
         f"{number},2026-03-01,x,{kind}\n" for number, kind in ((1, "C"), (2, "fax"), (3, "skip"), (4, "M"))
     )
-    records, [fault] = make(tmp_path, mapping, rows)
+    records, bad = make(tmp_path, mapping, rows)
     assert [record.touch_type for record in records if isinstance(record, TouchRecorded)] == ["call"]
-    assert (fault.line, fault.code, fault.value) == (3, "not_mapped", "fax")
+    assert told(bad) == [(3, ("kind",), "not_mapped")]
 
 
 def test_crm_merges_become_links(tmp_path: Path) -> None:

@@ -2,35 +2,40 @@
 
 Promises: files are read row by row, each row with the line it begins on; a row that does not fit its header
 is told and the rest goes on. Joined files wait in a temporary SQLite file, so memory stays flat: the limit is
-the free space for temporary files, about one and a half times the joined CSV files.
+the free space for temporary files, at most one and a half times the joined CSV files.
 """
 
 import csv
 import io
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from services.importer.mapping import Input
-from services.importer.values import Bad
+from services.importer.mapping import Input, Join
+from services.importer.values import Bad, Row
 
 SEPARATOR = "\x1f"
-"""Between the cells of a stored row and the parts of a key: the unit separator, which no export contains."""
+"""Between the cells of a stored row and the parts of a key: the unit separator. Rows that hold it are bad."""
 LARGEST_CELL = 1024 * 1024
 """A longer cell is a quote that was never closed."""
+KEYS_REMEMBERED = 10_000
+"""Keys whose rows stay in memory: those of small files, such as a list of stages, are read once."""
+
+Cells = list[str]
+Pick = Callable[[Cells], Row]
 
 
-class Place(NamedTuple):
-    """Where a row begins."""
+class Line(NamedTuple):
+    """A row of a file: the line it begins on, its cells, and what is wrong with it."""
 
-    file: Path
-    line: int
-
-
-Report = Callable[[Place, Bad], None]
+    number: int
+    cells: Cells
+    bad: Bad | None
 
 
 class Table:
@@ -58,22 +63,36 @@ class Table:
         """How much of the file was read."""
         return self._bytes.tell()
 
-    def rows(self) -> Iterator[tuple[int, list[str] | Bad]]:
-        """Line and cells of each row, or what is wrong with it; empty lines are skipped."""
-        width = len(self.header)
+    def lines(self) -> Iterator[Line]:
+        """Every row; empty lines are skipped."""
         while True:
-            line = self._reader.line_num + 1
+            number = self._reader.line_num + 1
             try:
                 cells = next(self._reader)
             except StopIteration:
                 return
             except csv.Error as fault:
-                yield line, Bad("bad_csv", str(fault), "a row of CSV", "check its quotes and the delimiter")
+                hint = "check its quotes and the delimiter"
+                yield Line(number, [], Bad("bad_csv", str(fault), "a row of CSV", hint))
                 continue
-            if len(cells) == width:
-                yield line, cells
-            elif cells:
-                yield line, Bad("bad_csv", f"{len(cells)} cells", f"{width} cells, as in the first line")
+            if cells:
+                yield Line(number, cells, self._fault(cells))
+
+    def _fault(self, cells: Cells) -> Bad | None:
+        if len(cells) != len(self.header):
+            return Bad("bad_csv", f"{len(cells)} cells", f"{len(self.header)} cells, as in the first line")
+        if SEPARATOR in "".join(cells):
+            return Bad("bad_csv", "the character U+001F", "text without control characters")
+        return None
+
+
+def picker(header: Sequence[str], columns: Sequence[str]) -> Pick:
+    """From the cells of a row to those of some columns by name, blanks around them cut."""
+    places = [header.index(column) for column in columns]
+    if len(places) < 2:
+        return lambda cells: {name: cells[at].strip() for name, at in zip(columns, places, strict=True)}
+    cells_of: Callable[[Cells], tuple[str, ...]] = itemgetter(*places)
+    return lambda cells: dict(zip(columns, map(str.strip, cells_of(cells)), strict=True))
 
 
 class Lookup:
@@ -84,6 +103,11 @@ class Lookup:
         self._store = sqlite3.connect(str(Path(self._folder.name) / "joined.sqlite"), isolation_level=None)
         self._store.execute("pragma journal_mode = off")
         self._store.execute("pragma synchronous = off")
+        # One transaction to the end: each look of its own would lock the file, for three times the cost.
+        self._store.execute("begin")
+        self._names: list[list[str]] = []
+        self.find = lru_cache(KEYS_REMEMBERED)(self._find)
+        """The rows of a join, by its number, that have a key, in the order of their file."""
 
     def __enter__(self) -> Self:
         return self
@@ -94,37 +118,29 @@ class Lookup:
         self._store.close()
         self._folder.cleanup()
 
-    def load(self, number: int, table: Table, columns: tuple[str, ...], report: Report) -> None:
-        """Keep a file's rows under a number, by these columns."""
-        places = [table.header.index(column) for column in columns]
-        self._store.execute(f"create table joined_{number} (key text, cells text)")
-        self._store.execute("begin")
+    def load(self, join: Join, header: Sequence[str], columns: Sequence[str], rows: Iterable[Cells]) -> None:
+        """Keep these columns of rows for the next join."""
+        table = f"joined_{len(self._names)}"
+        self._names.append([f"{join.input}.{column}" for column in columns])
+        key_of, row_of = picker(header, join.columns), picker(header, columns)
+        self._store.execute(f"create table {table} (key text, cells text)")
         self._store.executemany(
-            f"insert into joined_{number} values (?, ?)",
-            (
-                (_stored([cells[place].strip() for place in places]), _stored(cells))
-                for cells in _good_rows(table, report)
-            ),
+            f"insert into {table} values (?, ?)",
+            ((_stored(key_of(cells).values()), _stored(row_of(cells).values())) for cells in rows),
         )
-        self._store.execute("commit")
-        self._store.execute(f"create index joined_{number}_key on joined_{number} (key)")
+        self._store.execute(f"create index {table}_key on {table} (key)")
 
-    def find(self, number: int, key: list[str]) -> list[list[str]]:
-        """The rows with this key, in the order of their file."""
-        found = self._store.execute(
-            f"select cells from joined_{number} where key = ? order by rowid", (_stored(key),)
-        )
-        return [cells.split(SEPARATOR) for (cells,) in found]
+    def nothing(self, number: int) -> Row:
+        """Empty cells, for a row to which a join has nothing to add."""
+        return dict.fromkeys(self._names[number], "")
 
-
-def _good_rows(table: Table, report: Report) -> Iterator[list[str]]:
-    for line, cells in table.rows():
-        if isinstance(cells, Bad):
-            report(Place(table.file, line), cells)
-        else:
-            yield cells
+    def _find(self, number: int, key: tuple[str, ...]) -> list[Row]:
+        query = f"select cells from joined_{number} where key = ? order by rowid"
+        found = self._store.execute(query, (_stored(key),))
+        names = self._names[number]
+        return [dict(zip(names, cells.split(SEPARATOR), strict=True)) for (cells,) in found]
 
 
-def _stored(cells: list[str]) -> str:
+def _stored(cells: Iterable[str]) -> str:
     """Cells as one text that SQLite can hold: bytes of a wrong encoding become question marks."""
     return SEPARATOR.join(cells).encode("utf-8", "replace").decode()
