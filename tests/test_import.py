@@ -6,6 +6,7 @@ What an event must look like is guarded by test_contract, sending by test_publis
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -22,6 +23,7 @@ from projections.rules import Entry, Rules
 from schemas.content import content_hash
 from schemas.records import (
     AttributeChanged,
+    EventRetracted,
     HandoffAccepted,
     OpportunityWon,
     Record,
@@ -33,8 +35,9 @@ from services import settings
 from services.broker import end_offsets
 from services.cli.importer import command
 from services.importer.mapping import MappingFaults, parse
-from services.importer.rows import BadRow, Import, WrongFiles, assign
+from services.importer.rows import BadRow, WrongFiles, assign
 from services.settings import Addresses
+from tests.importing import imported, told
 
 OLIST = Path(__file__).parent.parent / "infra" / "mappings" / "olist.yaml"
 LEADLOG = Path(sys.executable).parent / "leadlog"
@@ -65,23 +68,7 @@ def make(folder: Path, mapping: str, touches: str, people: str = PEOPLE) -> tupl
     """The events and bad rows of two files under a mapping."""
     (folder / "touches-2026.csv").write_bytes(touches.encode("utf-8", "surrogateescape"))
     (folder / "people.csv").write_text(people)
-    parsed = parse(HEAD + mapping)
-    files, _ = assign(parsed, sorted(folder.glob("*.csv")))
-    return asyncio.run(_all_of(Import(parsed, files)))
-
-
-async def _all_of(job: Import) -> tuple[list[Record], list[BadRow]]:
-    records: list[Record] = []
-    bad: list[BadRow] = []
-    async for chunk in job.chunks():
-        records += chunk.records
-        bad += chunk.note.bad
-    return records, bad
-
-
-def told(bad: list[BadRow]) -> list[tuple[int, tuple[str, ...], str]]:
-    """Line, columns and code of every fault."""
-    return [(row.line, fault.columns, fault.code) for row in bad for fault in row.faults]
+    return imported(parse(HEAD + mapping), list(folder.glob("*.csv")))
 
 
 def occurred(folder: Path, time: str, options: str) -> int:
@@ -145,6 +132,7 @@ def test_bad_rows_are_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     ]
     assert {row.file for row in bad} == {"touches-2026.csv"}
     assert bad[0].cells == {"id": "2", "time": "last week", "origin": "b"}
+    assert bad[3].cells["origin"] == r"\udcff"
 
 
 def test_a_date_without_time_is_not_guessed(tmp_path: Path) -> None:
@@ -201,7 +189,7 @@ def test_joined_rows(tmp_path: Path) -> None:
     assert found == [("1:Ann & Co", 12.0), ("1:Second", None)]
     needed = mapping.replace("origin}}", "origin}, required: true}")
     records, bad = make(tmp_path, needed, rows)
-    assert (len(records), told(bad)) == (2, [(3, ("email",), "no_match")])
+    assert (len(records), told(bad)) == (2, [(3, ("origin",), "no_match")])
 
 
 def test_conditions_and_maps(tmp_path: Path) -> None:
@@ -220,30 +208,103 @@ def test_conditions_and_maps(tmp_path: Path) -> None:
     assert told(bad) == [(3, ("kind",), "not_mapped")]
 
 
-def test_crm_merges_become_links(tmp_path: Path) -> None:
-    """One cell that lists ids, and rows that link subjects, as CRM exports have them."""
-    mapping = """
+LINK = """
   - from: touches
     events:
       - record: SubjectsLinked
-        event_id: "merge:{id}"
+        each: {column: origin, split: ";"}
+        event_id: "merge:{id}:{each}"
         subject_id: "crm:{id}"
         occurred_at: {column: time}
-        other_subject_id: "crm:{origin}"
+        other_subject_id: "crm:{each}"
         evidence: merged_in_crm
+"""
+
+
+def test_a_cell_that_lists_ids_is_an_event_for_each(tmp_path: Path) -> None:
+    """One cell with several ids is as many events; an empty one is none, and the row is counted as such."""
+    rows = "id,time,origin\n1,2026-03-01 10:00:00, 2;;3 \n4,2026-03-01 10:00:00,\n"
+    records, bad = make(tmp_path, LINK, rows)
+    assert bad == []
+    links = [(each.event_id, each.other_subject_id) for each in records if isinstance(each, SubjectsLinked)]
+    assert links == [("merge:1:2", "crm:2"), ("merge:1:3", "crm:3")]
+    result = run_dry(tmp_path, LINK)
+    assert "touches-2026.csv: 2 rows, 0 bad, 1 without an event" in result.stdout
+
+
+def test_a_cell_of_several_is_an_array(tmp_path: Path) -> None:
+    """An array field takes the parts of a cell."""
+    mapping = """
+  - from: touches
+    events:
       - record: MeetingHeld
         event_id: "meet:{id}"
         subject_id: "crm:{id}"
         occurred_at: {column: time}
         meeting_id: "{id}"
         kind: demo
-        attendees: {column: people, split: ";"}
+        attendees: {column: origin, split: ";"}
 """
-    records, faults = make(tmp_path, mapping, "id,time,origin,people\n1,2026-03-01 10:00:00,2,Ann; Bob\n")
-    assert faults == []
-    assert isinstance(records[0], SubjectsLinked)
-    assert records[0].other_subject_id == "crm:2"
-    assert getattr(records[1], "attendees", None) == ["Ann", "Bob"]
+    [record], _ = make(tmp_path, mapping, "id,time,origin\n1,2026-03-01 10:00:00,Ann; Bob\n")
+    assert getattr(record, "attendees", None) == ["Ann", "Bob"]
+
+
+def test_a_deleted_row_takes_its_event_back(tmp_path: Path) -> None:
+    """Where the condition holds the event is replaced by its retraction, which needs the envelope alone."""
+    retract = 'retract: [{origin: gone}, {origin: ["lost", "void"]}]'
+    mapping = TOUCH.replace("        touch_type", f"        {retract}\n        touch_type")
+    rows = "".join(f"{number},2026-03-01,{origin}\n" for number, origin in enumerate(["ads", "gone", "void"]))
+    records, bad = make(tmp_path, mapping, "id,time,origin\n" + rows)
+    assert bad == []
+    assert [each.event_id for each in records] == ["t:0", "t:1:retracted", "t:2:retracted"]
+    assert [
+        (each.target_event_id, each.subject_id, each.reason_code)
+        for each in records
+        if isinstance(each, EventRetracted)
+    ] == [("t:1", "crm:1", "retracted_in_source"), ("t:2", "crm:2", "retracted_in_source")]
+
+
+def test_an_id_with_a_gap_is_none(tmp_path: Path) -> None:
+    """An empty cell in an id is a fault of the row: all rows like it would be one event, or one person."""
+    mapping = TOUCH.replace('subject_id: "crm:{id}"', 'subject_id: "crm:{id}:{origin}"')
+    records, bad = make(tmp_path, mapping, "id,time,origin\n1,2026-03-01,\n,2026-03-01,\n2,2026-03-01,x\n")
+    assert [each.subject_id for each in records] == ["crm:2:x"]
+    assert told(bad) == [
+        (2, ("id", "origin"), "gap_in_id"),
+        (3, ("id",), "missing_field"),
+        (3, ("id", "origin"), "missing_field"),
+    ]
+
+
+def test_a_text_of_empty_cells_is_empty(tmp_path: Path) -> None:
+    """A template with nothing to fill in leaves its field out, whatever stands around the cells."""
+    mapping = TOUCH + '        campaign_id: "campaign-{campaign}"\n'
+    rows = "id,time,origin,campaign\n1,2026-03-01,x,\n2,2026-03-01,x,7\n"
+    records, _ = make(tmp_path, mapping, rows)
+    found = [each.campaign_id for each in records if isinstance(each, TouchRecorded)]
+    assert found == [None, "campaign-7"]
+
+
+def test_a_file_may_be_optional(tmp_path: Path) -> None:
+    """Without an optional file its rows and joins are left out, and the command says so."""
+    mapping = """
+  - from: touches
+    join: [{input: people, on: {email: origin}}]
+    events:
+      - record: LeadAssigned
+        event_id: "{id}"
+        subject_id: "crm:{id}"
+        occurred_at: {column: time}
+        owner_id: {column: people.company, empty: nobody}
+"""
+    text = HEAD.replace('delimiter: ";"', 'delimiter: ";", optional: true') + mapping
+    (tmp_path / "touches-2026.csv").write_text("id,time,origin\n1,2026-03-01 10:00:00,ann@x.example\n")
+    [record], bad = imported(parse(text), list(tmp_path.glob("*.csv")))
+    assert (bad, getattr(record, "owner_id", None)) == ([], "nobody")
+    (tmp_path / "mapping.yaml").write_text(text)
+    result = run_dry(tmp_path)
+    assert result.exit_code == 0
+    assert "no file for people (people.csv), which is optional" in result.stderr
 
 
 def test_the_same_file_gives_the_same_events(tmp_path: Path) -> None:
@@ -252,6 +313,14 @@ def test_the_same_file_gives_the_same_events(tmp_path: Path) -> None:
     assert [(content_hash(record), record.recorded_at) for record in first] == [
         (content_hash(record), record.recorded_at) for record in again
     ]
+
+
+def test_the_mappings_of_the_project_are_sound() -> None:
+    """Those that ship, and the one in their README, fit the contract."""
+    example = (OLIST.parent / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    files = sorted(OLIST.parent.glob("*.yaml"))
+    assert [parse(file.read_text()).name for file in files] == [file.stem for file in files]
+    assert parse(example).name == "newsletter"
 
 
 def test_all_faults_of_a_mapping_at_once() -> None:
@@ -289,6 +358,31 @@ rows:
     }
 
 
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ('occurred_at: "yesterday"', "a time as iso"),
+        ("occurred_at: {column: time, empty: 5}", "text; quote it if it is text"),
+        ('channel: "{each}"', "a column; {each} stands for a part of the cell that `each` names"),
+    ],
+)
+def test_what_could_never_be_right_is_a_fault_of_the_mapping(wrong: str, expected: str) -> None:
+    """A time that stands in the mapping, and a part of no cell, are told with their line before any row."""
+    field = wrong.partition(":")[0]
+    lines = [
+        f"        {wrong}" if line.strip().startswith(f"{field}:") else line for line in TOUCH.splitlines()
+    ]
+    with pytest.raises(MappingFaults) as told_of:
+        parse(HEAD + "\n".join(lines))
+    assert [fault.expected for fault in told_of.value.faults] == [expected]
+
+
+def test_a_column_that_is_there_twice_is_not_chosen_from(tmp_path: Path) -> None:
+    """Two columns of one name are a fault of the mapping that names it."""
+    with pytest.raises(MappingFaults, match="a column that its file has once"):
+        make(tmp_path, TOUCH, "id,time,origin,time\n1,2026-03-01,x,2026-03-02\n")
+
+
 def test_a_missing_column_is_told_before_the_first_row(tmp_path: Path) -> None:
     """A column that the file does not have is a fault of the mapping, with its line and the nearest one."""
     with pytest.raises(MappingFaults) as told:
@@ -306,6 +400,64 @@ def test_files_are_found_by_name(tmp_path: Path) -> None:
         assign(mapping, files)
     with pytest.raises(WrongFiles, match="none"):
         assign(mapping, files[:1])
+
+
+def run_dry(folder: Path, mapping: str = "", *arguments: str) -> Result:
+    """The command on the files of a folder, with a mapping or the one that lies there."""
+    file = folder / "mapping.yaml"
+    if mapping:
+        file.write_text(HEAD + mapping)
+    return CliRunner().invoke(command, [str(folder), "--mapping", str(file), "--dry-run", *arguments])
+
+
+def test_a_dry_run_shows_the_first_faults_and_what_would_be_sent(tmp_path: Path) -> None:
+    """Ten bad rows with line, cells and faults; then every file, fault and record counted."""
+    good = "".join(f"{number},2026-03-01,ads\n" for number in range(3))
+    rows = "id,time,origin\n" + good + "".join(f"{number},never,x\n" for number in range(11)) + "1,2\n"
+    make(tmp_path, TOUCH, rows)
+    result = run_dry(tmp_path, TOUCH)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "touches-2026.csv, line 5:\n"
+        "  column time, TouchRecorded/occurred_at: bad_time: found 'never', expected a time as iso "
+        "(say how times look with `format`)\n"
+        "  the row: id: 0; time: never; origin: x\n"
+    )
+    assert result.stderr.count("the row: ") == 10
+    assert result.stdout.splitlines()[:5] == [
+        "touches-2026.csv: 15 rows, 12 bad",
+        "  bad_time in time: 11",
+        "  bad_csv: 1",
+        "  the first 10 bad rows are shown above: --json lists all 12",
+        "           3 TouchRecorded",
+    ]
+    assert "3 events would be on the log; 15 rows, 12 bad" in result.stdout
+    as_json = run_dry(tmp_path, TOUCH, "--json")
+    assert len(as_json.stderr.splitlines()) == 12
+    last = json.loads(as_json.stderr.splitlines()[-1])
+    assert (last["line"], last["cells"], last["faults"][0]["code"]) == (
+        16,
+        {"id": "1", "time": "2"},
+        "bad_csv",
+    )
+    summary = json.loads(as_json.stdout)
+    assert summary["records"] == {"TouchRecorded": 3}
+    assert summary["files"] == {"touches-2026.csv": {"rows": 15, "bad": 12, "without_event": 0}}
+
+
+def test_without_a_terminal_progress_is_told_in_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Now and then a line says how far it is, how fast, and how long it will take."""
+    monkeypatch.setattr(settings, "PROGRESS_SECONDS", 0)
+    rows = "".join(f"{number},2026-03-01,ads\n" for number in range(9_000))
+    make(tmp_path, TOUCH, "id,time,origin\n" + rows)
+    told_lines = run_dry(tmp_path, TOUCH).stderr.splitlines()
+    assert len(told_lines) == 3
+    assert re.fullmatch(
+        r"importing test: 4,000 taken, 0 refused, [\d,]+ events/s, \d\d%, \d+ s left", told_lines[0]
+    )
+    assert "9,000 taken" in told_lines[-1]
 
 
 def dry_run(*arguments: str) -> Result:
@@ -335,10 +487,8 @@ def olist() -> Path:
 @pytest.fixture(scope="module")
 def olist_events(olist: Path) -> list[Record]:
     """The events of the Olist funnel."""
-    mapping = parse(OLIST.read_text())
-    files, _ = assign(mapping, sorted(olist.glob("*.csv")))
-    records, faults = asyncio.run(_all_of(Import(mapping, files)))
-    assert faults == []
+    records, bad = imported(parse(OLIST.read_text()), list(olist.glob("*.csv")))
+    assert bad == []
     return records
 
 

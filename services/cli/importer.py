@@ -17,7 +17,7 @@ from services.importer.rows import BadRow, Import, Progress, WrongFiles, assign
 from services.publisher import Publisher, ServerAway
 
 USAGE = 2
-BAD_ROWS_SHOWN = 20
+BAD_ROWS_SHOWN = 10
 """Bad rows told to people one by one: enough to see what is wrong. `--json` tells all."""
 CELL_CHARACTERS = 60
 """Of a longer cell no more is shown to people."""
@@ -25,7 +25,13 @@ CELL_CHARACTERS = 60
 
 @click.command("import")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--mapping", "mapping_file", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--mapping",
+    "mapping_file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What the rows become.",
+)
 @click.option("--dry-run", is_flag=True, help="Check every row, send nothing. Needs no servers.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Every bad row (stderr) and summary (stdout) as JSON, one a line."
@@ -63,8 +69,9 @@ def _prepared(mapping_file: Path, files: tuple[Path, ...]) -> tuple[Mapping, Imp
         found, unused = assign(mapping, _listed(mapping, files))
         for file in unused if files else ():
             click.echo(f"leadlog: no input of mapping {mapping.name!r} wants {file}: left alone", err=True)
-        for name in mapping.inputs.keys() - found.keys():
-            click.echo(f"leadlog: no {mapping.inputs[name].pattern}, which is optional", err=True)
+        for name, each in mapping.inputs.items():
+            if name not in found:
+                click.echo(f"leadlog: no file for {name} ({each.patterns[0]}), which is optional", err=True)
         return mapping, Import(mapping, found)
     except MappingFaults as faults:
         end(USAGE, f"{mapping_file} does not fit:\n{faults}")
@@ -75,8 +82,10 @@ def _prepared(mapping_file: Path, files: tuple[Path, ...]) -> tuple[Mapping, Imp
 def _listed(mapping: Mapping, files: tuple[Path, ...]) -> list[Path]:
     """The files named; for a folder those in it; without any those of the data folder."""
     if not files:
-        folder = settings.data_folder() / (mapping.folder or "")
-        if mapping.folder is None or not folder.is_dir():
+        if mapping.folder is None:
+            raise WrongFiles("no files were named: name them, or the folder that they are in")
+        folder = settings.data_folder() / mapping.folder
+        if not folder.is_dir():
             raise WrongFiles(
                 f"no files were named, and there is no folder {folder} for mapping {mapping.name!r}: "
                 "name the files, or set LEADLOG_DATA to the folder that holds the data sets"
@@ -102,7 +111,7 @@ class _Told:
     def taken(self, step: Progress) -> None:
         for row in step.bad:
             self.bad_rows += 1
-            self.faults.update(f"{fault.code} ({', '.join(fault.columns)})" for fault in row.faults)
+            self.faults.update(_kind(fault) for fault in row.faults)
             if self.as_json:
                 self.display.say(msgspec.json.encode(row).decode())
             elif self.bad_rows <= BAD_ROWS_SHOWN:
@@ -117,6 +126,10 @@ def _lines(row: BadRow) -> Iterator[str]:
         yield f"  {_what(fault)}"
     cells = (f"{column}: {cell[:CELL_CHARACTERS]}" for column, cell in row.cells.items() if cell.strip())
     yield f"  the row: {'; '.join(cells)}"
+
+
+def _kind(fault: RowFault) -> str:
+    return f"{fault.code} in {', '.join(fault.columns)}" if fault.columns else fault.code
 
 
 def _what(fault: RowFault) -> str:
@@ -146,12 +159,10 @@ def _sum_up(job: Import, told: _Told, seconds: float, dry_run: bool) -> None:
 
 def _summary_lines(job: Import, told: _Told, seconds: float, dry_run: bool) -> Iterator[str]:
     for name, counts in job.counts.items():
-        without = (
-            f", {counts.without_event:,} of which the mapping makes nothing" if counts.without_event else ""
-        )
+        without = f", {counts.without_event:,} without an event" if counts.without_event else ""
         yield f"{name}: {counts.rows:,} rows, {counts.bad:,} bad{without}"
     for fault, number in told.faults.most_common():
-        yield f"  {number:,} times {fault}"
+        yield f"  {fault}: {number:,}"
     if told.bad_rows > BAD_ROWS_SHOWN:
         yield f"  the first {BAD_ROWS_SHOWN} bad rows are shown above: --json lists all {told.bad_rows:,}"
     for record, number in job.records.most_common():

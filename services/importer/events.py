@@ -1,8 +1,9 @@
 """The events of one row, or everything that is wrong with it.
 
-Promises: a row becomes all of its events or, if one of them has a fault, none; all its faults are found. An
-event is recorded when it occurred, unless the mapping says when, so the same row gives the same events
-whenever it is imported. Leaves reading files to `tables`.
+Promises: a row becomes all of its events or, if one of them has a fault, none. What is wrong with its cells
+is told all at once; if nothing is, what is wrong with its events. An event is recorded when it occurred,
+unless the mapping says when, so the same row gives the same events whenever it is imported. Leaves reading
+files to `tables`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from schemas.contract import record_of
-from schemas.faults import Refused
+from schemas.faults import Refused, shown
 from schemas.records import Record
 from services.importer.mapping import PART, Event, Join, Rows
 from services.importer.tables import Lookup
@@ -55,11 +56,11 @@ class Translator:
         return wholes
 
     def _found(self, number: int, join: Join, row: Row, faults: list[RowFault]) -> list[Row]:
-        key = join.key(row)
+        key = tuple([row[column] for column in join.on])
         found = self.lookup.find(number, key)
         if not found and join.required:
-            expected = f"a row of {join.input} with {', '.join(join.columns)} = {', '.join(key)}"
-            faults.append(fault_of(Bad("no_match", ", ".join(key), expected), join.columns))
+            expected = f"a row of {join.input} with it as {', '.join(join.columns)}"
+            faults.append(fault_of(Bad("no_match", ", ".join(key), expected), join.on))
             return []
         return found or [self.lookup.nothing(number)]
 
@@ -100,4 +101,4 @@ def _refused(event: Event, refused: Refused) -> Iterator[RowFault]:
 
 def fault_of(bad: Bad, columns: tuple[str, ...] = (), record: str | None = None, path: str = "") -> RowFault:
     """A fault of a row; without a record one of the row itself."""
-    return RowFault(columns, record, bad.code, path, bad.value, bad.expected, bad.hint)
+    return RowFault(columns, record, bad.code, path, shown(bad.value), bad.expected, bad.hint)

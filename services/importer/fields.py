@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, time, tzinfo
 from fractions import Fraction
+from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -51,7 +52,7 @@ class Fields:
     def value(self, node: Node, kind: inspect.Type) -> Maker:
         """The maker of a value of this type."""
         if isinstance(node.value, str):
-            return self._from_text(*self._template(node), kind_of(kind), {})
+            return self._from_text(self._template(node, kind_of(kind)), kind_of(kind), {})
         if isinstance(node.value, list):
             parts = [self.value(each, _item(kind)) for each in node.value]
             return lambda row: [value for part in parts if (value := part(row)) is not ABSENT] or ABSENT
@@ -61,11 +62,12 @@ class Fields:
         value = self._constant(node, kind_of(kind), str)
         return lambda row: value
 
-    def column(self, node: Node) -> Fill:
-        """The cell of a column."""
+    def column(self, node: Node | None) -> str:
+        """The name of a column."""
         name = self.reading.name(node)
-        self.used.append((node, name))
-        return lambda row: row[name]
+        if node is not None:
+            self.used.append((node, name))
+        return name
 
     def zone_of(self, node: Node | None) -> tzinfo:
         """A time zone by its name."""
@@ -100,18 +102,18 @@ class Fields:
         if "type" in given:
             wanted = TYPES.get(self.reading.choice(given["type"], list(TYPES)), "text")
         if "column" in given:
-            return self._from_text(self.column(given["column"]), (), wanted, given)
-        return self._from_text(*self._template(given.get("text")), wanted, given)
+            return self._from_text(itemgetter(self.column(given["column"])), wanted, given)
+        return self._from_text(self._template(given.get("text"), wanted), wanted, given)
 
-    def _template(self, node: Node | None) -> tuple[Fill, tuple[str, ...]]:
-        compiled = template(self.reading.text(node))
+    def _template(self, node: Node | None, kind: Kind) -> Fill:
+        made = template(self.reading.text(node))
         if node is not None:
-            self.used += [(node, column) for column in compiled.columns]
-            for name in compiled.unknown_filters:
+            self.used += [(node, column) for column in made.columns]
+            for name in made.unknown_filters:
                 self.reading.fault(node, one_of(list(FILTERS), name), name)
-        return compiled.fill, compiled.columns
+        return without_gaps(made) if kind == "id" else made.fill
 
-    def _from_text(self, fill: Fill, columns: tuple[str, ...], kind: Kind, given: dict[str, Node]) -> Maker:
+    def _from_text(self, fill: Fill, kind: Kind, given: dict[str, Node]) -> Maker:
         convert = converter(kind, self._options(given))
         mapped = {
             text: self._constant(value, kind, convert)
@@ -121,7 +123,7 @@ class Fields:
             self._constant(given[name], kind, convert) if name in given else ABSENT
             for name in ("else", "empty")
         )
-        return maker(without_gaps(columns, fill) if kind == "id" else fill, convert, mapped, other, empty)
+        return maker(fill, convert, mapped, other, empty)
 
     def _constant(self, node: Node, kind: Kind, convert: Callable[[str], Any]) -> Any:
         """A value that stands in the mapping itself. Times and dates are read as those of cells are."""
@@ -136,8 +138,9 @@ class Fields:
         return node.value
 
     def _converted(self, node: Node, convert: Callable[[str], Any]) -> Any:
+        text = self.reading.text(node)
         try:
-            return convert(self.reading.text(node))
+            return convert(text) if text else None
         except Bad as bad:
             self.reading.fault(node, bad.expected)
             return None

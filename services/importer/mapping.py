@@ -39,21 +39,21 @@ class MappingFaults(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A CSV file: how its name looks, and how it is written."""
+    """A CSV file: how its name may look, and how it is written."""
 
     name: str
-    pattern: str
+    patterns: tuple[str, ...]
     delimiter: str
     encoding: str
     is_optional: bool
 
 
 class Join(NamedTuple):
-    """Rows of another input that belong to a row: their `columns` hold its `key`."""
+    """Rows of another input that belong to a row: their `columns` hold what the row has in `on`."""
 
     input: str
     columns: tuple[str, ...]
-    key: Callable[[Row], tuple[str, ...]]
+    on: tuple[str, ...]
     required: bool
 
 
@@ -140,7 +140,8 @@ class _Parser:
         except LookupError:
             self.reading.fault(given["encoding"], "an encoding such as utf-8 or cp1252")
         is_optional = "optional" in given and self.reading.boolean(given["optional"])
-        return Input(name, self.reading.name(given.get("file")), delimiter, encoding, is_optional)
+        patterns = tuple(self.reading.name(each) for each in self.reading.one_or_more(given.get("file")))
+        return Input(name, patterns, delimiter, encoding, is_optional)
 
     def _rows(self, node: Node, inputs: dict[str, Input]) -> Rows:
         self.fields.used = []
@@ -161,9 +162,9 @@ class _Parser:
         pairs = self.reading.mapping(given.get("on"))
         for column, value in pairs.items():
             self.fields.used.append((value, f"{name}.{column}"))
-        cells = [self.fields.column(value) for value in pairs.values()]
+        on = tuple(self.fields.column(value) for value in pairs.values())
         required = "required" in given and self.reading.boolean(given["required"])
-        return Join(name, tuple(pairs), lambda row: tuple([cell(row) for cell in cells]), required)
+        return Join(name, tuple(pairs), on, required)
 
     def _events(self, node: Node) -> list[Event]:
         """The event, and if its row can take it back, the retraction."""
@@ -231,8 +232,8 @@ class _Parser:
         """The parts of a cell, each of which is an event."""
         given = self.reading.fields(node, ("column", "split"))
         separator = self.reading.text(given.get("split")) or ";"
-        cell = self.fields.column(given["column"]) if "column" in given else str
-        return lambda row: parts_of(cell(row), separator)
+        column = self.fields.column(given.get("column"))
+        return lambda row: parts_of(row[column], separator)
 
     def _when(self, node: Node) -> Test:
         """All conditions of a mapping hold; of a list of mappings, those of one."""

@@ -63,14 +63,14 @@ def assign(mapping: Mapping, files: Sequence[Path]) -> tuple[dict[str, Path], li
     found: dict[str, Path] = {}
     unused = list(files)
     for each in mapping.inputs.values():
-        matching = [file for file in files if fnmatch(file.name, each.pattern)]
+        matching = [file for file in files if any(fnmatch(file.name, like) for like in each.patterns)]
         if not matching and each.is_optional:
             continue
         if len(matching) != 1:
             found_are = ", ".join(map(str, matching)) or "none"
             raise WrongFiles(
                 f"input {each.name!r} of mapping {mapping.name!r} wants one file named like "
-                f"{each.pattern!r}; of those given, these are: {found_are}"
+                f"{' or '.join(each.patterns)}; of those given, these are: {found_are}"
             )
         found[each.name] = matching[0]
         unused = [file for file in unused if file != matching[0]]
@@ -155,7 +155,7 @@ class Import:
     def _refuse(self, table: Table, line: Line, faults: list[RowFault]) -> None:
         self._counts(table).bad += 1
         more = [f"?{number}" for number in range(len(table.header) + 1, len(line.cells) + 1)]
-        cells = dict(zip([*table.header, *more], line.cells, strict=False))
+        cells = dict(zip(map(_legible, [*table.header, *more]), map(_legible, line.cells), strict=False))
         self._bad.append(BadRow(table.file.name, line.number, cells, tuple(faults)))
 
     def _counts(self, table: Table) -> Counts:
@@ -180,6 +180,11 @@ class Import:
                 yield MappingFault(node.line, node.path, column, "a column that its file has once")
             elif not known[column] and not column.startswith(absent):
                 yield MappingFault(node.line, node.path, column, f"a column: {one_of(known, column)}")
+
+
+def _legible(text: str) -> str:
+    """Bytes of a wrong encoding are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _named(rows: Rows) -> list[str]:

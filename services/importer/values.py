@@ -100,19 +100,19 @@ def _filtered(layout: str, columns: Sequence[str], filters: list[list[Callable[[
     return fill
 
 
-def without_gaps(columns: tuple[str, ...], fill: Fill) -> Fill:
-    """The template of an id: if some of its cells are empty and others not, the row is bad."""
+def without_gaps(made: Template) -> Fill:
+    """The text of an id: a row that has some of its cells and not the others is bad."""
+    fill, columns = made.fill, made.columns
     if len(columns) < 2:
         return fill
-    cells_of: Callable[[Row], tuple[str, ...]] = itemgetter(*columns)
 
     def whole(row: Row) -> str:
-        cells = cells_of(row)
-        if not all(cells) and any(cells):
-            missing = ", ".join(column for column, cell in zip(columns, cells, strict=True) if not cell)
+        text = fill(row)
+        if text and not all(map(row.__getitem__, columns)):
+            missing = ", ".join(column for column in columns if not row[column])
             hint = f"{missing} is empty: leave such rows out with `when`, or make the id of other columns"
-            raise Bad("gap_in_id", fill(row), "a cell in every column of an id", hint)
-        return fill(row)
+            raise Bad("gap_in_id", text, "a cell in every column of an id", hint)
+        return text
 
     return whole
 
