@@ -34,6 +34,7 @@ from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.broker import end_offsets
 from services.cli.importer import command
+from services.importer import tables
 from services.importer.mapping import MappingFaults, parse
 from services.importer.rows import BadRow, WrongFiles, assign
 from services.settings import Addresses
@@ -192,6 +193,28 @@ def test_joined_rows(tmp_path: Path) -> None:
     assert (len(records), told(bad)) == (2, [(3, ("origin",), "no_match")])
 
 
+def test_joins_of_large_files_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that wait in a file are found as those in memory are, in their order, whatever is in the cells."""
+    mapping = """
+  - from: touches
+    join: [{input: people, on: {email: origin}}]
+    events:
+      - record: LeadAssigned
+        event_id: "{id}:{people.company}"
+        subject_id: "crm:{id}"
+        occurred_at: {column: time}
+        owner_id: "{people.company}"
+"""
+    rows = "id,time,origin\n1,2026-03-01 10:00:00,ann@x.example\n2,2026-03-01 10:00:00,ö\n"
+    people = PEOPLE + 'ö;"a;b";\nö;"c\x1fd";\n'
+    few, bad = make(tmp_path, mapping, rows, people)
+    monkeypatch.setattr(tables, "ROWS_IN_MEMORY", 1)
+    many, also_bad = make(tmp_path, mapping, rows, people)
+    assert [each.event_id for each in few] == ["1:Ann & Co", "1:Second", "2:a;b"]
+    assert many == few
+    assert told(bad) == told(also_bad) == [(5, (), "bad_csv")]
+
+
 def test_conditions_and_maps(tmp_path: Path) -> None:
     """Conditions choose rows, maps translate words, and a word that is in no map is a fault of the row."""
     mapping = TOUCH.replace(
@@ -262,6 +285,18 @@ def test_a_deleted_row_takes_its_event_back(tmp_path: Path) -> None:
         for each in records
         if isinstance(each, EventRetracted)
     ] == [("t:1", "crm:1", "retracted_in_source"), ("t:2", "crm:2", "retracted_in_source")]
+
+
+def test_a_word_that_is_neither_true_nor_false_is_not_passed_over(tmp_path: Path) -> None:
+    """`is` takes the usual ways of writing them, an empty cell is neither, and any other word is a fault."""
+    mapping = TOUCH.replace("        touch_type", "        retract: {origin: {is: true}}\n        touch_type")
+    mapping = mapping.replace("{column: origin, empty: no_origin}", "x")
+    words = ["TRUE", "t", "1", "False", "no", "", "perhaps"]
+    rows = "".join(f"{number},2026-03-01,{word}\n" for number, word in enumerate(words))
+    records, bad = make(tmp_path, mapping, "id,time,origin\n" + rows)
+    assert [each.event_id for each in records if isinstance(each, TouchRecorded)] == ["t:3", "t:4", "t:5"]
+    assert sum(isinstance(each, EventRetracted) for each in records) == 3
+    assert told(bad) == [(8, (), "bad_boolean")]
 
 
 def test_an_id_with_a_gap_is_none(tmp_path: Path) -> None:

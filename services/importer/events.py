@@ -6,7 +6,7 @@ unless the mapping says when, so the same row gives the same events whenever it 
 files to `tables`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -15,7 +15,7 @@ from schemas.contract import record_of
 from schemas.faults import Refused, shown
 from schemas.records import Record
 from services.importer.mapping import PART, Event, Join, Rows
-from services.importer.tables import Lookup
+from services.importer.tables import Joined
 from services.importer.values import ABSENT, Bad, Row
 
 
@@ -34,39 +34,50 @@ class RowFault(Struct, frozen=True):
 class Translator:
     """Makes the events of the rows of one input."""
 
-    def __init__(self, rows: Rows, lookup: Lookup) -> None:
-        self.rows, self.lookup = rows, lookup
+    def __init__(self, rows: Rows, joined: Sequence[Joined]) -> None:
+        """`joined` is for the joins of the rows, one by one."""
+        self.events = rows.events
+        self.joins = list(zip(rows.joins, joined, strict=True))
 
     def translate(self, row: Row) -> tuple[list[Record], list[RowFault]]:
         """The events of a row, or its faults."""
         faults: list[RowFault] = []
         records: list[Record] = []
-        for whole in self._joined(row, faults) if self.rows.joins else (row,):
-            for event in self.rows.events:
+        for whole in self._wholes(row, faults) if self.joins else (row,):
+            for event in self.events:
                 for part in _parts(event, whole) if event.parts else (whole,):
-                    if event.when(part):
-                        records += _record(event, part, faults)
+                    records += _event(event, part, faults)
         return ([] if faults else records), faults
 
-    def _joined(self, row: Row, faults: list[RowFault]) -> list[Row]:
+    def _wholes(self, row: Row, faults: list[RowFault]) -> list[Row]:
         """The row, once for each combination of rows joined to it."""
         wholes = [row]
-        for number, join in enumerate(self.rows.joins):
-            wholes = [whole | cells for whole in wholes for cells in self._found(number, join, whole, faults)]
+        for join, joined in self.joins:
+            wholes = [whole | cells for whole in wholes for cells in _found(join, joined, whole, faults)]
         return wholes
 
-    def _found(self, number: int, join: Join, row: Row, faults: list[RowFault]) -> list[Row]:
-        key = tuple([row[column] for column in join.on])
-        found = self.lookup.find(number, key)
-        if not found and join.required:
-            expected = f"a row of {join.input} with it as {', '.join(join.columns)}"
-            faults.append(fault_of(Bad("no_match", ", ".join(key), expected), join.on))
-            return []
-        return found or [self.lookup.nothing(number)]
+
+def _found(join: Join, joined: Joined, row: Row, faults: list[RowFault]) -> Sequence[Row]:
+    key = tuple([row[column] for column in join.on])
+    found = joined.find(key)
+    if not found and join.required:
+        expected = f"a row of {join.input} with it as {', '.join(join.columns)}"
+        faults.append(fault_of(Bad("no_match", ", ".join(key), expected), join.on))
+        return ()
+    return found or (joined.nothing,)
 
 
 def _parts(event: Event, row: Row) -> Iterable[Row]:
     return [row | {PART: part} for part in event.parts(row)] if event.parts else (row,)
+
+
+def _event(event: Event, row: Row, faults: list[RowFault]) -> list[Record]:
+    try:
+        return _record(event, row, faults) if event.when(row) else []
+    except Bad as bad:
+        fault = fault_of(bad)  # of the row: every event with this condition has it
+        faults += [fault] if fault not in faults else []
+        return []
 
 
 def _record(event: Event, row: Row, faults: list[RowFault]) -> list[Record]:

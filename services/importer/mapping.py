@@ -16,7 +16,7 @@ from projections.yaml_tree import Fault, Node, Reading, one_of, read
 from schemas.faults import FIELDS
 from schemas.records import RECORDS, Envelope
 from services.importer.fields import Fields
-from services.importer.values import ABSENT, Bad, Maker, Row, parts_of
+from services.importer.values import ABSENT, Bad, Maker, Row, is_true, parts_of
 
 DEFAULTED = ("recorded_at", "source", "actor")
 CLAUSES = ("record", "when", "each", "retract")
@@ -251,10 +251,13 @@ class _Parser:
         if not isinstance(node.value, dict):
             wanted = self._texts(node)
             return lambda row: row[column] in wanted
-        given = self.reading.fields(node, (), ("present", "not"))
+        given = self.reading.fields(node, (), ("is", "present", "not"))
+        if "is" in given:
+            is_wanted = self.reading.boolean(given["is"])
+            return lambda row: is_true(row[column], column) is is_wanted
         if "present" in given:
-            present = self.reading.boolean(given["present"])
-            return lambda row: bool(row[column]) is present
+            is_present = self.reading.boolean(given["present"])
+            return lambda row: bool(row[column]) is is_present
         unwanted = self._texts(given.get("not"))
         return lambda row: row[column] not in unwanted
 

@@ -20,7 +20,7 @@ from schemas.records import Record
 from services import settings
 from services.importer.events import RowFault, Translator, fault_of
 from services.importer.mapping import Join, Mapping, MappingFaults, Rows
-from services.importer.tables import Cells, Line, Lookup, Table, picker
+from services.importer.tables import Cells, Joined, Line, Lookup, Table, picker, unstorable
 from services.publisher import Chunk
 
 CHUNK_RECORDS = settings.PUBLISH_CHUNK_RECORDS
@@ -101,17 +101,16 @@ class Import:
         for rows in self.sections:
             with ExitStack() as stack:
                 lookup = stack.enter_context(Lookup())
-                for join in rows.joins:
-                    self._load(lookup, rows, join)
+                joined = [self._load(lookup, rows, join) for join in rows.joins]
                 table = stack.enter_context(self._open(rows.input))
-                for records in self._chunked(rows, lookup, table):
+                for records in self._chunked(rows, joined, table):
                     yield self._chunk(records, read_before + table.done_bytes)
                 read_before += table.done_bytes
 
-    def _chunked(self, rows: Rows, lookup: Lookup, table: Table) -> Iterator[list[Record]]:
+    def _chunked(self, rows: Rows, joined: Sequence[Joined], table: Table) -> Iterator[list[Record]]:
         """The events of a table's rows."""
         own = [column for column in _named(rows) if column in table.header]
-        pick, translate = picker(table.header, own), Translator(rows, lookup).translate
+        pick, translate = picker(table.header, own), Translator(rows, joined).translate
         counts = self._counts(table)
         chunk: list[Record] = []
         for line in table.lines():
@@ -133,24 +132,24 @@ class Import:
         bad_rows = sum(counts.bad for counts in self.counts.values())
         return Chunk(records, Progress(done_bytes, self.records.total(), bad_rows, bad))
 
-    def _load(self, lookup: Lookup, rows: Rows, join: Join) -> None:
-        """Keep what a join needs of its file; of one that is not there, nothing."""
+    def _load(self, lookup: Lookup, rows: Rows, join: Join) -> Joined:
+        """What a join needs of its file; of one that is not there, nothing."""
         prefix = f"{join.input}."
         columns = [name.removeprefix(prefix) for name in _named(rows) if name.startswith(prefix)]
         if join.input not in self.files:
-            lookup.load(join, columns, columns, ())
-            return
+            return lookup.load(join, columns, columns, ())
         with self._open(join.input) as table:
-            lookup.load(join, table.header, columns, self._good(table, join.input))
+            return lookup.load(join, table.header, columns, self._good(table, join.input))
 
     def _good(self, table: Table, name: str) -> Iterator[Cells]:
         """The good rows of a joined file. The others are told once, by its own section if it has one."""
         is_told = table.file.name in self.counts or any(rows.input == name for rows in self.sections)
         for line in table.lines():
-            if line.bad is None:
+            bad = line.bad or unstorable(line.cells)
+            if bad is None:
                 yield line.cells
-            elif not is_told:
-                self._refuse(table, line, [fault_of(line.bad)])
+            elif not is_told or line.bad is None:
+                self._refuse(table, line, [fault_of(bad)])
 
     def _refuse(self, table: Table, line: Line, faults: list[RowFault]) -> None:
         self._counts(table).bad += 1

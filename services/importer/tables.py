@@ -1,8 +1,9 @@
 """CSV files, and rows of one file looked up by key from another.
 
 Promises: files are read row by row, each row with the line it begins on; a row that does not fit its header
-is told and the rest goes on. Joined files wait in a temporary SQLite file, so memory stays flat: the limit is
-the free space for temporary files, at most one and a half times the joined CSV files.
+is told and the rest goes on. What is needed of joined files waits in memory if it is little, else in a
+temporary SQLite file, so memory stays flat: the limit is the free space for temporary files, about twice what
+is needed.
 """
 
 import csv
@@ -10,6 +11,7 @@ import io
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,11 +25,15 @@ SEPARATOR = "\x1f"
 """Between the cells of a stored row and the parts of a key: the unit separator. Rows that hold it are bad."""
 LARGEST_CELL = 1024 * 1024
 """A longer cell is a quote that was never closed."""
+ROWS_IN_MEMORY = 10_000
+"""A joined file of no more rows, such as a list of stages, stays in memory: a few MB."""
 KEYS_REMEMBERED = 10_000
-"""Keys whose rows stay in memory: those of small files, such as a list of stages, are read once."""
+"""Of a larger one the rows of so many keys, since rows of one lead often stand together."""
 
 Cells = list[str]
+Key = tuple[str, ...]
 Pick = Callable[[Cells], Row]
+Find = Callable[[Key], Sequence[Row]]
 
 
 class Line(NamedTuple):
@@ -81,8 +87,6 @@ class Table:
     def _fault(self, cells: Cells) -> Bad | None:
         if len(cells) != len(self.header):
             return Bad("bad_csv", f"{len(cells)} cells", f"{len(self.header)} cells, as in the first line")
-        if SEPARATOR in "".join(cells):
-            return Bad("bad_csv", "the character U+001F", "text without control characters")
         return None
 
 
@@ -95,8 +99,17 @@ def picker(header: Sequence[str], columns: Sequence[str]) -> Pick:
     return lambda cells: dict(zip(columns, map(str.strip, cells_of(cells)), strict=True))
 
 
+class Joined(NamedTuple):
+    """The rows that one join may add, columns as `input.column`."""
+
+    find: Find
+    """Those with a key, in the order of their file."""
+    nothing: Row
+    """Empty cells, where there are none."""
+
+
 class Lookup:
-    """Rows of joined files by key, in a temporary SQLite file. A context manager."""
+    """Rows of joined files by key: few in memory, many in a temporary SQLite file. A context manager."""
 
     def __init__(self) -> None:
         self._folder = TemporaryDirectory(prefix="leadlog-import-")
@@ -105,9 +118,7 @@ class Lookup:
         self._store.execute("pragma synchronous = off")
         # One transaction to the end: each look of its own would lock the file, for three times the cost.
         self._store.execute("begin")
-        self._names: list[list[str]] = []
-        self.find = lru_cache(KEYS_REMEMBERED)(self._find)
-        """The rows of a join, by its number, that have a key, in the order of their file."""
+        self._tables = 0
 
     def __enter__(self) -> Self:
         return self
@@ -118,29 +129,48 @@ class Lookup:
         self._store.close()
         self._folder.cleanup()
 
-    def load(self, join: Join, header: Sequence[str], columns: Sequence[str], rows: Iterable[Cells]) -> None:
-        """Keep these columns of rows for the next join."""
-        table = f"joined_{len(self._names)}"
-        self._names.append([f"{join.input}.{column}" for column in columns])
+    def load(self, join: Join, header: Cells, columns: Cells, rows: Iterable[Cells]) -> Joined:
+        """Keeps these columns of rows for a join."""
+        names = [f"{join.input}.{column}" for column in columns]
         key_of, row_of = picker(header, join.columns), picker(header, columns)
+        pairs = ((tuple(key_of(cells).values()), tuple(row_of(cells).values())) for cells in rows)
+        few = list(islice(pairs, ROWS_IN_MEMORY + 1))
+        find = (
+            _in_memory(few, names) if len(few) <= ROWS_IN_MEMORY else self._stored(chain(few, pairs), names)
+        )
+        return Joined(find, dict.fromkeys(names, ""))
+
+    def _stored(self, pairs: Iterable[tuple[Key, Key]], names: Cells) -> Find:
+        self._tables += 1
+        table = f"joined_{self._tables}"
         self._store.execute(f"create table {table} (key text, cells text)")
         self._store.executemany(
-            f"insert into {table} values (?, ?)",
-            ((_stored(key_of(cells).values()), _stored(row_of(cells).values())) for cells in rows),
+            f"insert into {table} values (?, ?)", ((_text(key), _text(cells)) for key, cells in pairs)
         )
         self._store.execute(f"create index {table}_key on {table} (key)")
+        query = f"select cells from {table} where key = ? order by rowid"
 
-    def nothing(self, number: int) -> Row:
-        """Empty cells, for a row to which a join has nothing to add."""
-        return dict.fromkeys(self._names[number], "")
+        def find(key: Key) -> Sequence[Row]:
+            found = self._store.execute(query, (_text(key),))
+            return [dict(zip(names, cells.split(SEPARATOR), strict=True)) for (cells,) in found]
 
-    def _find(self, number: int, key: tuple[str, ...]) -> list[Row]:
-        query = f"select cells from joined_{number} where key = ? order by rowid"
-        found = self._store.execute(query, (_stored(key),))
-        names = self._names[number]
-        return [dict(zip(names, cells.split(SEPARATOR), strict=True)) for (cells,) in found]
+        return lru_cache(KEYS_REMEMBERED)(find)
 
 
-def _stored(cells: Iterable[str]) -> str:
+def _in_memory(pairs: Iterable[tuple[Key, Key]], names: Cells) -> Find:
+    found: dict[Key, list[Row]] = {}
+    for key, cells in pairs:
+        found.setdefault(key, []).append(dict(zip(names, cells, strict=True)))
+    return lambda key: found.get(key, ())
+
+
+def unstorable(cells: Cells) -> Bad | None:
+    """What is wrong with a row that cannot be kept for a join."""
+    if SEPARATOR in "".join(cells):
+        return Bad("bad_csv", "the character U+001F", "text without control characters")
+    return None
+
+
+def _text(cells: Iterable[str]) -> str:
     """Cells as one text that SQLite can hold: bytes of a wrong encoding become question marks."""
     return SEPARATOR.join(cells).encode("utf-8", "replace").decode()

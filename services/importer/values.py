@@ -46,7 +46,11 @@ FILTERS: Final[dict[str, Callable[[str], str]]] = {
     "upper": str.upper,
     "sha256": _sha256,
 }
-LONGEST_DATE = len("YYYY-MM-DD")
+BOOLEANS: Final = {
+    **dict.fromkeys(("true", "yes", "t", "1"), True),
+    **dict.fromkeys(("false", "no", "f", "0"), False),
+}
+LONGEST_DATE: Final = len("YYYY-MM-DD")
 """No ISO 8601 date without time is longer."""
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
@@ -239,7 +243,15 @@ def _integer(text: str, options: Options) -> int:
 
 
 def _boolean(text: str) -> bool:
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in known:
-        raise Bad("bad_boolean", text, "true or false, yes or no, 1 or 0", "use `map` for other words")
-    return known[text.lower()]
+    known = BOOLEANS.get(text.lower())
+    if known is None:
+        expected = "true or false, yes or no, t or f, 1 or 0"
+        raise Bad("bad_boolean", text, expected, "use `map` for other words")
+    return known
+
+
+def is_true(cell: str, column: str) -> bool | None:
+    """Whether the cell of a condition says true or false; None if it is empty. Raises Bad."""
+    if cell and cell.lower() not in BOOLEANS:
+        raise Bad("bad_boolean", cell, f"true or false in {column}", "list other words in the condition")
+    return BOOLEANS[cell.lower()] if cell else None
