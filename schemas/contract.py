@@ -92,6 +92,18 @@ def peek(line: bytes) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
+def record_of(name: str, values: dict[str, Any]) -> Record:
+    """The record of fields as they are in memory, for imports, which read times in forms of their own.
+
+    Instants are microseconds, dates days, both within the years 1 to 9999; `recorded_at` is among them. The
+    rest is as in JSON. Raises Refused as `parse`.
+    """
+    record = _checked(name, values)
+    if record is not None:
+        return record
+    return parse({"record": name} | _json_form(name, values), now=0, may_import=True)
+
+
 def to_json(record: Envelope) -> dict[str, Any]:
     """The contract's JSON form of a record; optional fields that hold their default are left out."""
     return written(msgspec.to_builtins(record))
@@ -114,16 +126,35 @@ def written(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sound(fields: Mapping[str, Any]) -> Record | None:
-    """The record, or None when anything at all is wrong with it."""
+    """The record of fields in their JSON form, or None when anything at all is wrong with it."""
     try:
         name = fields["record"]
         values = _in_memory(name, fields)
+    except (LookupError, TypeError, ValueError):
+        return None
+    return _checked(name, values)
+
+
+def _checked(name: str, values: dict[str, Any]) -> Record | None:
+    """The record of fields in memory, or None when anything at all is wrong with it."""
+    try:
         record = msgspec.convert(values, RECORDS[name])
         encoded = msgspec.json.encode(record)
     except (LookupError, TypeError, ValueError, RecursionError):
         return None
     wrong = len(encoded) > MAX_EVENT_BYTES + STAMP_BYTES or holds_nul(encoded) or rule_faults(name, values)
     return None if wrong else record
+
+
+def _json_form(name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """The fields with instants and dates as text: the way back of `_in_memory`."""
+    instants = {field: rfc3339(values[field]) for field in _INSTANTS[name] if _is_number(values, field)}
+    dates = {field: iso_date(values[field]) for field in _DATES[name] if _is_number(values, field)}
+    return values | instants | dates
+
+
+def _is_number(values: dict[str, Any], field: str) -> bool:
+    return isinstance(values.get(field), int)
 
 
 def _in_memory(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,15 +12,18 @@ from schemas.records import MAX_INSTANT, MIN_INSTANT, Days, Micros
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EPOCH_DAY = date(1970, 1, 1).toordinal()
+MICROSECOND = timedelta(microseconds=1)
 WithOffset = Annotated[datetime, msgspec.Meta(tz=True)]
+_decode = msgspec.json.Decoder(WithOffset).decode
+_encode = msgspec.json.Encoder().encode
 
 
 def instant_of(text: object) -> Micros:
     """Microseconds since 1970 of an RFC 3339 text with offset, finer digits rounded. Raises ValueError."""
-    if not isinstance(text, str):
-        raise ValueError("not a text")
-    since = msgspec.convert(text, WithOffset) - EPOCH
-    micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    if not isinstance(text, str) or "\\" in text:
+        raise ValueError("not a text as RFC 3339 has it")
+    # As JSON, since a decoder knows its type: `msgspec.convert` looks it up anew, for four times the cost.
+    micros = (_decode(f'"{text}"') - EPOCH) // MICROSECOND
     if not MIN_INSTANT <= micros <= MAX_INSTANT:
         raise ValueError("outside the years 1 to 9999")
     return micros
@@ -28,7 +31,7 @@ def instant_of(text: object) -> Micros:
 
 def rfc3339(instant: Micros) -> str:
     """An instant as RFC 3339 in UTC, with microseconds only where there are any."""
-    return (EPOCH + timedelta(microseconds=instant)).isoformat().replace("+00:00", "Z")
+    return _encode(EPOCH + timedelta(0, *divmod(instant, 1_000_000)))[1:-1].decode()
 
 
 def day_of(text: object) -> Days:

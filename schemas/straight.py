@@ -55,8 +55,10 @@ def _compiled(lines: list[str]) -> Any:
         "Unusual": Unusual,
         "size": _size,
         "long": _long,
+        "LENGTHS": _LENGTHS,
+        "SHORT": _SHORT,
         "double": _DOUBLE.unpack_from,
-        "put_text": _put_text,
+        "encoded_long": _encoded_long,
         "put_long": _put_long,
         "pack_double": _DOUBLE.pack,
     }
@@ -227,6 +229,7 @@ def _size(b: bytes, p: int) -> tuple[int, int]:
 _LOW_BITS, _STOP_BITS = 0x7F7F7F7F7F7F7F7F, 0x8080808080808080
 _EIGHT_BYTES_LONG = 0x0080808080808080
 """The stop bits of an integer of exactly eight bytes: instants of the years 1979 to 3111."""
+_LEAST_OF_EIGHT_BYTES, _MOST_OF_EIGHT_BYTES = 1 << 49, (1 << 56) - 1
 
 
 def _long(b: bytes, p: int) -> tuple[int, int]:
@@ -262,6 +265,19 @@ def _slow_long(b: bytes, p: int) -> tuple[int, int]:
 def _put_long(out: bytearray, n: int) -> None:
     """Append a zigzag integer."""
     n = (n << 1) ^ (n >> 63)
+    if n < 128:
+        out.append(n)
+    elif _LEAST_OF_EIGHT_BYTES <= n <= _MOST_OF_EIGHT_BYTES:
+        # The way back of `_long`: spread eight groups of seven bits, by fours, by pairs, then each.
+        n = (n & 0x000000000FFFFFFF) | ((n & 0x00FFFFFFF0000000) << 4)
+        n = (n & 0x00003FFF00003FFF) | ((n & 0x0FFFC0000FFFC000) << 2)
+        n = (n & 0x007F007F007F007F) | ((n & 0x3F803F803F803F80) << 1)
+        out += _EIGHT.pack(n | _EIGHT_BYTES_LONG)
+    else:
+        _put_slow_long(out, n)
+
+
+def _put_slow_long(out: bytearray, n: int) -> None:
     while n > 127:
         out.append((n & 0x7F) | 0x80)
         n >>= 7
@@ -276,18 +292,6 @@ def _encoded_long(n: int) -> bytes:
 
 _LENGTHS = tuple(_encoded_long(n) for n in range(_SHORT))
 
-
-def _put_text(out: bytearray, text: str) -> None:
-    """Append a string."""
-    encoded = text.encode()
-    n = len(encoded)
-    if n < _SHORT:
-        out += _LENGTHS[n]
-    else:
-        _put_long(out, n)
-    out += encoded
-
-
 _READ = {
     "string": (
         "$ = SIZES[b[p]]; p += 1",
@@ -301,7 +305,11 @@ _READ = {
     "null": ("$ = None",),
 }
 _WRITE = {
-    "string": ("put_text(out, $)",),
+    "string": (
+        "text = $.encode(); n = len(text)",
+        "out += LENGTHS[n] if n < SHORT else encoded_long(n)",
+        "out += text",
+    ),
     "long": ("put_long(out, $)",),
     "int": ("put_long(out, $)",),
     "double": ("out += pack_double($)",),

@@ -90,6 +90,9 @@ _READERS = {name: reader(json.loads(schema_text(name))) for name in RECORDS}
 _WRITERS: dict[type[Envelope], Writer] = {
     record: writer(json.loads(schema_text(name))) for name, record in RECORDS.items()
 }
+_CE_TYPES: dict[type[Envelope], bytes] = {
+    record: f"leadlog.{name}".encode() for name, record in RECORDS.items()
+}
 
 
 class Decoder:
@@ -222,7 +225,7 @@ def headers(record: Envelope, traceparent: str | None = None) -> list[tuple[str,
     return [
         ("ce_specversion", b"1.0"),
         ("ce_id", record.event_id.encode()),
-        ("ce_type", f"leadlog.{type(record).__name__}".encode()),
+        ("ce_type", _CE_TYPES[type(record)]),
         ("ce_source", record.source.encode()),
         ("ce_time", rfc3339(record.occurred_at).encode()),
         ("ce_subject", record.subject_id.encode()),

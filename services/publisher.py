@@ -15,7 +15,6 @@ from typing import Generic, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas import wire
@@ -23,6 +22,7 @@ from schemas.records import TOPIC_OF, Record
 from schemas.topics import TOPICS
 from services import settings
 from services.broker import AWAY, Partition, start_producer
+from services.murmur2 import murmur2
 
 T = TypeVar("T")
 Acknowledgement = asyncio.Future[object]
@@ -50,8 +50,7 @@ class Sent(NamedTuple, Generic[T]):
 @lru_cache(maxsize=50_000)
 def partition_of(topic: str, key: str) -> int:
     """The partition of a key, as Kafka's default partitioner has it."""
-    number: int = murmur2(key.encode()) & 0x7FFFFFFF
-    return number % PARTITIONS_OF[topic]
+    return (murmur2(key.encode()) & 0x7FFFFFFF) % PARTITIONS_OF[topic]
 
 
 class Publisher(Generic[T]):

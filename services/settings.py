@@ -187,13 +187,14 @@ above which the broker refuses it."""
 GENERATE_MEMORY_BYTES = number("GENERATE_MEMORY_BYTES", 64 * 1024 * 1024)
 """Made-up lines that wait for their turn in memory before they wait on disk, bytes."""
 
-PUBLISH_BLOCK_BYTES = number("PUBLISH_BLOCK_BYTES", 256 * 1024)
-"""Lines are checked, encoded and sent by blocks of so many bytes: the position moves by one."""
+PUBLISH_BLOCK_BYTES = number("PUBLISH_BLOCK_BYTES", 1024 * 1024)
+"""Lines are checked, encoded and sent by blocks of so many bytes: the position moves by one. A quarter of it
+costs the broker twice the time, since each partition's share of a block is a batch."""
 
-PUBLISH_CHUNK_RECORDS = number("PUBLISH_CHUNK_RECORDS", 1_000)
-"""Events that `import` makes, sends and reports as one step."""
+PUBLISH_CHUNK_RECORDS = number("PUBLISH_CHUNK_RECORDS", 4_000)
+"""Events that `import` makes, sends and reports as one step: about a block of `publish`."""
 
-PUBLISH_CHUNKS_IN_FLIGHT = number("PUBLISH_CHUNKS_IN_FLIGHT", 16)
+PUBLISH_CHUNKS_IN_FLIGHT = number("PUBLISH_CHUNKS_IN_FLIGHT", 4)
 """Chunks sent and not yet acknowledged: enough to keep the broker busy, few enough to hold in memory."""
 
 PUBLISH_DEADLINE_SECONDS = number("PUBLISH_DEADLINE_SECONDS", 120)
@@ -205,6 +206,9 @@ PUBLISH_NOTICE_SECONDS = number("PUBLISH_NOTICE_SECONDS", 5)
 
 PUBLISH_RETRY_SECONDS = number("PUBLISH_RETRY_SECONDS", 1)
 """Pause between two tries to reach a broker that is away, seconds."""
+
+PROGRESS_SECONDS = number("PROGRESS_SECONDS", 10)
+"""Where there is no terminal to draw a bar on, `publish` and `import` say so often how far they are."""
 
 TOPIC_COPIES = number("TOPIC_COPIES", 1)
 """Replication factor of topics that are created, 1 since the local stack has one broker. A cluster of three

@@ -9,7 +9,7 @@ import pytest
 from services.settings import Addresses
 from tests.door import Opened, open_door
 from tests.fresh import drop_database, empty_topics
-from tests.servers import Servers, begin
+from tests.servers import LocalServers, RunningServers, Servers, begin
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +24,17 @@ def servers() -> Iterator[Servers]:
 def stack(servers: Servers) -> Addresses:
     """Addresses of real servers. Their state is shared by all tests: take `database` and `topics` too."""
     return servers.addresses
+
+
+@pytest.fixture
+def local(servers: Servers) -> Iterator[RunningServers]:
+    """A stack whose processes can be weighed: that of the run, unless it lives in containers."""
+    if isinstance(servers, RunningServers):
+        yield servers
+        return
+    own = LocalServers()
+    yield own
+    own.close()
 
 
 @pytest.fixture

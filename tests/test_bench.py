@@ -1,24 +1,11 @@
 """Guards that the measurements run; no time is asserted."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.bench import ground, live
-from tests.servers import RunningServers, Servers
+from tests.servers import RunningServers
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
-
-
-@pytest.fixture
-def local(servers: Servers) -> Iterator[RunningServers]:
-    """A stack whose processes can be weighed: that of the run, unless it lives in containers."""
-    if isinstance(servers, RunningServers):
-        yield servers
-        return
-    own = ground.servers()
-    yield own
-    own.close()
 
 
 async def test_a_drain_and_a_trickle_fill_their_rows(

@@ -6,6 +6,7 @@ What an event must look like is guarded by test_contract, sending by test_publis
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -22,6 +23,7 @@ from projections.rules import Entry, Rules
 from schemas.content import content_hash
 from schemas.records import (
     AttributeChanged,
+    EventRetracted,
     HandoffAccepted,
     OpportunityWon,
     Record,
@@ -32,9 +34,11 @@ from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.broker import end_offsets
 from services.cli.importer import command
+from services.importer import tables
 from services.importer.mapping import MappingFaults, parse
-from services.importer.rows import Import, RowFault, WrongFiles, assign
+from services.importer.rows import BadRow, WrongFiles, assign
 from services.settings import Addresses
+from tests.importing import imported, told
 
 OLIST = Path(__file__).parent.parent / "infra" / "mappings" / "olist.yaml"
 LEADLOG = Path(sys.executable).parent / "leadlog"
@@ -61,24 +65,11 @@ TOUCH = """
 PEOPLE = "email;company;size\nann@x.example;Ann & Co;12\nann@x.example;Second;\n"
 
 
-def make(
-    folder: Path, mapping: str, touches: str, people: str = PEOPLE
-) -> tuple[list[Record], list[RowFault]]:
-    """The events and faults of two files under a mapping."""
+def make(folder: Path, mapping: str, touches: str, people: str = PEOPLE) -> tuple[list[Record], list[BadRow]]:
+    """The events and bad rows of two files under a mapping."""
     (folder / "touches-2026.csv").write_bytes(touches.encode("utf-8", "surrogateescape"))
     (folder / "people.csv").write_text(people)
-    parsed = parse(HEAD + mapping)
-    files, _ = assign(parsed, sorted(folder.glob("*.csv")))
-    return asyncio.run(_all_of(Import(parsed, files)))
-
-
-async def _all_of(job: Import) -> tuple[list[Record], list[RowFault]]:
-    records: list[Record] = []
-    faults: list[RowFault] = []
-    async for chunk in job.chunks():
-        records += chunk.records
-        faults += chunk.note.faults
-    return records, faults
+    return imported(parse(HEAD + mapping), list(folder.glob("*.csv")))
 
 
 def occurred(folder: Path, time: str, options: str) -> int:
@@ -132,21 +123,24 @@ def test_bad_rows_are_told_and_the_rest_goes_on(tmp_path: Path) -> None:
         "5,2026-03-01 10:00:00,\udcff",
         "6,2026-03-01 10:00:00,d",
     ]
-    records, faults = make(tmp_path, TOUCH, "\n".join(rows) + "\n")
+    records, bad = make(tmp_path, TOUCH, "\n".join(rows) + "\n")
     assert [record.event_id for record in records] == ["t:1", "t:3", "t:6"]
-    assert [(fault.file, fault.line, fault.columns, fault.code) for fault in faults] == [
-        ("touches-2026.csv", 3, ("time",), "bad_time"),
-        ("touches-2026.csv", 6, (), "bad_csv"),
-        ("touches-2026.csv", 7, ("id",), "plain_email"),
-        ("touches-2026.csv", 9, ("origin",), "not_storable"),
+    assert told(bad) == [
+        (3, ("time",), "bad_time"),
+        (6, (), "bad_csv"),
+        (7, ("id",), "plain_email"),
+        (9, ("origin",), "not_storable"),
     ]
+    assert {row.file for row in bad} == {"touches-2026.csv"}
+    assert bad[0].cells == {"id": "2", "time": "last week", "origin": "b"}
+    assert bad[3].cells["origin"] == r"\udcff"
 
 
 def test_a_date_without_time_is_not_guessed(tmp_path: Path) -> None:
     """A date where an instant is needed is a fault unless the mapping says which time of day."""
     mapping = TOUCH.replace(', at: "00:00"', "")
-    records, [fault] = make(tmp_path, mapping, "id,time,origin\n1,2026-03-01,x\n")
-    assert (records, fault.code, fault.columns) == ([], "date_without_time", ("time",))
+    records, bad = make(tmp_path, mapping, "id,time,origin\n1,2026-03-01,x\n")
+    assert (records, told(bad)) == ([], [(2, ("time",), "date_without_time")])
 
 
 def test_an_amount_is_never_rounded(tmp_path: Path) -> None:
@@ -166,13 +160,13 @@ def test_an_amount_is_never_rounded(tmp_path: Path) -> None:
         f'{number},2026-03-01 10:00:00,"{amount}"\n'
         for number, amount in enumerate(["1.234,50", "0,1", "-3", "0,005", "NaN", "9" * 30])
     )
-    records, faults = make(tmp_path, mapping, rows)
+    records, bad = make(tmp_path, mapping, rows)
     assert [record.amount_minor for record in records if isinstance(record, OpportunityWon)] == [
         123_450,
         10,
         -300,
     ]
-    assert [fault.code for fault in faults] == ["bad_number", "bad_number", "out_of_range"]
+    assert [code for *_, code in told(bad)] == ["bad_number", "bad_number", "out_of_range"]
 
 
 def test_joined_rows(tmp_path: Path) -> None:
@@ -195,8 +189,30 @@ def test_joined_rows(tmp_path: Path) -> None:
     found = [(record.event_id, record.value) for record in records if isinstance(record, AttributeChanged)]
     assert found == [("1:Ann & Co", 12.0), ("1:Second", None)]
     needed = mapping.replace("origin}}", "origin}, required: true}")
-    records, [fault] = make(tmp_path, needed, rows)
-    assert (len(records), fault.line, fault.code) == (2, 3, "no_match")
+    records, bad = make(tmp_path, needed, rows)
+    assert (len(records), told(bad)) == (2, [(3, ("origin",), "no_match")])
+
+
+def test_joins_of_large_files_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that wait in a file are found as those in memory are, in their order, whatever is in the cells."""
+    mapping = """
+  - from: touches
+    join: [{input: people, on: {email: origin}}]
+    events:
+      - record: LeadAssigned
+        event_id: "{id}:{people.company}"
+        subject_id: "crm:{id}"
+        occurred_at: {column: time}
+        owner_id: "{people.company}"
+"""
+    rows = "id,time,origin\n1,2026-03-01 10:00:00,ann@x.example\n2,2026-03-01 10:00:00,ö\n"
+    people = PEOPLE + 'ö;"a;b";\nö;"c\x1fd";\n'
+    few, bad = make(tmp_path, mapping, rows, people)
+    monkeypatch.setattr(tables, "ROWS_IN_MEMORY", 1)
+    many, also_bad = make(tmp_path, mapping, rows, people)
+    assert [each.event_id for each in few] == ["1:Ann & Co", "1:Second", "2:a;b"]
+    assert many == few
+    assert told(bad) == told(also_bad) == [(5, (), "bad_csv")]
 
 
 def test_conditions_and_maps(tmp_path: Path) -> None:
@@ -210,35 +226,120 @@ def test_conditions_and_maps(tmp_path: Path) -> None:
     rows = "id,time,origin,kind\n" + "".join(
         f"{number},2026-03-01,x,{kind}\n" for number, kind in ((1, "C"), (2, "fax"), (3, "skip"), (4, "M"))
     )
-    records, [fault] = make(tmp_path, mapping, rows)
+    records, bad = make(tmp_path, mapping, rows)
     assert [record.touch_type for record in records if isinstance(record, TouchRecorded)] == ["call"]
-    assert (fault.line, fault.code, fault.value) == (3, "not_mapped", "fax")
+    assert told(bad) == [(3, ("kind",), "not_mapped")]
 
 
-def test_crm_merges_become_links(tmp_path: Path) -> None:
-    """One cell that lists ids, and rows that link subjects, as CRM exports have them."""
-    mapping = """
+LINK = """
   - from: touches
     events:
       - record: SubjectsLinked
-        event_id: "merge:{id}"
+        each: {column: origin, split: ";"}
+        event_id: "merge:{id}:{each}"
         subject_id: "crm:{id}"
         occurred_at: {column: time}
-        other_subject_id: "crm:{origin}"
+        other_subject_id: "crm:{each}"
         evidence: merged_in_crm
+"""
+
+
+def test_a_cell_that_lists_ids_is_an_event_for_each(tmp_path: Path) -> None:
+    """One cell with several ids is as many events; an empty one is none, and the row is counted as such."""
+    rows = "id,time,origin\n1,2026-03-01 10:00:00, 2;;3 \n4,2026-03-01 10:00:00,\n"
+    records, bad = make(tmp_path, LINK, rows)
+    assert bad == []
+    links = [(each.event_id, each.other_subject_id) for each in records if isinstance(each, SubjectsLinked)]
+    assert links == [("merge:1:2", "crm:2"), ("merge:1:3", "crm:3")]
+    result = run_dry(tmp_path, LINK)
+    assert "touches-2026.csv: 2 rows, 0 bad, 1 without an event" in result.stdout
+
+
+def test_a_cell_of_several_is_an_array(tmp_path: Path) -> None:
+    """An array field takes the parts of a cell."""
+    mapping = """
+  - from: touches
+    events:
       - record: MeetingHeld
         event_id: "meet:{id}"
         subject_id: "crm:{id}"
         occurred_at: {column: time}
         meeting_id: "{id}"
         kind: demo
-        attendees: {column: people, split: ";"}
+        attendees: {column: origin, split: ";"}
 """
-    records, faults = make(tmp_path, mapping, "id,time,origin,people\n1,2026-03-01 10:00:00,2,Ann; Bob\n")
-    assert faults == []
-    assert isinstance(records[0], SubjectsLinked)
-    assert records[0].other_subject_id == "crm:2"
-    assert getattr(records[1], "attendees", None) == ["Ann", "Bob"]
+    [record], _ = make(tmp_path, mapping, "id,time,origin\n1,2026-03-01 10:00:00,Ann; Bob\n")
+    assert getattr(record, "attendees", None) == ["Ann", "Bob"]
+
+
+def test_a_deleted_row_takes_its_event_back(tmp_path: Path) -> None:
+    """Where the condition holds the event is replaced by its retraction, which needs the envelope alone."""
+    retract = 'retract: [{origin: gone}, {origin: ["lost", "void"]}]'
+    mapping = TOUCH.replace("        touch_type", f"        {retract}\n        touch_type")
+    rows = "".join(f"{number},2026-03-01,{origin}\n" for number, origin in enumerate(["ads", "gone", "void"]))
+    records, bad = make(tmp_path, mapping, "id,time,origin\n" + rows)
+    assert bad == []
+    assert [each.event_id for each in records] == ["t:0", "t:1:retracted", "t:2:retracted"]
+    assert [
+        (each.target_event_id, each.subject_id, each.reason_code)
+        for each in records
+        if isinstance(each, EventRetracted)
+    ] == [("t:1", "crm:1", "retracted_in_source"), ("t:2", "crm:2", "retracted_in_source")]
+
+
+def test_a_word_that_is_neither_true_nor_false_is_not_passed_over(tmp_path: Path) -> None:
+    """`is` takes the usual ways of writing them, an empty cell is neither, and any other word is a fault."""
+    mapping = TOUCH.replace("        touch_type", "        retract: {origin: {is: true}}\n        touch_type")
+    mapping = mapping.replace("{column: origin, empty: no_origin}", "x")
+    words = ["TRUE", "t", "1", "False", "no", "", "perhaps"]
+    rows = "".join(f"{number},2026-03-01,{word}\n" for number, word in enumerate(words))
+    records, bad = make(tmp_path, mapping, "id,time,origin\n" + rows)
+    assert [each.event_id for each in records if isinstance(each, TouchRecorded)] == ["t:3", "t:4", "t:5"]
+    assert sum(isinstance(each, EventRetracted) for each in records) == 3
+    assert told(bad) == [(8, (), "bad_boolean")]
+
+
+def test_an_id_with_a_gap_is_none(tmp_path: Path) -> None:
+    """An empty cell in an id is a fault of the row: all rows like it would be one event, or one person."""
+    mapping = TOUCH.replace('subject_id: "crm:{id}"', 'subject_id: "crm:{id}:{origin}"')
+    records, bad = make(tmp_path, mapping, "id,time,origin\n1,2026-03-01,\n,2026-03-01,\n2,2026-03-01,x\n")
+    assert [each.subject_id for each in records] == ["crm:2:x"]
+    assert told(bad) == [
+        (2, ("id", "origin"), "gap_in_id"),
+        (3, ("id",), "missing_field"),
+        (3, ("id", "origin"), "missing_field"),
+    ]
+
+
+def test_a_text_of_empty_cells_is_empty(tmp_path: Path) -> None:
+    """A template with nothing to fill in leaves its field out, whatever stands around the cells."""
+    mapping = TOUCH + '        campaign_id: "campaign-{campaign}"\n'
+    rows = "id,time,origin,campaign\n1,2026-03-01,x,\n2,2026-03-01,x,7\n"
+    records, _ = make(tmp_path, mapping, rows)
+    found = [each.campaign_id for each in records if isinstance(each, TouchRecorded)]
+    assert found == [None, "campaign-7"]
+
+
+def test_a_file_may_be_optional(tmp_path: Path) -> None:
+    """Without an optional file its rows and joins are left out, and the command says so."""
+    mapping = """
+  - from: touches
+    join: [{input: people, on: {email: origin}}]
+    events:
+      - record: LeadAssigned
+        event_id: "{id}"
+        subject_id: "crm:{id}"
+        occurred_at: {column: time}
+        owner_id: {column: people.company, empty: nobody}
+"""
+    text = HEAD.replace('delimiter: ";"', 'delimiter: ";", optional: true') + mapping
+    (tmp_path / "touches-2026.csv").write_text("id,time,origin\n1,2026-03-01 10:00:00,ann@x.example\n")
+    [record], bad = imported(parse(text), list(tmp_path.glob("*.csv")))
+    assert (bad, getattr(record, "owner_id", None)) == ([], "nobody")
+    (tmp_path / "mapping.yaml").write_text(text)
+    result = run_dry(tmp_path)
+    assert result.exit_code == 0
+    assert "no file for people (people.csv), which is optional" in result.stderr
 
 
 def test_the_same_file_gives_the_same_events(tmp_path: Path) -> None:
@@ -247,6 +348,14 @@ def test_the_same_file_gives_the_same_events(tmp_path: Path) -> None:
     assert [(content_hash(record), record.recorded_at) for record in first] == [
         (content_hash(record), record.recorded_at) for record in again
     ]
+
+
+def test_the_mappings_of_the_project_are_sound() -> None:
+    """Those that ship, and the one in their README, fit the contract."""
+    example = (OLIST.parent / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    files = sorted(OLIST.parent.glob("*.yaml"))
+    assert [parse(file.read_text()).name for file in files] == [file.stem for file in files]
+    assert parse(example).name == "newsletter"
 
 
 def test_all_faults_of_a_mapping_at_once() -> None:
@@ -284,6 +393,31 @@ rows:
     }
 
 
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ('occurred_at: "yesterday"', "a time as iso"),
+        ("occurred_at: {column: time, empty: 5}", "text; quote it if it is text"),
+        ('channel: "{each}"', "a column; {each} stands for a part of the cell that `each` names"),
+    ],
+)
+def test_what_could_never_be_right_is_a_fault_of_the_mapping(wrong: str, expected: str) -> None:
+    """A time that stands in the mapping, and a part of no cell, are told with their line before any row."""
+    field = wrong.partition(":")[0]
+    lines = [
+        f"        {wrong}" if line.strip().startswith(f"{field}:") else line for line in TOUCH.splitlines()
+    ]
+    with pytest.raises(MappingFaults) as told_of:
+        parse(HEAD + "\n".join(lines))
+    assert [fault.expected for fault in told_of.value.faults] == [expected]
+
+
+def test_a_column_that_is_there_twice_is_not_chosen_from(tmp_path: Path) -> None:
+    """Two columns of one name are a fault of the mapping that names it."""
+    with pytest.raises(MappingFaults, match="a column that its file has once"):
+        make(tmp_path, TOUCH, "id,time,origin,time\n1,2026-03-01,x,2026-03-02\n")
+
+
 def test_a_missing_column_is_told_before_the_first_row(tmp_path: Path) -> None:
     """A column that the file does not have is a fault of the mapping, with its line and the nearest one."""
     with pytest.raises(MappingFaults) as told:
@@ -301,6 +435,64 @@ def test_files_are_found_by_name(tmp_path: Path) -> None:
         assign(mapping, files)
     with pytest.raises(WrongFiles, match="none"):
         assign(mapping, files[:1])
+
+
+def run_dry(folder: Path, mapping: str = "", *arguments: str) -> Result:
+    """The command on the files of a folder, with a mapping or the one that lies there."""
+    file = folder / "mapping.yaml"
+    if mapping:
+        file.write_text(HEAD + mapping)
+    return CliRunner().invoke(command, [str(folder), "--mapping", str(file), "--dry-run", *arguments])
+
+
+def test_a_dry_run_shows_the_first_faults_and_what_would_be_sent(tmp_path: Path) -> None:
+    """Ten bad rows with line, cells and faults; then every file, fault and record counted."""
+    good = "".join(f"{number},2026-03-01,ads\n" for number in range(3))
+    rows = "id,time,origin\n" + good + "".join(f"{number},never,x\n" for number in range(11)) + "1,2\n"
+    make(tmp_path, TOUCH, rows)
+    result = run_dry(tmp_path, TOUCH)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "touches-2026.csv, line 5:\n"
+        "  column time, TouchRecorded/occurred_at: bad_time: found 'never', expected a time as iso "
+        "(say how times look with `format`)\n"
+        "  the row: id: 0; time: never; origin: x\n"
+    )
+    assert result.stderr.count("the row: ") == 10
+    assert result.stdout.splitlines()[:5] == [
+        "touches-2026.csv: 15 rows, 12 bad",
+        "  bad_time in time: 11",
+        "  bad_csv: 1",
+        "  the first 10 bad rows are shown above: --json lists all 12",
+        "           3 TouchRecorded",
+    ]
+    assert "3 events would be on the log; 15 rows, 12 bad" in result.stdout
+    as_json = run_dry(tmp_path, TOUCH, "--json")
+    assert len(as_json.stderr.splitlines()) == 12
+    last = json.loads(as_json.stderr.splitlines()[-1])
+    assert (last["line"], last["cells"], last["faults"][0]["code"]) == (
+        16,
+        {"id": "1", "time": "2"},
+        "bad_csv",
+    )
+    summary = json.loads(as_json.stdout)
+    assert summary["records"] == {"TouchRecorded": 3}
+    assert summary["files"] == {"touches-2026.csv": {"rows": 15, "bad": 12, "without_event": 0}}
+
+
+def test_without_a_terminal_progress_is_told_in_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Now and then a line says how far it is, how fast, and how long it will take."""
+    monkeypatch.setattr(settings, "PROGRESS_SECONDS", 0)
+    rows = "".join(f"{number},2026-03-01,ads\n" for number in range(9_000))
+    make(tmp_path, TOUCH, "id,time,origin\n" + rows)
+    told_lines = run_dry(tmp_path, TOUCH).stderr.splitlines()
+    assert len(told_lines) == 3
+    assert re.fullmatch(
+        r"importing test: 4,000 taken, 0 refused, [\d,]+ events/s, \d\d%, \d+ s left", told_lines[0]
+    )
+    assert "9,000 taken" in told_lines[-1]
 
 
 def dry_run(*arguments: str) -> Result:
@@ -330,10 +522,8 @@ def olist() -> Path:
 @pytest.fixture(scope="module")
 def olist_events(olist: Path) -> list[Record]:
     """The events of the Olist funnel."""
-    mapping = parse(OLIST.read_text())
-    files, _ = assign(mapping, sorted(olist.glob("*.csv")))
-    records, faults = asyncio.run(_all_of(Import(mapping, files)))
-    assert faults == []
+    records, bad = imported(parse(OLIST.read_text()), list(olist.glob("*.csv")))
+    assert bad == []
     return records
 
 

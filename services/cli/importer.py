@@ -1,7 +1,8 @@
 """`leadlog import`: CSV exports to events."""
 
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -10,51 +11,55 @@ import msgspec
 from services import settings
 from services.cli.exits import AWAY, REFUSED, end, run
 from services.cli.sending import Display, collect_seldom, summary
+from services.importer.events import RowFault
 from services.importer.mapping import Mapping, MappingFaults, parse
-from services.importer.rows import Import, Progress, RowFault, WrongFiles, assign
+from services.importer.rows import BadRow, Import, Progress, WrongFiles, assign
 from services.publisher import Publisher, ServerAway
 
 USAGE = 2
+BAD_ROWS_SHOWN = 10
+"""Bad rows told to people one by one: enough to see what is wrong. `--json` tells all."""
+CELL_CHARACTERS = 60
+"""Of a longer cell no more is shown to people."""
 
 
 @click.command("import")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--mapping", "mapping_file", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--mapping",
+    "mapping_file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What the rows become.",
+)
 @click.option("--dry-run", is_flag=True, help="Check every row, send nothing. Needs no servers.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Faults (stderr) and summary (stdout) as JSON, one a line."
+    "--json", "as_json", is_flag=True, help="Every bad row (stderr) and summary (stdout) as JSON, one a line."
 )
 def command(files: tuple[Path, ...], mapping_file: Path, dry_run: bool, as_json: bool) -> None:
     """Import CSV FILES (or folders of them) by a mapping, see infra/mappings/README.md.
 
-    A row becomes events, which are checked as at every door; a row with a fault is listed by file, line and
-    column, and the rest goes on. The same file twice changes nothing, since a row gives the same event ids.
-    Without FILES they are looked for where the mapping says, in the folder of the setting LEADLOG_DATA.
+    A row becomes events, which are checked as at every door; a row with a fault is shown with file, line,
+    cells and what is wrong, and the rest goes on. The same file twice changes nothing, since a row gives the
+    same events. Without FILES they are looked for where the mapping says, in the folder of the setting
+    LEADLOG_DATA.
 
     Exit 0: all rows taken, 1: some are bad, 2: mapping and files do not fit, 3: Kafka is away.
     """
     collect_seldom()
     mapping, job = _prepared(mapping_file, files)
     with Display(f"importing {mapping.name}", job.total_bytes) as display:
-        progress = Progress(0, 0, 0, 0, [])
-
-        def taken(step: Progress) -> None:
-            nonlocal progress
-            progress = step
-            for fault in step.faults:
-                display.say(_told(fault, as_json))
-            display.move(step.done_bytes, step.events, step.bad_rows)
-
+        told = _Told(display, as_json)
         try:
             if dry_run:
-                run(_look(job, taken))
+                run(_look(job, told.taken))
             else:
                 bootstrap = settings.addresses().kafka_bootstrap
-                run(Publisher(bootstrap, taken=taken, say=display.say).publish(job.chunks()))
+                run(Publisher(bootstrap, taken=told.taken, say=display.say).publish(job.chunks()))
         except (ServerAway, settings.NotRunning) as away:
             end(AWAY, str(away))
         seconds = display.seconds
-    _sum_up(progress, seconds, dry_run, as_json)
+    _sum_up(job, told, seconds, dry_run)
 
 
 def _prepared(mapping_file: Path, files: tuple[Path, ...]) -> tuple[Mapping, Import]:
@@ -64,6 +69,9 @@ def _prepared(mapping_file: Path, files: tuple[Path, ...]) -> tuple[Mapping, Imp
         found, unused = assign(mapping, _listed(mapping, files))
         for file in unused if files else ():
             click.echo(f"leadlog: no input of mapping {mapping.name!r} wants {file}: left alone", err=True)
+        for name, each in mapping.inputs.items():
+            if name not in found:
+                click.echo(f"leadlog: no file for {name} ({each.patterns[0]}), which is optional", err=True)
         return mapping, Import(mapping, found)
     except MappingFaults as faults:
         end(USAGE, f"{mapping_file} does not fit:\n{faults}")
@@ -74,8 +82,10 @@ def _prepared(mapping_file: Path, files: tuple[Path, ...]) -> tuple[Mapping, Imp
 def _listed(mapping: Mapping, files: tuple[Path, ...]) -> list[Path]:
     """The files named; for a folder those in it; without any those of the data folder."""
     if not files:
-        folder = settings.data_folder() / (mapping.folder or "")
-        if mapping.folder is None or not folder.is_dir():
+        if mapping.folder is None:
+            raise WrongFiles("no files were named: name them, or the folder that they are in")
+        folder = settings.data_folder() / mapping.folder
+        if not folder.is_dir():
             raise WrongFiles(
                 f"no files were named, and there is no folder {folder} for mapping {mapping.name!r}: "
                 "name the files, or set LEADLOG_DATA to the folder that holds the data sets"
@@ -90,30 +100,76 @@ async def _look(job: Import, seen: Callable[[Progress], None]) -> None:
         seen(chunk.note)
 
 
-def _told(fault: RowFault, as_json: bool) -> str:
-    if as_json:
-        return msgspec.json.encode(fault).decode()
-    where = f"{fault.file}, line {fault.line}"
-    columns = f", column {', '.join(fault.columns)}" if fault.columns else ""
-    what = f"{fault.record}{fault.path}: " if fault.record else ""
+class _Told:
+    """Tells progress and bad rows, and remembers how often each thing was wrong."""
+
+    def __init__(self, display: Display, as_json: bool) -> None:
+        self.display, self.as_json = display, as_json
+        self.bad_rows = 0
+        self.faults: Counter[str] = Counter()
+
+    def taken(self, step: Progress) -> None:
+        for row in step.bad:
+            self.bad_rows += 1
+            self.faults.update(_kind(fault) for fault in row.faults)
+            if self.as_json:
+                self.display.say(msgspec.json.encode(row).decode())
+            elif self.bad_rows <= BAD_ROWS_SHOWN:
+                self.display.say("\n".join(_lines(row)))
+        self.display.move(step.done_bytes, step.events, step.bad_rows)
+
+
+def _lines(row: BadRow) -> Iterator[str]:
+    """A bad row for people: where, what is wrong, and its cells."""
+    yield f"{row.file}, line {row.line}:"
+    for fault in row.faults:
+        yield f"  {_what(fault)}"
+    cells = (f"{column}: {cell[:CELL_CHARACTERS]}" for column, cell in row.cells.items() if cell.strip())
+    yield f"  the row: {'; '.join(cells)}"
+
+
+def _kind(fault: RowFault) -> str:
+    return f"{fault.code} in {', '.join(fault.columns)}" if fault.columns else fault.code
+
+
+def _what(fault: RowFault) -> str:
+    columns = f"column {', '.join(fault.columns)}, " if fault.columns else ""
+    place = f"{fault.record}{fault.path}: " if fault.record else ""
     hint = f" ({fault.hint})" if fault.hint else ""
-    return f"{where}{columns}: {what}{fault.code}: found {fault.value!r}, expected {fault.expected}{hint}"
+    return f"{columns}{place}{fault.code}: found {fault.value!r}, expected {fault.expected}{hint}"
 
 
-def _sum_up(progress: Progress, seconds: float, dry_run: bool, as_json: bool) -> None:
-    verb = "would be" if dry_run else "are"
-    text = (
-        f"{progress.rows:,} rows, {progress.bad_rows:,} bad; {progress.events:,} events {verb} on the log; "
-        f"{seconds:.1f} s, {progress.rows / seconds:,.0f} rows/s"
-    )
+def _sum_up(job: Import, told: _Told, seconds: float, dry_run: bool) -> None:
+    rows = sum(counts.rows for counts in job.counts.values())
     summary(
-        as_json,
-        text,
-        rows=progress.rows,
-        bad_rows=progress.bad_rows,
-        events=progress.events,
+        told.as_json,
+        "\n".join(_summary_lines(job, told, seconds, dry_run)),
+        rows=rows,
+        bad_rows=told.bad_rows,
+        events=job.records.total(),
+        records=job.records,
+        files=job.counts,
+        faults=told.faults,
         dry_run=dry_run,
         seconds=round(seconds, 3),
     )
-    if progress.bad_rows:
+    if told.bad_rows:
         sys.exit(REFUSED)
+
+
+def _summary_lines(job: Import, told: _Told, seconds: float, dry_run: bool) -> Iterator[str]:
+    for name, counts in job.counts.items():
+        without = f", {counts.without_event:,} without an event" if counts.without_event else ""
+        yield f"{name}: {counts.rows:,} rows, {counts.bad:,} bad{without}"
+    for fault, number in told.faults.most_common():
+        yield f"  {fault}: {number:,}"
+    if told.bad_rows > BAD_ROWS_SHOWN:
+        yield f"  the first {BAD_ROWS_SHOWN} bad rows are shown above: --json lists all {told.bad_rows:,}"
+    for record, number in job.records.most_common():
+        yield f"{number:>12,} {record}"
+    verb = "would be" if dry_run else "are"
+    rows = sum(counts.rows for counts in job.counts.values())
+    yield (
+        f"{job.records.total():>12,} events {verb} on the log; {rows:,} rows, {told.bad_rows:,} bad; "
+        f"{seconds:.1f} s, {rows / seconds:,.0f} rows/s"
+    )

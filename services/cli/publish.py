@@ -32,15 +32,12 @@ def command(file: BinaryIO, as_json: bool, from_start: bool) -> None:
     """
     collect_seldom()
     try:
-        position, seconds = run(_publish(file, as_json, from_start))
+        position, seconds, rate = run(_publish(file, as_json, from_start))
     except ServerAway as away:
         end(AWAY, str(away))
     except BrokenPipeError:
         sys.exit(REFUSED)
-    text = (
-        f"{position.taken:,} taken, {position.refused:,} refused, {seconds:.1f} s, "
-        f"{position.taken / seconds:,.0f} events/s"
-    )
+    text = f"{position.taken:,} taken, {position.refused:,} refused, {seconds:.1f} s, {rate:,.0f} events/s"
     summary(
         as_json,
         text,
@@ -53,8 +50,8 @@ def command(file: BinaryIO, as_json: bool, from_start: bool) -> None:
         sys.exit(REFUSED)
 
 
-async def _publish(file: BinaryIO, as_json: bool, from_start: bool) -> tuple[Position, float]:
-    """The position at the end, and the seconds it took."""
+async def _publish(file: BinaryIO, as_json: bool, from_start: bool) -> tuple[Position, float, float]:
+    """The position at the end, and of this run the seconds and the events a second."""
     path = _path(file)
     reached = Position()
     with Display("publishing", os.fstat(file.fileno()).st_size if path else None) as display:
@@ -75,10 +72,11 @@ async def _publish(file: BinaryIO, as_json: bool, from_start: bool) -> tuple[Pos
             file.seek(reached.offset)
         if reached.lines:
             display.say(f"going on after line {reached.lines:,}, up to which all was acknowledged")
+            display.go_on(reached.offset, reached.taken)
         await publisher.publish(feed.read(file, reached))
         if bookmark:
             bookmark.forget()
-        return reached, display.seconds
+        return reached, display.seconds, display.rate(reached.taken)
 
 
 def _path(file: BinaryIO) -> Path | None:

@@ -1,4 +1,4 @@
-"""What `publish` and `import` show: progress on a terminal, refusals, and the summary at the end."""
+"""What `publish` and `import` show: progress, what is refused, and the summary at the end."""
 
 import gc
 import sys
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from schemas.faults import Fault
+from services import settings
 
 OBJECTS_BEFORE_COLLECTION = 50_000
 """Events on their way are many objects and no cycles: to look for cycles seldom saves a tenth of the time."""
@@ -19,14 +20,17 @@ OBJECTS_BEFORE_COLLECTION = 50_000
 
 def collect_seldom() -> None:
     """For a command that moves many events: let Python's collector of cycles run seldom in this process."""
+    gc.freeze()
     gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
 
 
 class Display:
-    """Progress of one command on standard error: a bar on a terminal, nothing elsewhere."""
+    """Progress of one command on standard error: a bar on a terminal, elsewhere a line now and then."""
 
     def __init__(self, what: str, total_bytes: int | None) -> None:
-        self._started = time.monotonic()
+        self._what, self._total_bytes = what, total_bytes
+        self._started = self._told_at = time.monotonic()
+        self._bytes_before = self._taken_before = 0
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -46,10 +50,18 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def go_on(self, done_bytes: int, taken: int) -> None:
+        """So much was done by an earlier run: rates are of this one."""
+        self._bytes_before, self._taken_before = done_bytes, taken
+
     def move(self, done_bytes: int, taken: int, refused: int) -> None:
         """How far it is."""
-        told = f"{taken:,} taken, {refused:,} refused, {taken / self.seconds:,.0f}/s"
-        self._bar.update(self._task, completed=done_bytes, told=told)
+        told = f"{taken:,} taken, {refused:,} refused, {self.rate(taken):,.0f} events/s"
+        if not self._bar.disable:
+            self._bar.update(self._task, completed=done_bytes, told=told)
+        elif time.monotonic() - self._told_at > settings.PROGRESS_SECONDS:
+            self._told_at = time.monotonic()
+            self.say(f"{self._what}: {told}{self._left(done_bytes)}")
 
     def say(self, sentence: str) -> None:
         """Something to be read, above the bar."""
@@ -58,10 +70,21 @@ class Display:
         else:
             self._bar.console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
+    def rate(self, taken: int) -> float:
+        """Events a second of this run."""
+        return (taken - self._taken_before) / self.seconds
+
     @property
     def seconds(self) -> float:
         """Since the beginning."""
         return max(0.001, time.monotonic() - self._started)
+
+    def _left(self, done_bytes: int) -> str:
+        now_done = done_bytes - self._bytes_before
+        if not self._total_bytes or not now_done:
+            return ""
+        seconds_left = self.seconds / now_done * (self._total_bytes - done_bytes)
+        return f", {done_bytes / self._total_bytes:.0%}, {seconds_left:,.0f} s left"
 
 
 def fault_lines(faults: Sequence[Fault]) -> list[str]:
@@ -75,5 +98,5 @@ def fault_lines(faults: Sequence[Fault]) -> list[str]:
 
 
 def summary(as_json: bool, text: str, **numbers: Any) -> None:
-    """The last line of a command, on standard output."""
+    """The last lines of a command, on standard output."""
     click.echo(msgspec.json.encode(numbers).decode() if as_json else text)

@@ -2,29 +2,31 @@
 
 Promises: `parse` gives a mapping that fits the contract's records, or every fault of the file at once, each
 with its line. What needs the CSV files to see (missing columns) is checked by `rows` before the first row.
+Leaves what a field is made of to `fields`.
 """
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import time
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 from msgspec import inspect
 
 from projections.yaml_tree import Fault, Node, Reading, one_of, read
 from schemas.faults import FIELDS
-from schemas.records import RECORDS
-from schemas.rules import zone_names
-from services.importer.values import ABSENT, FILTERS, Bad, Kind, Maker, Options, Row, converter, template
+from schemas.records import RECORDS, Envelope
+from services.importer.fields import Fields
+from services.importer.values import ABSENT, Bad, Maker, Row, is_true, parts_of
 
-ENVELOPE_NEEDED = ("event_id", "subject_id", "occurred_at")
 DEFAULTED = ("recorded_at", "source", "actor")
-SOURCES = ("column", "text")
-OPTIONS = ("map", "else", "empty", "format", "at", "zone", "minor", "decimal", "split", "type")
-NULLABLE = ("empty", "else")
-TYPES: dict[str, Kind] = {"text": "text", "number": "number", "integer": "integer", "boolean": "boolean"}
+CLAUSES = ("record", "when", "each", "retract")
+"""Keys of an event that are no fields of it."""
+PART = "each"
+"""The column that holds one part of a cell which stands for several events."""
+RETRACTED = "retracted_in_source"
+"""The reason code of events that take others back because their row is deleted."""
+
+Test = Callable[[Row], bool]
 
 
 class MappingFaults(ValueError):
@@ -37,20 +39,21 @@ class MappingFaults(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A CSV file: how its name looks, and how it is written."""
+    """A CSV file: how its name may look, and how it is written."""
 
     name: str
-    pattern: str
+    patterns: tuple[str, ...]
     delimiter: str
     encoding: str
+    is_optional: bool
 
 
 class Join(NamedTuple):
-    """Rows of another input that belong to a row: its `columns` equal what `values` give."""
+    """Rows of another input that belong to a row: their `columns` hold what the row has in `on`."""
 
     input: str
     columns: tuple[str, ...]
-    values: tuple[Callable[[Row], str], ...]
+    on: tuple[str, ...]
     required: bool
 
 
@@ -64,10 +67,14 @@ class FieldMaker(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event that a row may become."""
+    """One event that a row may become, or one for each part of a cell."""
 
     record: str
-    when: Callable[[Row], bool]
+    when: Test
+    parts: Callable[[Row], list[str]] | None
+    """For one event for each part of a cell: the parts."""
+    constants: dict[str, Any]
+    """Fields that are the same for every row."""
     fields: tuple[FieldMaker, ...]
 
 
@@ -103,19 +110,18 @@ def parse(text: str) -> Mapping:
     return mapping
 
 
-@dataclass(slots=True)
 class _Parser:
     """Reads the tree; holds what lower parts need of upper ones."""
 
-    reading: Reading
-    source: str = ""
-    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
-    used: list[tuple[Node, str]] = field(default_factory=list)
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self.fields = Fields(reading)
+        self.source = ""
 
     def mapping(self, tree: Node) -> Mapping:
         given = self.reading.fields(tree, ("mapping", "source", "zone", "inputs", "rows"), ("folder",))
         self.source = self.reading.name(given.get("source"))
-        self.zone = self._zone(given.get("zone"))
+        self.fields.zone = self.fields.zone_of(given.get("zone"))
         inputs = {
             name: self._input(name, node) for name, node in self.reading.mapping(given.get("inputs")).items()
         }
@@ -123,14 +129,8 @@ class _Parser:
         folder = self.reading.name(given["folder"]) if "folder" in given else None
         return Mapping(self.reading.name(given.get("mapping")), folder, inputs, rows)
 
-    def _zone(self, node: Node | None) -> ZoneInfo:
-        name = self.reading.text(node)
-        if node is not None and name and name not in zone_names():
-            self.reading.fault(node, "an IANA time zone such as UTC or Europe/Berlin")
-        return ZoneInfo(name if name in zone_names() else "UTC")
-
     def _input(self, name: str, node: Node) -> Input:
-        given = self.reading.fields(node, ("file",), ("delimiter", "encoding"))
+        given = self.reading.fields(node, ("file",), ("delimiter", "encoding", "optional"))
         delimiter = self.reading.text(given["delimiter"]) if "delimiter" in given else ","
         encoding = self.reading.text(given["encoding"]) if "encoding" in given else "utf-8-sig"
         if len(delimiter) != 1:
@@ -139,37 +139,57 @@ class _Parser:
             "".encode(encoding)
         except LookupError:
             self.reading.fault(given["encoding"], "an encoding such as utf-8 or cp1252")
-        return Input(name, self.reading.name(given.get("file")), delimiter, encoding)
+        is_optional = "optional" in given and self.reading.boolean(given["optional"])
+        patterns = tuple(self.reading.name(each) for each in self.reading.one_or_more(given.get("file")))
+        return Input(name, patterns, delimiter, encoding, is_optional)
 
     def _rows(self, node: Node, inputs: dict[str, Input]) -> Rows:
-        self.used = []
+        self.fields.used = []
         given = self.reading.fields(node, ("from", "events"), ("join",))
         name = self.reading.choice(given.get("from"), list(inputs))
         joins = tuple(
             self._join(each, inputs) for each in (self.reading.some(given["join"]) if "join" in given else ())
         )
-        events = tuple(self._event(each) for each in self.reading.some(given.get("events")))
-        return Rows(name, joins, events, tuple(self.used))
+        events = tuple(
+            event for each in self.reading.some(given.get("events")) for event in self._events(each)
+        )
+        used = tuple((place, column) for place, column in self.fields.used if column != PART)
+        return Rows(name, joins, events, used)
 
     def _join(self, node: Node, inputs: dict[str, Input]) -> Join:
         given = self.reading.fields(node, ("input", "on"), ("required",))
         name = self.reading.choice(given.get("input"), list(inputs))
         pairs = self.reading.mapping(given.get("on"))
         for column, value in pairs.items():
-            self.used.append((value, f"{name}.{column}"))
-        values = tuple(self._column(value) for value in pairs.values())
+            self.fields.used.append((value, f"{name}.{column}"))
+        on = tuple(self.fields.column(value) for value in pairs.values())
         required = "required" in given and self.reading.boolean(given["required"])
-        return Join(name, tuple(pairs), values, required)
+        return Join(name, tuple(pairs), on, required)
 
-    def _column(self, node: Node) -> Callable[[Row], str]:
-        column = self.reading.name(node)
-        self.used.append((node, column))
-        return lambda row: row[column].strip()
-
-    def _event(self, node: Node) -> Event:
+    def _events(self, node: Node) -> list[Event]:
+        """The event, and if its row can take it back, the retraction."""
+        before = len(self.fields.used)
         given = dict(self.reading.mapping(node))
-        record = self.reading.choice(given.pop("record", node), list(RECORDS))
-        when = self._when(given.pop("when", None))
+        clauses = {name: given.pop(name) for name in CLAUSES if name in given}
+        record = self.reading.choice(clauses.get("record", node), list(RECORDS))
+        fields = self._fields(record, given)
+        for each in FIELDS.get(record, ()):
+            if each.required and each.name not in given and each.name not in DEFAULTED:
+                self.reading.fault(node, f"a value for `{each.name}`, {record} needs it", "nothing")
+        fields = [*self._defaults(given), *fields]
+        parts = self._each(clauses["each"]) if "each" in clauses else None
+        if parts is None:
+            self._no_part(before)
+        when = self._when(clauses["when"]) if "when" in clauses else _always
+        if "retract" not in clauses:
+            return [_event(record, when, parts, fields)]
+        is_gone = self._when(clauses["retract"])
+        return [
+            _event(record, lambda row: when(row) and not is_gone(row), parts, fields),
+            _event("EventRetracted", lambda row: when(row) and is_gone(row), parts, _retraction(fields)),
+        ]
+
+    def _fields(self, record: str, given: dict[str, Node]) -> list[FieldMaker]:
         known = {each.name: each for each in FIELDS.get(record, ())}
         fields: list[FieldMaker] = []
         for name, value in given.items():
@@ -177,14 +197,25 @@ class _Parser:
                 self.reading.fault(value, f"a field of {record}: {one_of(list(known), name)}", name)
             elif record:
                 fields.append(self._field(name, value, known[name].type))
-        for name, each in known.items():
-            if each.required and name not in given and name not in DEFAULTED:
-                self.reading.fault(node, f"a value for `{name}`, {record} needs it", "nothing")
-        return Event(record, when, (*fields, *self._defaults(fields)))
+        return fields
 
-    def _defaults(self, fields: list[FieldMaker]) -> list[FieldMaker]:
+    def _field(self, name: str, node: Node, kind: inspect.Type) -> FieldMaker:
+        before = len(self.fields.used)
+        make = self.fields.value(node, kind)
+        columns = tuple(column for _, column in self.fields.used[before:])
+        return FieldMaker(name, make if columns else self._made_once(node, make), columns)
+
+    def _made_once(self, node: Node, make: Maker) -> Maker:
+        """A field without columns is the same for every row, and its fault has a line of the mapping."""
+        try:
+            value = make({})
+        except Bad as bad:
+            self.reading.fault(node, bad.expected)
+            value = ABSENT
+        return lambda row: value
+
+    def _defaults(self, given: Container[str]) -> list[FieldMaker]:
         """Fields that every event has: from the mapping's source, by an import."""
-        given = [each.name for each in fields]
         source = self.source
         defaults = [
             FieldMaker("source", lambda row: source, ()),
@@ -192,165 +223,83 @@ class _Parser:
         ]
         return [each for each in defaults if each.name not in given]
 
-    def _field(self, name: str, node: Node, kind: inspect.Type) -> FieldMaker:
-        before = len(self.used)
-        make = self._value(node, kind)
-        return FieldMaker(name, make, tuple(column for _, column in self.used[before:]))
+    def _no_part(self, before: int) -> None:
+        for place, column in self.fields.used[before:]:
+            if column == PART:
+                self.reading.fault(place, "a column; {each} stands for a part of the cell that `each` names")
 
-    def _value(self, node: Node, kind: inspect.Type) -> Maker:
-        if isinstance(node.value, str):
-            return self._from_text(self._template(node), _kind(kind), {})
+    def _each(self, node: Node) -> Callable[[Row], list[str]]:
+        """The parts of a cell, each of which is an event."""
+        given = self.reading.fields(node, ("column", "split"))
+        separator = self.reading.text(given.get("split")) or ";"
+        column = self.fields.column(given.get("column"))
+        return lambda row: parts_of(row[column], separator)
+
+    def _when(self, node: Node) -> Test:
+        """All conditions of a mapping hold; of a list of mappings, those of one."""
         if isinstance(node.value, list):
-            parts = [self._value(each, _item(kind)) for each in node.value]
-            return lambda row: [value for part in parts if (value := part(row)) is not ABSENT] or ABSENT
-        if isinstance(node.value, dict):
-            is_source = any(name in node.value for name in SOURCES)
-            return self._specified(node, kind) if is_source else self._object(node, kind)
-        value = node.value if node.value is None or isinstance(node.value, bool | int) else str(node.value)
-        return lambda row: value
+            tests = [self._all(each) for each in self.reading.some(node)]
+            return reduce(_either, tests) if tests else _always
+        return self._all(node)
 
-    def _object(self, node: Node, kind: inspect.Type) -> Maker:
-        """A nested record or map; one without any value is left out."""
-        known = _members(kind)
-        parts: dict[str, Maker] = {}
-        for name, value in self.reading.mapping(node).items():
-            if known is not None and name not in known:
-                self.reading.fault(value, one_of(list(known), name), name)
-            else:
-                parts[name] = self._value(value, known[name] if known else inspect.StrType())
-
-        def make(row: Row) -> Any:
-            made = {name: part(row) for name, part in parts.items()}
-            return {name: value for name, value in made.items() if value is not ABSENT} or ABSENT
-
-        return make
-
-    def _specified(self, node: Node, kind: inspect.Type) -> Maker:
-        given = self.reading.fields(node, (), (*SOURCES, *OPTIONS))
-        # `empty: null` is a value: it sends null where leaving it out would leave the field out.
-        given |= {name: each for name, each in self.reading.mapping(node).items() if name in NULLABLE}
-        if "column" in given and "text" in given:
-            self.reading.fault(given["text"], "either column or text")
-        fill = self._column(given["column"]) if "column" in given else self._template(given.get("text"))
-        wanted = _kind(kind)
-        if "type" in given:
-            wanted = TYPES.get(self.reading.choice(given["type"], list(TYPES)), "text")
-        return self._from_text(fill, wanted, given)
-
-    def _template(self, node: Node | None) -> Callable[[Row], str]:
-        compiled = template(self.reading.text(node))
-        if node is not None:
-            self.used += [(node, column) for column in compiled.columns]
-            for name in compiled.unknown_filters:
-                self.reading.fault(node, one_of(list(FILTERS), name), name)
-        return compiled.fill
-
-    def _from_text(self, fill: Callable[[Row], str], kind: Kind, given: dict[str, Node]) -> Maker:
-        """Text, then what an empty one means, then the map, then the conversion to the field's kind."""
-        convert = converter(kind, self._options(given))
-        mapped = self._map(given.get("map"))
-        is_closed = bool(mapped) and "else" not in given
-        other = self._constant(given["else"]) if "else" in given else ABSENT
-        empty = self._constant(given["empty"]) if "empty" in given else ABSENT
-
-        def make(row: Row) -> Any:
-            text = fill(row)
-            if text in mapped:
-                return mapped[text]
-            if not text:
-                return empty
-            if is_closed:
-                raise Bad("not_mapped", text, "one of " + ", ".join(mapped), "add it to `map`, or an `else`")
-            return convert(text) if other is ABSENT else other
-
-        return make
-
-    def _map(self, node: Node | None) -> dict[str, Any]:
-        given = self.reading.mapping(node) if node is not None else {}
-        return {text: self._constant(value) for text, value in given.items()}
-
-    def _constant(self, node: Node) -> Any:
-        if isinstance(node.value, str | bool | int) or node.value is None:
-            return node.value
-        self.reading.fault(node, "a text, a whole number, true, false or null")
-        return None
-
-    def _options(self, given: dict[str, Node]) -> Options:
-        options = Options(self._zone(given["zone"]) if "zone" in given else self.zone)
-        if "format" in given:
-            nodes = self.reading.one_or_more(given["format"])
-            options = options._replace(formats=tuple(self.reading.name(each) for each in nodes))
-        if "at" in given:
-            options = options._replace(at=self._time(given["at"]))
-        if "minor" in given:
-            options = options._replace(minor=self.reading.integer(given["minor"], 0, 4))
-        if "decimal" in given:
-            options = options._replace(decimal=self.reading.choice(given["decimal"], (".", ",")))
-        if "split" in given:
-            options = options._replace(split=self.reading.text(given["split"]) or None)
-        return options
-
-    def _time(self, node: Node) -> time | None:
-        text = self.reading.text(node)
-        if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?", text):
-            self.reading.fault(node, 'a time of day such as "00:00"')
-            return None
-        return time.fromisoformat(text)
-
-    def _when(self, node: Node | None) -> Callable[[Row], bool]:
-        """All conditions hold; each is on one column."""
-        if node is None:
-            return lambda row: True
+    def _all(self, node: Node) -> Test:
         tests = [self._test(column, each) for column, each in self.reading.mapping(node).items()]
-        return lambda row: all(test(row) for test in tests)
+        return reduce(_both, tests) if tests else _always
 
-    def _test(self, column: str, node: Node) -> Callable[[Row], bool]:
-        self.used.append((node, column))
+    def _test(self, column: str, node: Node) -> Test:
+        self.fields.used.append((node, column))
         if not isinstance(node.value, dict):
-            wanted = {self._written(each) for each in self.reading.one_or_more(node)}
-            return lambda row: row[column].strip() in wanted
-        given = self.reading.fields(node, (), ("present", "not"))
+            wanted = self._texts(node)
+            return lambda row: row[column] in wanted
+        given = self.reading.fields(node, (), ("is", "present", "not"))
+        if "is" in given:
+            is_wanted = self.reading.boolean(given["is"])
+            return lambda row: is_true(row[column], column) is is_wanted
         if "present" in given:
-            present = self.reading.boolean(given["present"])
-            return lambda row: bool(row[column].strip()) is present
-        unwanted = {self._written(each) for each in self.reading.one_or_more(given.get("not"))}
-        return lambda row: row[column].strip() not in unwanted
+            is_present = self.reading.boolean(given["present"])
+            return lambda row: bool(row[column]) is is_present
+        unwanted = self._texts(given.get("not"))
+        return lambda row: row[column] not in unwanted
 
-    def _written(self, node: Node) -> str:
-        return self.reading.text(node)
-
-
-def _parts(kind: inspect.Type) -> list[inspect.Type]:
-    """The types a value may have, null left out."""
-    parts = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    return [part for part in parts if not isinstance(part, inspect.NoneType)]
+    def _texts(self, node: Node | None) -> frozenset[str]:
+        return frozenset(self.reading.text(each) for each in self.reading.one_or_more(node))
 
 
-def _kind(kind: inspect.Type) -> Kind:
-    """What text has to become for a field of this type."""
-    parts = _parts(kind)
-    if len(parts) > 1:
-        return "text"
-    part = parts[0]
-    if isinstance(part, inspect.Metadata):
-        return "instant" if part.extra and part.extra["json"] == "instant" else "date"
-    kinds: dict[type, Kind] = {
-        inspect.IntType: "integer",
-        inspect.FloatType: "number",
-        inspect.BoolType: "boolean",
-        inspect.ListType: "list",
-        inspect.StructType: "object",
-        inspect.DictType: "object",
-    }
-    return kinds.get(type(part), "text")
+def _always(row: Row) -> bool:
+    return True
 
 
-def _item(kind: inspect.Type) -> inspect.Type:
-    found = [part.item_type for part in _parts(kind) if isinstance(part, inspect.ListType)]
-    return found[0] if found else inspect.StrType()
+def _both(first: Test, second: Test) -> Test:
+    return lambda row: first(row) and second(row)
 
 
-def _members(kind: inspect.Type) -> dict[str, inspect.Type] | None:
-    """The fields of a nested record; None where any key may stand."""
-    found = [part for part in _parts(kind) if isinstance(part, inspect.StructType)]
-    return {each.encode_name: each.type for each in found[0].fields} if found else None
+def _either(first: Test, second: Test) -> Test:
+    return lambda row: first(row) or second(row)
+
+
+def _event(
+    record: str, when: Test, parts: Callable[[Row], list[str]] | None, fields: Iterable[FieldMaker]
+) -> Event:
+    made = [(each, each.make({})) for each in fields if not each.columns]
+    constants = {each.name: value for each, value in made if value is not ABSENT}
+    return Event(record, when, parts, constants, tuple(each for each in fields if each.columns))
+
+
+def _retraction(fields: Iterable[FieldMaker]) -> list[FieldMaker]:
+    """The fields of the event that takes back the event of these."""
+    kept = {each.name: each for each in fields if each.name in Envelope.__struct_fields__}
+    reason = FieldMaker("reason_code", lambda row: RETRACTED, ())
+    target = kept.pop("event_id", None)
+    if target is None:  # a fault of the mapping, and told already
+        return []
+    make, columns = target.make, target.columns
+    return [
+        *kept.values(),
+        FieldMaker("event_id", lambda row: _suffixed(make(row), ":retracted"), columns),
+        FieldMaker("target_event_id", make, columns),
+        reason,
+    ]
+
+
+def _suffixed(text: Any, suffix: str) -> Any:
+    return text if text is ABSENT else f"{text}{suffix}"

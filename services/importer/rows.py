@@ -1,57 +1,61 @@
-"""The events of each row of the files of a mapping, and everything that is wrong with a row.
+"""One run over the files of a mapping: the events of their rows, chunk by chunk, and the bad rows.
 
-Promises: a row becomes all of its events or, if one of them has a fault, none; the faults of a row are all
-told, with file, line and columns, and the other rows go on. An event is recorded when it occurred, unless the
-mapping says when; so the same row gives the same events whenever it is imported.
+Promises: every row is counted, as events, as bad, or as one that the mapping makes nothing of; a bad row is
+told with file, line and cells, and the other rows go on. Leaves the events of a row to `events` and sending
+to `services.publisher`.
 """
 
-import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from projections.yaml_tree import Fault as MappingFault
 from projections.yaml_tree import one_of
-from schemas.contract import parse
-from schemas.faults import Refused
 from schemas.records import Record
 from services import settings
-from services.importer.mapping import Event, Join, Mapping, MappingFaults, Rows
-from services.importer.tables import Lookup, Place, Table
-from services.importer.values import ABSENT, Bad, Row
+from services.importer.events import RowFault, Translator, fault_of
+from services.importer.mapping import Join, Mapping, MappingFaults, Rows
+from services.importer.tables import Cells, Joined, Line, Lookup, Table, picker, unstorable
 from services.publisher import Chunk
+
+CHUNK_RECORDS = settings.PUBLISH_CHUNK_RECORDS
 
 
 class WrongFiles(ValueError):
     """The files given are not those of the mapping."""
 
 
-class RowFault(Struct, frozen=True, kw_only=True):
-    """One thing wrong with one row."""
+class BadRow(Struct, frozen=True):
+    """A row that is not taken, and why."""
 
     file: str
     line: int
-    columns: tuple[str, ...]
-    record: str | None
-    code: str
-    path: str
-    value: str | int | float | bool | None
-    expected: str
-    hint: str | None = None
+    cells: dict[str, str]
+    """Column to cell, as in the file; `?` and a number names what has no column."""
+    faults: tuple[RowFault, ...]
+
+
+class Counts(Struct):
+    """What became of the rows of one file."""
+
+    rows: int = 0
+    bad: int = 0
+    without_event: int = 0
+    """Rows that the mapping makes nothing of."""
 
 
 class Progress(NamedTuple):
     """What one chunk of rows means once it is acknowledged."""
 
     done_bytes: int
-    rows: int
-    bad_rows: int
     events: int
-    faults: list[RowFault]
+    bad_rows: int
+    bad: list[BadRow]
 
 
 def assign(mapping: Mapping, files: Sequence[Path]) -> tuple[dict[str, Path], list[Path]]:
@@ -59,12 +63,14 @@ def assign(mapping: Mapping, files: Sequence[Path]) -> tuple[dict[str, Path], li
     found: dict[str, Path] = {}
     unused = list(files)
     for each in mapping.inputs.values():
-        matching = [file for file in files if fnmatch(file.name, each.pattern)]
+        matching = [file for file in files if any(fnmatch(file.name, like) for like in each.patterns)]
+        if not matching and each.is_optional:
+            continue
         if len(matching) != 1:
             found_are = ", ".join(map(str, matching)) or "none"
             raise WrongFiles(
                 f"input {each.name!r} of mapping {mapping.name!r} wants one file named like "
-                f"{each.pattern!r}; of those given, these are: {found_are}"
+                f"{' or '.join(each.patterns)}; of those given, these are: {found_are}"
             )
         found[each.name] = matching[0]
         unused = [file for file in unused if file != matching[0]]
@@ -77,128 +83,82 @@ class Import:
     def __init__(self, mapping: Mapping, files: dict[str, Path]) -> None:
         """Opens nothing but the headers. Raises MappingFaults when columns are missing, OSError."""
         self.mapping, self.files = mapping, files
-        self.headers = {name: self._header(name) for name in mapping.inputs}
-        faults = [fault for rows in mapping.rows for fault in self._missing_columns(rows)]
+        self.sections = [rows for rows in mapping.rows if rows.input in files]
+        self.headers = {name: self._header(name) for name in files}
+        faults = [fault for rows in self.sections for fault in self._wrong_columns(rows)]
         if faults:
             raise MappingFaults(sorted(set(faults)))
-        self.total_bytes = sum(files[rows.input].stat().st_size for rows in mapping.rows)
-        self._faults: list[RowFault] = []
-        self._rows = self._bad_rows = self._events = 0
+        self.total_bytes = sum(files[rows.input].stat().st_size for rows in self.sections)
+        self.counts: dict[str, Counts] = {}
+        """File name to what became of its rows, so far."""
+        self.records: Counter[str] = Counter()
+        """Record name to how many events were made, so far."""
+        self._bad: list[BadRow] = []
 
     async def chunks(self) -> AsyncIterator[Chunk[Progress]]:
         """The events of all rows, some at a time."""
         read_before = 0
-        for rows in self.mapping.rows:
+        for rows in self.sections:
             with ExitStack() as stack:
                 lookup = stack.enter_context(Lookup())
-                for number, join in enumerate(rows.joins):
-                    with self._open(join.input) as joined:
-                        lookup.load(number, joined, join.columns, self._refuse)
+                joined = [self._load(lookup, rows, join) for join in rows.joins]
                 table = stack.enter_context(self._open(rows.input))
-                records: list[Record] = []
-                for line, cells in table.rows():
-                    self._rows += 1
-                    records += self._made(rows, lookup, Place(table.file, line), cells)
-                    if len(records) + len(self._faults) >= settings.PUBLISH_CHUNK_RECORDS:
-                        yield self._chunk(records, read_before + table.done_bytes)
-                        records = []
+                for records in self._chunked(rows, joined, table):
+                    yield self._chunk(records, read_before + table.done_bytes)
                 read_before += table.done_bytes
-                yield self._chunk(records, read_before)
+
+    def _chunked(self, rows: Rows, joined: Sequence[Joined], table: Table) -> Iterator[list[Record]]:
+        """The events of a table's rows."""
+        own = [column for column in _named(rows) if column in table.header]
+        pick, translate = picker(table.header, own), Translator(rows, joined).translate
+        counts = self._counts(table)
+        chunk: list[Record] = []
+        for line in table.lines():
+            counts.rows += 1
+            records, faults = translate(pick(line.cells)) if line.bad is None else ([], [fault_of(line.bad)])
+            if faults:
+                self._refuse(table, line, faults)
+            elif not records:
+                counts.without_event += 1
+            chunk += records
+            if len(chunk) >= CHUNK_RECORDS or counts.rows % CHUNK_RECORDS == 0:
+                yield chunk
+                chunk = []
+        yield chunk
 
     def _chunk(self, records: list[Record], done_bytes: int) -> Chunk[Progress]:
-        self._events += len(records)
-        faults, self._faults = self._faults, []
-        return Chunk(records, Progress(done_bytes, self._rows, self._bad_rows, self._events, faults))
+        self.records.update(type(record).__name__ for record in records)
+        bad, self._bad = self._bad, []
+        bad_rows = sum(counts.bad for counts in self.counts.values())
+        return Chunk(records, Progress(done_bytes, self.records.total(), bad_rows, bad))
 
-    def _made(self, rows: Rows, lookup: Lookup, place: Place, cells: list[str] | Bad) -> list[Record]:
-        """The records of a row and of the rows joined to it; none if anything is wrong with one."""
-        if isinstance(cells, Bad):
-            self._refuse(place, cells)
-            return []
-        before = len(self._faults)
-        own = dict(zip(self.headers[rows.input], cells, strict=True))
-        records: list[Record] = []
-        for row in self._joined(rows.joins, 0, lookup, place, own):
-            for event in rows.events:
-                if event.when(row):
-                    records += self._record(event, row, place)
-        if len(self._faults) > before:
-            self._bad_rows += 1
-            return []
-        return records
+    def _load(self, lookup: Lookup, rows: Rows, join: Join) -> Joined:
+        """What a join needs of its file; of one that is not there, nothing."""
+        prefix = f"{join.input}."
+        columns = [name.removeprefix(prefix) for name in _named(rows) if name.startswith(prefix)]
+        if join.input not in self.files:
+            return lookup.load(join, columns, columns, ())
+        with self._open(join.input) as table:
+            return lookup.load(join, table.header, columns, self._good(table, join.input))
 
-    def _joined(
-        self, joins: tuple[Join, ...], number: int, lookup: Lookup, place: Place, row: dict[str, str]
-    ) -> Iterator[Row]:
-        """The row, once for each combination of rows joined to it; without any, with empty cells for them."""
-        if number == len(joins):
-            yield row
-            return
-        join = joins[number]
-        key = [value(row) for value in join.values]
-        found = lookup.find(number, key)
-        names = [f"{join.input}.{name}" for name in self.headers[join.input]]
-        if not found and join.required:
-            expected = f"a row of {join.input} with {', '.join(join.columns)} = {', '.join(key)}"
-            self._report(place, Bad("no_match", ", ".join(key), expected), join.columns)
-            return
-        for cells in found or [[""] * len(names)]:
-            more = row | dict(zip(names, cells, strict=True))
-            yield from self._joined(joins, number + 1, lookup, place, more)
+    def _good(self, table: Table, name: str) -> Iterator[Cells]:
+        """The good rows of a joined file. The others are told once, by its own section if it has one."""
+        is_told = table.file.name in self.counts or any(rows.input == name for rows in self.sections)
+        for line in table.lines():
+            bad = line.bad or unstorable(line.cells)
+            if bad is None:
+                yield line.cells
+            elif not is_told or line.bad is None:
+                self._refuse(table, line, [fault_of(bad)])
 
-    def _record(self, event: Event, row: Row, place: Place) -> list[Record]:
-        body: dict[str, Any] = {"record": event.record}
-        is_bad = False
-        for name, make, columns in event.fields:
-            try:
-                value = make(row)
-            except Bad as bad:
-                is_bad = True
-                self._report(place, bad, columns, event.record, f"/{name}")
-            else:
-                if value is not ABSENT:
-                    body[name] = value
-        if is_bad:
-            return []
-        body.setdefault("recorded_at", body.get("occurred_at"))
-        try:
-            return [parse(body, now=time.time_ns() // 1000, may_import=True)]
-        except Refused as refused:
-            self._report_refused(place, event, refused)
-            return []
+    def _refuse(self, table: Table, line: Line, faults: list[RowFault]) -> None:
+        self._counts(table).bad += 1
+        more = [f"?{number}" for number in range(len(table.header) + 1, len(line.cells) + 1)]
+        cells = dict(zip(map(_legible, [*table.header, *more]), map(_legible, line.cells), strict=False))
+        self._bad.append(BadRow(table.file.name, line.number, cells, tuple(faults)))
 
-    def _report_refused(self, place: Place, event: Event, refused: Refused) -> None:
-        columns = {each.name: each.columns for each in event.fields}
-        for fault in refused.faults:
-            name = fault.path.split("/")[1] if fault.path else ""
-            bad = Bad(fault.code, fault.value, fault.expected, fault.hint)
-            self._report(place, bad, columns.get(name, ()), event.record, fault.path)
-
-    def _refuse(self, place: Place, bad: Bad) -> None:
-        """A row that could not even be read."""
-        self._bad_rows += 1
-        self._report(place, bad)
-
-    def _report(
-        self,
-        place: Place,
-        bad: Bad,
-        columns: tuple[str, ...] = (),
-        record: str | None = None,
-        path: str = "",
-    ) -> None:
-        fault = RowFault(
-            file=place.file.name,
-            line=place.line,
-            columns=columns,
-            record=record,
-            code=bad.code,
-            path=path,
-            value=bad.value,
-            expected=bad.expected,
-            hint=bad.hint,
-        )
-        self._faults.append(fault)
+    def _counts(self, table: Table) -> Counts:
+        return self.counts.setdefault(table.file.name, Counts())
 
     def _open(self, name: str) -> Table:
         return Table(self.files[name], self.mapping.inputs[name])
@@ -207,9 +167,25 @@ class Import:
         with self._open(name) as table:
             return table.header
 
-    def _missing_columns(self, rows: Rows) -> Iterator[MappingFault]:
-        joined = [f"{join.input}.{column}" for join in rows.joins for column in self.headers[join.input]]
-        known = [*self.headers[rows.input], *joined]
+    def _wrong_columns(self, rows: Rows) -> Iterator[MappingFault]:
+        """Columns that are named and not there, or there twice."""
+        absent = tuple(f"{join.input}." for join in rows.joins if join.input not in self.files)
+        joined = [
+            f"{join.input}.{column}" for join in rows.joins for column in self.headers.get(join.input, ())
+        ]
+        known = Counter([*self.headers[rows.input], *joined])
         for node, column in rows.used:
-            if column not in known:
+            if known[column] > 1:
+                yield MappingFault(node.line, node.path, column, "a column that its file has once")
+            elif not known[column] and not column.startswith(absent):
                 yield MappingFault(node.line, node.path, column, f"a column: {one_of(known, column)}")
+
+
+def _legible(text: str) -> str:
+    """Bytes of a wrong encoding are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _named(rows: Rows) -> list[str]:
+    """Every column that the mapping names for these rows, once."""
+    return list(dict.fromkeys(column for _, column in rows.used))

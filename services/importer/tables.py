@@ -1,36 +1,47 @@
 """CSV files, and rows of one file looked up by key from another.
 
 Promises: files are read row by row, each row with the line it begins on; a row that does not fit its header
-is told and the rest goes on. Joined files wait in a temporary SQLite file, so memory stays flat: the limit is
-the free space for temporary files, about one and a half times the joined CSV files.
+is told and the rest goes on. What is needed of joined files waits in memory if it is little, else in a
+temporary SQLite file, so memory stays flat: the limit is the free space for temporary files, about twice what
+is needed.
 """
 
 import csv
 import io
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain, islice
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from services.importer.mapping import Input
-from services.importer.values import Bad
+from services.importer.mapping import Input, Join
+from services.importer.values import Bad, Row
 
 SEPARATOR = "\x1f"
-"""Between the cells of a stored row and the parts of a key: the unit separator, which no export contains."""
+"""Between the cells of a stored row and the parts of a key: the unit separator. Rows that hold it are bad."""
 LARGEST_CELL = 1024 * 1024
 """A longer cell is a quote that was never closed."""
+ROWS_IN_MEMORY = 10_000
+"""A joined file of no more rows, such as a list of stages, stays in memory: a few MB."""
+KEYS_REMEMBERED = 10_000
+"""Of a larger one the rows of so many keys, since rows of one lead often stand together."""
+
+Cells = list[str]
+Key = tuple[str, ...]
+Pick = Callable[[Cells], Row]
+Find = Callable[[Key], Sequence[Row]]
 
 
-class Place(NamedTuple):
-    """Where a row begins."""
+class Line(NamedTuple):
+    """A row of a file: the line it begins on, its cells, and what is wrong with it."""
 
-    file: Path
-    line: int
-
-
-Report = Callable[[Place, Bad], None]
+    number: int
+    cells: Cells
+    bad: Bad | None
 
 
 class Table:
@@ -58,32 +69,56 @@ class Table:
         """How much of the file was read."""
         return self._bytes.tell()
 
-    def rows(self) -> Iterator[tuple[int, list[str] | Bad]]:
-        """Line and cells of each row, or what is wrong with it; empty lines are skipped."""
-        width = len(self.header)
+    def lines(self) -> Iterator[Line]:
+        """Every row; empty lines are skipped."""
         while True:
-            line = self._reader.line_num + 1
+            number = self._reader.line_num + 1
             try:
                 cells = next(self._reader)
             except StopIteration:
                 return
             except csv.Error as fault:
-                yield line, Bad("bad_csv", str(fault), "a row of CSV", "check its quotes and the delimiter")
+                hint = "check its quotes and the delimiter"
+                yield Line(number, [], Bad("bad_csv", str(fault), "a row of CSV", hint))
                 continue
-            if len(cells) == width:
-                yield line, cells
-            elif cells:
-                yield line, Bad("bad_csv", f"{len(cells)} cells", f"{width} cells, as in the first line")
+            if cells:
+                yield Line(number, cells, self._fault(cells))
+
+    def _fault(self, cells: Cells) -> Bad | None:
+        if len(cells) != len(self.header):
+            return Bad("bad_csv", f"{len(cells)} cells", f"{len(self.header)} cells, as in the first line")
+        return None
+
+
+def picker(header: Sequence[str], columns: Sequence[str]) -> Pick:
+    """From the cells of a row to those of some columns by name, blanks around them cut."""
+    places = [header.index(column) for column in columns]
+    if len(places) < 2:
+        return lambda cells: {name: cells[at].strip() for name, at in zip(columns, places, strict=True)}
+    cells_of: Callable[[Cells], tuple[str, ...]] = itemgetter(*places)
+    return lambda cells: dict(zip(columns, map(str.strip, cells_of(cells)), strict=True))
+
+
+class Joined(NamedTuple):
+    """The rows that one join may add, columns as `input.column`."""
+
+    find: Find
+    """Those with a key, in the order of their file."""
+    nothing: Row
+    """Empty cells, where there are none."""
 
 
 class Lookup:
-    """Rows of joined files by key, in a temporary SQLite file. A context manager."""
+    """Rows of joined files by key: few in memory, many in a temporary SQLite file. A context manager."""
 
     def __init__(self) -> None:
         self._folder = TemporaryDirectory(prefix="leadlog-import-")
         self._store = sqlite3.connect(str(Path(self._folder.name) / "joined.sqlite"), isolation_level=None)
         self._store.execute("pragma journal_mode = off")
         self._store.execute("pragma synchronous = off")
+        # One transaction to the end: each look of its own would lock the file, for three times the cost.
+        self._store.execute("begin")
+        self._tables = 0
 
     def __enter__(self) -> Self:
         return self
@@ -94,37 +129,48 @@ class Lookup:
         self._store.close()
         self._folder.cleanup()
 
-    def load(self, number: int, table: Table, columns: tuple[str, ...], report: Report) -> None:
-        """Keep a file's rows under a number, by these columns."""
-        places = [table.header.index(column) for column in columns]
-        self._store.execute(f"create table joined_{number} (key text, cells text)")
-        self._store.execute("begin")
+    def load(self, join: Join, header: Cells, columns: Cells, rows: Iterable[Cells]) -> Joined:
+        """Keeps these columns of rows for a join."""
+        names = [f"{join.input}.{column}" for column in columns]
+        key_of, row_of = picker(header, join.columns), picker(header, columns)
+        pairs = ((tuple(key_of(cells).values()), tuple(row_of(cells).values())) for cells in rows)
+        few = list(islice(pairs, ROWS_IN_MEMORY + 1))
+        find = (
+            _in_memory(few, names) if len(few) <= ROWS_IN_MEMORY else self._stored(chain(few, pairs), names)
+        )
+        return Joined(find, dict.fromkeys(names, ""))
+
+    def _stored(self, pairs: Iterable[tuple[Key, Key]], names: Cells) -> Find:
+        self._tables += 1
+        table = f"joined_{self._tables}"
+        self._store.execute(f"create table {table} (key text, cells text)")
         self._store.executemany(
-            f"insert into joined_{number} values (?, ?)",
-            (
-                (_stored([cells[place].strip() for place in places]), _stored(cells))
-                for cells in _good_rows(table, report)
-            ),
+            f"insert into {table} values (?, ?)", ((_text(key), _text(cells)) for key, cells in pairs)
         )
-        self._store.execute("commit")
-        self._store.execute(f"create index joined_{number}_key on joined_{number} (key)")
+        self._store.execute(f"create index {table}_key on {table} (key)")
+        query = f"select cells from {table} where key = ? order by rowid"
 
-    def find(self, number: int, key: list[str]) -> list[list[str]]:
-        """The rows with this key, in the order of their file."""
-        found = self._store.execute(
-            f"select cells from joined_{number} where key = ? order by rowid", (_stored(key),)
-        )
-        return [cells.split(SEPARATOR) for (cells,) in found]
+        def find(key: Key) -> Sequence[Row]:
+            found = self._store.execute(query, (_text(key),))
+            return [dict(zip(names, cells.split(SEPARATOR), strict=True)) for (cells,) in found]
 
-
-def _good_rows(table: Table, report: Report) -> Iterator[list[str]]:
-    for line, cells in table.rows():
-        if isinstance(cells, Bad):
-            report(Place(table.file, line), cells)
-        else:
-            yield cells
+        return lru_cache(KEYS_REMEMBERED)(find)
 
 
-def _stored(cells: list[str]) -> str:
+def _in_memory(pairs: Iterable[tuple[Key, Key]], names: Cells) -> Find:
+    found: dict[Key, list[Row]] = {}
+    for key, cells in pairs:
+        found.setdefault(key, []).append(dict(zip(names, cells, strict=True)))
+    return lambda key: found.get(key, ())
+
+
+def unstorable(cells: Cells) -> Bad | None:
+    """What is wrong with a row that cannot be kept for a join."""
+    if SEPARATOR in "".join(cells):
+        return Bad("bad_csv", "the character U+001F", "text without control characters")
+    return None
+
+
+def _text(cells: Iterable[str]) -> str:
     """Cells as one text that SQLite can hold: bytes of a wrong encoding become question marks."""
     return SEPARATOR.join(cells).encode("utf-8", "replace").decode()
