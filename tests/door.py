@@ -32,7 +32,8 @@ from services.store.migrate import migrate
 from services.store.pool import connect
 from tests.fresh import drop_database, empty_topics
 
-COMMAND = (str(Path(sys.executable).parent / "leadlog"), "run", "ingest", "--port", "0")
+LEADLOG = str(Path(sys.executable).parent / "leadlog")
+COMMAND = (LEADLOG, "run", "ingest", "--port", "0")
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 LOOK_SECONDS = 0.05
@@ -57,10 +58,10 @@ class Door:
         """Starts it, with further settings by name; `url` is where it serves."""
         self.log = folder / "door.log"
         given = {**addresses._asdict(), **settings, "state": str(folder)}
-        environment = os.environ | {f"LEADLOG_{name.upper()}": value for name, value in given.items()}
+        self.environment = os.environ | {f"LEADLOG_{name.upper()}": value for name, value in given.items()}
         with self.log.open("wb") as sink:
             self.process = subprocess.Popen(
-                command, env=environment, stdout=sink, stderr=sink, cwd=Path(infra.__file__).parents[1]
+                command, env=self.environment, stdout=sink, stderr=sink, cwd=Path(infra.__file__).parents[1]
             )
         self._usage = psutil.Process(self.process.pid)
         self.url = self._served()

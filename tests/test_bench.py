@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench import ground, live
+from tests.bench import ground, ingest, live
 from tests.servers import RunningServers
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -24,3 +24,12 @@ async def test_a_drain_and_a_trickle_fill_their_rows(
     live.percentiles("found", found)
     live.commit_line("commits", [commits])
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+async def test_the_door_and_its_rival_are_measured(
+    local: RunningServers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both take every event, as batches and one by one, and have a line in each of the three tables."""
+    await ingest.measure(local, number=1_000, rounds=1, seconds=1, parts=ingest.PARTS)
+    told = capsys.readouterr().out
+    assert [told.count(name) for name in ingest.RIVALS] == [3, 3]

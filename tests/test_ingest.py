@@ -7,26 +7,36 @@ accidents by test_ingest_faults.
 import asyncio
 import gzip
 import json
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 import requests
 from aiokafka.structs import ConsumerRecord
 
+import infra
 from schemas.contract import MAX_EVENT_BYTES
 from schemas.records import TOPIC_OF
 from schemas.wire import Decoder
+from services.deploy import deploy
 from services.publisher import partition_of
 from services.settings import Addresses
-from tests.door import Opened, open_door
+from services.wait import wait
+from tests.door import LEADLOG, Door, Opened, make_keys, open_door
+from tests.fresh import empty_topics
 from tests.reading import everything, records_on_topics
 
 pytestmark = pytest.mark.servers
 
+ROOT = Path(__file__).parent.parent
 TOUCH = {
     "record": "TouchRecorded",
     "event_id": "t1",
@@ -342,3 +352,34 @@ def test_a_stop_lets_the_request_in_hand_finish(stack: Addresses, tmp_path: Path
         assert (answer.status, json.load(answer)["taken"]) == (202, 1)
         assert opened.door.process.wait(30) == 0
         assert len(asyncio.run(found(opened.addresses, "last"))) == 1
+
+
+@contextmanager
+def projector(door: Door) -> Iterator[None]:
+    """A worker on the servers of a door."""
+    worker = subprocess.Popen([LEADLOG, "run", "projector"], env=door.environment)
+    try:
+        yield
+    finally:
+        worker.terminate()
+        worker.wait(40)
+
+
+@pytest.mark.slow
+async def test_an_event_is_seen_by_bi(stack: Addresses, database: str, tmp_path: Path) -> None:
+    """From the HTTP door over Kafka and the projector into a view."""
+    addresses = stack._replace(postgres_dsn=database)
+    await empty_topics(addresses.kafka_bootstrap)
+    await deploy(addresses, infra.MIGRATIONS, None, (ROOT / "projections" / "default.yaml").read_text())
+    keys = await make_keys(database)
+    door = Door(addresses, tmp_path, consumer_group=tmp_path.name)
+    with projector(door):
+        door.wait_until_ready()
+        assert door.post([TOUCH, LINK], keys.everything).status_code == 202
+        behind = await wait(addresses, 60, print)
+    door.stop()
+    connection = await asyncpg.connect(database)
+    leads = await connection.fetch("select journey_id, first_touch_at from bi.lead_current")
+    await connection.close()
+    assert behind.nothing
+    assert [tuple(lead) for lead in leads] == [("crm:00Q42", datetime(2026, 3, 2, 9, 15, tzinfo=UTC))]

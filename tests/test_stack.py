@@ -20,6 +20,7 @@ import aiohttp
 import asyncpg
 import psutil
 import pytest
+import requests
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -33,6 +34,14 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 SMALL = "log4j-slf4j-impl"
+EVENT = {
+    "record": "LeadAssigned",
+    "event_id": "1",
+    "subject_id": "crm:1",
+    "occurred_at": "2026-03-02T10:15:00Z",
+    "source": "crm",
+    "owner_id": "anna",
+}
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +137,29 @@ async def register(url: str) -> int:
         return int((await answer.json(content_type=None))["id"])
 
 
+def test_up_opens_the_door_with_a_key_of_its_own(own: Stack) -> None:
+    """`status --json` has its address and key, the same after every `up`; `doctor` and `logs` know it."""
+    keys = []
+    for _ in range(2):
+        done = leadlog(own, "up")
+        assert done.returncode == 0, done.stderr
+        now = json.loads(leadlog(own, "status", "--json").stdout)
+        answer = requests.post(
+            f"{now['ingest_url']}/v1/events?dry_run=true",
+            json=EVENT,
+            auth=(now["ingest_key"], ""),
+            timeout=60,
+        )
+        assert (answer.status_code, answer.json()["results"][0]["status"]) == (200, "valid")
+        keys.append(now["ingest_key"])
+    assert keys[0] == keys[1]
+    assert now["ingest_key"] in leadlog(own, "status").stdout
+    assert "door_served" in leadlog(own, "logs", "ingest").stdout
+    assert f"the HTTP door answers at {now['ingest_url']}" in leadlog(own, "doctor").stdout
+    for name in ("ingest", "projector-1"):
+        own.supervisor.stop(name)
+
+
 def test_status_names_addresses_that_answer(own: Stack) -> None:
     """Every address that `leadlog status --json` gives can be used as it stands."""
     done = leadlog(own, "status", "--json")
@@ -142,6 +174,7 @@ def test_status_names_addresses_that_answer(own: Stack) -> None:
         "kafka": "RUNNING",
         "registry": "RUNNING",
         "projector-1": "STOPPED",
+        "ingest": "STOPPED",
     }
 
 
