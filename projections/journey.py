@@ -14,12 +14,15 @@ from typing import Any
 import msgspec
 
 from projections import (
+    attribute_change,
     campaign_exposure,
+    content_event,
     counters,
     credit,
     fault,
     handoff,
     lead_state,
+    meeting,
     opportunity,
     sla_clock,
     stage_machine,
@@ -32,7 +35,17 @@ from projections.moment import Moment
 from projections.rules import Rules
 from projections.state import Erasure, JourneyState
 from projections.table import Row, Table
-from schemas.records import CampaignExposed, Envelope, SubjectErased, TouchRecorded, order_key
+from schemas.records import (
+    AttributeChanged,
+    CampaignExposed,
+    ContentDelivered,
+    ContentRequested,
+    Envelope,
+    MeetingHeld,
+    SubjectErased,
+    TouchRecorded,
+    order_key,
+)
 
 __all__ = [
     "EVENT_TABLES",
@@ -107,7 +120,8 @@ def event_rows(journey_id: str, events: Iterable[Envelope], rules: Rules) -> Row
     for event in events:
         if (projection := EVENT_PROJECTIONS.get(type(event))) and fault.of_itself(event) is None:
             table, shown = projection
-            found[table.name].append(shown(journey_id, event, rules))
+            row = shown(journey_id, event, rules)
+            found[table.name] += [row] if row else []
     return found
 
 
@@ -165,12 +179,16 @@ PROJECTIONS: tuple[tuple[Table, Callable[[JourneyState, Rules], list[Row]]], ...
 )
 """Every table that shows a state, and who makes its rows."""
 
-EVENT_PROJECTIONS: dict[type[Envelope], tuple[Table, Callable[[str, Any, Rules], Row]]] = {
+EVENT_PROJECTIONS: dict[type[Envelope], tuple[Table, Callable[[str, Any, Rules], Row | None]]] = {
     TouchRecorded: (touch.TABLE, touch.row),
     CampaignExposed: (campaign_exposure.TABLE, campaign_exposure.row),
+    MeetingHeld: (meeting.TABLE, meeting.row),
+    ContentRequested: (content_event.TABLE, content_event.row),
+    ContentDelivered: (content_event.TABLE, content_event.row),
+    AttributeChanged: (attribute_change.TABLE, attribute_change.row),
 }
-"""Record to the table that has a row for each of its events, and who makes it."""
+"""Record to the table that has a row for each of its events, and who makes it (None = not to be shown)."""
 
 STATE_TABLES = tuple(table for table, _ in PROJECTIONS)
-EVENT_TABLES = tuple(table for table, _ in EVENT_PROJECTIONS.values())
+EVENT_TABLES = tuple(dict.fromkeys(table for table, _ in EVENT_PROJECTIONS.values()))
 TABLES = (*STATE_TABLES, *EVENT_TABLES)

@@ -39,6 +39,7 @@ class Rules:
         self.definitions = tuple(entry.definition for entry in entries)
         self.label = "+".join(definition.label for definition in self.definitions)
         self.predicate_attributes = frozenset().union(*(d.predicate_attributes for d in self.definitions))
+        self.personal = frozenset[str]().union(*(d.personal for d in self.definitions))
         self.longest_lookback = max(d.attribution.lookback for d in self.definitions)
         self.starts = [_valid_from(entry) for entry in entries]
         self._policies = [{policy.policy_id: policy for policy in d.policies} for d in self.definitions]

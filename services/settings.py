@@ -172,6 +172,10 @@ CALENDAR_YEARS_AHEAD = number("CALENDAR_YEARS_AHEAD", 2)
 """Years after now for which calendars are laid out in SQL: how long a version may go without being looked
 after."""
 
+MARKOV_QUIET_DAYS = number("MARKOV_QUIET_DAYS", 90)
+"""After so many days without an event a lead without a deal counts as gone in `leadlog report markov`. Longer
+than most leads take to come back, a quarter as sales counts."""
+
 REGISTRY_TIMEOUT_SECONDS = number("REGISTRY_TIMEOUT_SECONDS", 15)
 """How long one call of the registry may take before it counts as away. It answers in milliseconds, and in
 seconds right after its start."""

@@ -2,54 +2,117 @@
 
 Promises: every number comes from the views of `bi` at one instant and one definition version, which is named
 beside them; amounts of different currencies are never added, and a deal that several journeys share is
-counted once.
+counted once. With a date, each section counts from it by the instant that its number is about: first event,
+decision, due, entry, close, win, fault.
 """
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 from schemas.instants import rfc3339
 from services.store.pool import Connection
 
+SINCE = """
+select coalesce($1::date, '-infinity')::timestamp at time zone zone from bi.calendar where is_default
+"""
+
 FUNNEL = """
-select stage.position, stage.name as stage, stage.role as stage_role,
-  coalesce(reached.journeys, 0) as reached, coalesce(present.journeys, 0) as now
-from bi.stage
-left join (
-  select stage_role, count(distinct journey_id) as journeys from bi.stage_visit group by stage_role
-) as reached on reached.stage_role = stage.role
-left join (
-  select stage_role, count(*) as journeys from bi.lead_current group by stage_role
-) as present on present.stage_role = stage.role
-order by stage.position
+with visit as (
+  select journey_id, stage_role, min(entered_at) over (partition by journey_id) as began_at
+  from bi.stage_visit
+),
+reached as (
+  select stage_role, count(distinct journey_id) as journeys
+  from visit where began_at >= $1 group by stage_role
+),
+present as (
+  select lead_current.stage_role, count(*) as journeys
+  from bi.lead_current
+  where journey_id in (select journey_id from visit where began_at >= $1)
+  group by lead_current.stage_role
+),
+funnel as (
+  select stage.position, stage.name as stage, stage.role as stage_role, stage_role.is_success,
+    coalesce(reached.journeys, 0) as reached, coalesce(present.journeys, 0) as now
+  from bi.stage
+  join bi.stage_role using (role)
+  left join reached on reached.stage_role = stage.role
+  left join present on present.stage_role = stage.role
+)
+select stage, stage_role, reached,
+  case when is_success then reached::double precision / nullif(lag(reached) over (order by position), 0) end
+    as of_previous,
+  now
+from funnel order by position
 """
 
 HANDOFFS = """
 select coalesce(outcome, 'open') as outcome, count(*) as handoffs
-from bi.handoff group by 1 order by 2 desc, 1
+from bi.handoff
+where coalesce(ended_at, opened_at) >= $1
+group by 1 order by 2 desc, 1
+"""
+
+ACCEPTANCE = """
+select count(*) filter (where outcome = 'accepted')::double precision / nullif(count(*), 0)
+from bi.handoff
+where outcome in ('accepted', 'rejected') and ended_at >= $1
 """
 
 SLA = """
-select policy_id, state, count(*) as clocks
-from bi.sla_clock group by 1, 2 order by 1, 3 desc, 2
+with clock as (
+  select policy_id, state, state in ('met', 'met_logged_late') as is_met,
+    state in ('met', 'met_logged_late', 'breached', 'overdue') as is_counted
+  from bi.sla_clock
+  where coalesce(due_at, started_at) >= $1
+)
+select policy_id,
+  count(*) filter (where is_met)::double precision / nullif(count(*) filter (where is_counted), 0) as sla_met,
+  count(*) filter (where is_counted) as clocks,
+  count(*) filter (where is_met) as met,
+  count(*) filter (where state = 'met_logged_late') as met_logged_late,
+  count(*) filter (where state = 'breached') as breached,
+  count(*) filter (where state = 'overdue') as overdue,
+  count(*) filter (where state in ('running', 'warned')) as running,
+  count(*) filter (where state = 'paused') as paused,
+  count(*) filter (where state = 'cancelled') as cancelled
+from clock group by policy_id order by policy_id
+"""
+
+TIME_IN_STAGE = """
+select stage.name as stage, stage.role as stage_role,
+  count(*) filter (where not is_open) as closed_visits,
+  count(*) filter (where is_open) as open_visits,
+  percentile_cont(0.5) within group (order by calendar_seconds) filter (where not is_open)
+    as closed_median_seconds,
+  ops.kaplan_meier_median(array_agg(calendar_seconds), array_agg(is_open)) as median_seconds,
+  ops.kaplan_meier_median(array_agg(business_seconds), array_agg(is_open)) as median_business_seconds,
+  count(*) < 20 as is_small
+from bi.stage_visit
+join bi.stage on stage.role = stage_visit.stage_role
+where not is_inferred and entered_at >= $1
+group by stage.position, stage.name, stage.role order by stage.position
 """
 
 DEALS = """
 select status, currency, count(*) as opportunities,
   sum(amount_minor)::bigint as amount_minor, sum(adjusted_minor)::bigint as adjusted_minor
-from bi.opportunity where is_counted group by 1, 2 order by 1 desc, 2
+from bi.opportunity
+where is_counted and coalesce(closed_at, opened_at, '-infinity') >= $1
+group by 1, 2 order by 1 desc, 2
 """
 
 CREDIT = """
 select credit.model, credit.channel, credit.currency, sum(credit.amount_minor)::bigint as amount_minor,
-  sum(credit.weight) filter (where credit.kind = 'win') as wins
+  sum(case credit.kind when 'win' then credit.weight when 'reversal' then -credit.weight end) as deals
 from bi.credit
 join bi.opportunity using (journey_id, opportunity_id)
-where opportunity.is_counted and credit.model = any($1)
+where opportunity.is_counted and credit.won_at >= $1 and credit.model = any($2)
 group by 1, 2, 3 order by 1, 3, 4 desc, 2
 """
 
-FAULTS = "select code, count(*) as events from bi.fault group by 1 order by 2 desc, 1"
+FAULTS = "select code, count(*) as events from bi.fault where occurred_at >= $1 group by 1 order by 2 desc, 1"
 
 FRESHNESS = """
 select last_event_at, lag_seconds, events_behind, stale_journeys, parked_journeys, rebuild_running,
@@ -60,33 +123,28 @@ from bi.data_freshness where projection = 'lead_current'
 Rows = list[dict[str, Any]]
 
 
-async def read_summary(connection: Connection, models: Sequence[str]) -> dict[str, Any]:
+async def read_summary(connection: Connection, models: Sequence[str], since: date | None) -> dict[str, Any]:
     """The page: lists of rows by section, `freshness` and `acceptance` as single values.
 
-    Credit is shown for the attribution models named. Raises asyncpg.UndefinedTableError before the first
-    version.
+    Credit is shown for the attribution models named. `since` is a date in the zone of the definition's
+    calendar; None = everything. Raises asyncpg.UndefinedTableError before the first version.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         freshness = (await _rows(connection, FRESHNESS))[0]
-        handoffs = await _rows(connection, HANDOFFS)
+        begin = await connection.fetchval(SINCE, since)
         return {
             "definition_version": freshness.pop("definition_version"),
-            "funnel": await _rows(connection, FUNNEL),
-            "handoffs": handoffs,
-            "acceptance": acceptance(handoffs),
-            "sla": await _rows(connection, SLA),
-            "opportunities": await _rows(connection, DEALS),
-            "credit": await _rows(connection, CREDIT, list(models)),
-            "faults": await _rows(connection, FAULTS),
+            "since": since.isoformat() if since else None,
+            "funnel": await _rows(connection, FUNNEL, begin),
+            "handoffs": await _rows(connection, HANDOFFS, begin),
+            "acceptance": await connection.fetchval(ACCEPTANCE, begin),
+            "sla": await _rows(connection, SLA, begin),
+            "time_in_stage": await _rows(connection, TIME_IN_STAGE, begin),
+            "opportunities": await _rows(connection, DEALS, begin),
+            "credit": await _rows(connection, CREDIT, begin, list(models)),
+            "faults": await _rows(connection, FAULTS, begin),
             "freshness": freshness,
         }
-
-
-def acceptance(handoffs: Rows) -> float | None:
-    """Hand-offs that ended accepted, as a share of those that ended accepted or rejected."""
-    count = {row["outcome"]: int(row["handoffs"]) for row in handoffs}
-    accepted, rejected = count.get("accepted", 0), count.get("rejected", 0)
-    return accepted / (accepted + rejected) if accepted + rejected else None
 
 
 async def _rows(connection: Connection, query: str, *arguments: object) -> Rows:

@@ -896,31 +896,68 @@ def journey_tables(journey: Journey, fault_count: int) -> dict[str, list[Row]]:
     }
 
 
-def event_row(event: r.TouchRecorded | r.CampaignExposed, definition: Row, erased: set[str]) -> Row:
-    common = {"event_id": event.event_id, "campaign_id": event.campaign_id, "offer_id": event.offer_id}
-    common["channel"] = channel_of(definition, event)
-    if isinstance(event, r.CampaignExposed):
-        return common | {"exposed_at": event.occurred_at, "exposure_type": event.exposure_type}
-    is_hidden = event.subject_id in erased and event.actor.id == event.subject_id
+def touch_row(event: r.TouchRecorded, definition: Row) -> Row:
+    names = ("event_id", "subject_id", "recorded_at", "touch_type", "direction", "campaign_id", "offer_id")
+    fields = {name: getattr(event, name) for name in (*names, "content_id", "source", "source_sequence")}
     parts = ("source", "medium", "campaign", "term", "content")
-    return (
-        common
-        | {f"utm_{part}": getattr(event.utm, part) if event.utm else None for part in parts}
-        | {"subject_id": event.subject_id, "touched_at": event.occurred_at, "recorded_at": event.recorded_at}
-        | {"touch_type": event.touch_type, "direction": event.direction, "channel_sent": event.channel}
-        | {"content_id": event.content_id, "source": event.source, "actor_kind": event.actor.kind}
-        | {"actor_id": None if is_hidden else event.actor.id}
-    )
+    utm = {f"utm_{part}": getattr(event.utm, part) if event.utm else None for part in parts}
+    channels = {"channel": channel_of(definition, event), "channel_sent": event.channel}
+    return fields | utm | channels | {"touched_at": event.occurred_at}
+
+
+def exposure_row(event: r.CampaignExposed, definition: Row) -> Row:
+    names = ("event_id", "exposure_type", "campaign_id", "offer_id")
+    fields = {name: getattr(event, name) for name in names}
+    return fields | {"channel": channel_of(definition, event), "exposed_at": event.occurred_at}
+
+
+def meeting_row(event: r.MeetingHeld) -> Row:
+    fields = {name: getattr(event, name) for name in ("event_id", "meeting_id", "kind", "outcome", "source")}
+    return fields | {"held_at": event.occurred_at, "has_summary": event.summary not in (None, "")}
+
+
+def content_row(event: r.ContentRequested | r.ContentDelivered) -> Row:
+    names = ("event_id", "request_id", "topic", "asset_type", "content_id")
+    fields = {name: getattr(event, name) for name in names}
+    return fields | {"happened_at": event.occurred_at, "is_delivery": type(event) is r.ContentDelivered}
+
+
+def attribute_row(event: r.AttributeChanged) -> Row:
+    value = event.value
+    text = None if value is None else str(value)
+    if isinstance(value, bool):
+        text = "true" if value else "false"
+    elif isinstance(value, float) and value.is_integer():
+        text = str(int(value))
+    return {
+        "event_id": event.event_id,
+        "name": event.name,
+        "value": text,
+        "number_value": value if type(value) is float else None,
+        "changed_at": event.occurred_at,
+        "source_sequence": event.source_sequence,
+    }
 
 
 def event_tables(mine: list[r.Record], versions: Versions, erased: set[str]) -> dict[str, list[Row]]:
-    """The rows of touches and exposures, one each."""
-    names: dict[type[r.Envelope], str] = {r.TouchRecorded: "touch", r.CampaignExposed: "campaign_exposure"}
-    found: dict[str, list[Row]] = {name: [] for name in names.values()}
+    """The rows that show one event each."""
+    personal = {name for _, definition in versions for name in definition.get("personal", ())}
+    names = ("touch", "campaign_exposure", "meeting", "content_event", "attribute_change")
+    found: dict[str, list[Row]] = {name: [] for name in names}
     for event in mine:
-        if isinstance(event, r.TouchRecorded | r.CampaignExposed):
-            definition = version_at(versions, event.occurred_at)
-            found[names[type(event)]].append(event_row(event, definition, erased))
+        is_hidden = event.subject_id in erased and event.actor.id == event.subject_id
+        actor = {"actor_kind": event.actor.kind, "actor_id": None if is_hidden else event.actor.id}
+        definition = version_at(versions, event.occurred_at)
+        if isinstance(event, r.TouchRecorded):
+            found["touch"].append(touch_row(event, definition) | actor)
+        elif isinstance(event, r.CampaignExposed):
+            found["campaign_exposure"].append(exposure_row(event, definition))
+        elif isinstance(event, r.MeetingHeld):
+            found["meeting"].append(meeting_row(event) | actor)
+        elif isinstance(event, r.ContentRequested | r.ContentDelivered):
+            found["content_event"].append(content_row(event) | actor)
+        elif isinstance(event, r.AttributeChanged) and event.name not in personal:
+            found["attribute_change"].append(attribute_row(event))
     return found
 
 

@@ -1,6 +1,7 @@
-"""Tables of single events: touches and exposures, as the definition in force at each shows them."""
+"""Tables of single events: touches, exposures, meetings, requests for material, attributes."""
 
-from tests.given import exposed, given, linked, retracted, touch
+from schemas import records as r
+from tests.given import attribute, envelope, erased, exposed, given, linked, retracted, touch
 
 
 def test_a_touch_is_shown_on_its_channel_and_as_sent() -> None:
@@ -36,3 +37,49 @@ def test_a_touch_that_was_taken_back_or_is_from_the_future_is_not_shown() -> Non
     """Only touches that count have a row."""
     early = touch("mon 10:00", recorded_at=0)
     given(touch("mon 09:00", id="a"), retracted("mon 09:30", "a"), early).then("touch")
+
+
+def met(when: str, **fields: object) -> r.MeetingHeld:
+    known = {"meeting_id": "m1", "kind": "demo", **fields}
+    return r.MeetingHeld(**envelope("met", when, known))
+
+
+def test_a_meeting_shows_whether_it_was_written_down_and_not_by_whom() -> None:
+    """An erasure changes nothing of it: what was said and who was there is no part of the row."""
+    spec = given(
+        touch("mon 09:00"), met("mon 10:00", summary="Wants two.", attendees=["Ann"]), met("mon 11:00")
+    )
+    expected = ({"has_summary": True, "outcome": None}, {"has_summary": False, "outcome": None})
+    spec.then("meeting", *expected)
+    spec.when(erased("mon 12:00")).then("meeting", *expected)
+
+
+def test_requests_and_deliveries_stand_in_one_table() -> None:
+    """Either has a row of its own; the view brings them together."""
+    fields = {"request_id": "r1", "topic": "security", "note": "please"}
+    asked = r.ContentRequested(**envelope("asked", "mon 09:00", dict(fields)))
+    sent = r.ContentDelivered(**envelope("sent", "mon 10:00", fields | {"content_id": "paper"}))
+    given(asked, sent).then(
+        "content_event",
+        {"event_id": "asked mon 09:00", "is_delivery": False, "content_id": None},
+        {"event_id": "sent mon 10:00", "is_delivery": True, "content_id": "paper"},
+    )
+
+
+def test_attributes_are_shown_as_text_and_personal_ones_not_at_all() -> None:
+    """Numbers as numbers too; null says that it is no longer known."""
+    given(
+        attribute("mon 09:00", "country", "DE"),
+        attribute("mon 09:01", "size", 12.0),
+        attribute("mon 09:02", "size", 0.5),
+        attribute("mon 09:03", "competitor", True),
+        attribute("mon 09:04", "country", None),
+        attribute("mon 09:05", "email", "ann@x.example"),
+    ).then(
+        "attribute_change",
+        {"name": "country", "value": "DE", "number_value": None},
+        {"name": "size", "value": "12", "number_value": 12.0},
+        {"name": "size", "value": "0.5", "number_value": 0.5},
+        {"name": "competitor", "value": "true", "number_value": None},
+        {"name": "country", "value": None, "number_value": None},
+    )

@@ -11,8 +11,14 @@ import subprocess
 import sys
 from collections import Counter
 from csv import DictReader
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
+from typing import Any
+from zoneinfo import ZoneInfo
 
+import asyncpg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -21,6 +27,7 @@ from projections import definition, journey
 from projections.identity import journeys
 from projections.rules import Entry, Rules
 from schemas.content import content_hash
+from schemas.instants import rfc3339
 from schemas.records import (
     AttributeChanged,
     EventRetracted,
@@ -38,10 +45,13 @@ from services.importer import tables
 from services.importer.mapping import MappingFaults, parse
 from services.importer.rows import BadRow, WrongFiles, assign
 from services.settings import Addresses
+from tests.feeding import commands_on, given
+from tests.fresh import drop_database
 from tests.importing import imported, told
 
 OLIST = Path(__file__).parent.parent / "infra" / "mappings" / "olist.yaml"
 LEADLOG = Path(sys.executable).parent / "leadlog"
+OLIST_DATABASE = "test_olist"
 HEAD = """
 mapping: test
 source: crm
@@ -587,3 +597,159 @@ def test_olist_reaches_the_topics(topics: Addresses, olist: Path, tmp_path: Path
     summary = json.loads(ended.stdout)
     assert (summary["rows"], summary["bad_rows"], summary["events"]) == (8_842, 0, 22_542)
     assert sum(asyncio.run(end_offsets(topics.kafka_bootstrap, INPUT_TOPICS)).values()) == 22_542
+
+
+@pytest.fixture(scope="module")
+def olist_summary(stack: Addresses, olist_events: list[Record]) -> dict[str, Any]:
+    """What `leadlog summary --json` says once the import is in Postgres."""
+    return asyncio.run(_summary_of(stack.postgres_dsn, olist_events))
+
+
+async def _summary_of(server_dsn: str, events: list[Record]) -> dict[str, Any]:
+    server = await asyncpg.connect(server_dsn)
+    await drop_database(server, OLIST_DATABASE)
+    await server.execute(f"create database {OLIST_DATABASE}")
+    dsn = f"{server_dsn.rpartition('/')[0]}/{OLIST_DATABASE}"
+    await given(dsn, events)
+    models = ["--model", "first", "--model", "linear", "--model", "last_non_direct"]
+    ended = await asyncio.to_thread(commands_on(dsn), "summary", "--json", *models)
+    await drop_database(server, OLIST_DATABASE)
+    await server.close()
+    assert ended.exit_code == 0, ended.output
+    summary: dict[str, Any] = json.loads(ended.stdout)
+    return summary
+
+
+@dataclass(frozen=True)
+class OlistLead:
+    """A lead as the files have it; `took` is None while it is not won."""
+
+    origin: str
+    contact: datetime
+    won: datetime | None = None
+    revenue: int = 0
+
+    @property
+    def took(self) -> timedelta | None:
+        return self.won - self.contact if self.won else None
+
+    @property
+    def is_credited(self) -> bool:
+        """Whether its one touch is at most a year before its win, and not after it."""
+        return self.took is not None and timedelta(0) <= self.took <= timedelta(days=365)
+
+
+@pytest.fixture(scope="module")
+def olist_leads(olist: Path) -> list[OlistLead]:
+    """The files, joined with nothing but the standard library. Instants are UTC."""
+    deals = {row["mql_id"]: row for row in read(olist, "closed_deals")}
+    leads = []
+    for row in read(olist, "marketing_qualified_leads"):
+        contact = datetime.fromisoformat(row["first_contact_date"]).replace(tzinfo=UTC)
+        lead = OlistLead(row["origin"] or "no_origin", contact)
+        if deal := deals.get(row["mql_id"]):
+            won = datetime.fromisoformat(deal["won_date"]).replace(tzinfo=UTC)
+            lead = replace(lead, won=won, revenue=round(float(deal["declared_monthly_revenue"]) * 100))
+        leads.append(lead)
+    return leads
+
+
+def _eight_open_hours_after(midnight: datetime) -> datetime:
+    """When the office of the default definition has been open for 8 h: Mon-Thu 9-17, Fri 9-15:30, Berlin."""
+    day, left = midnight.date(), timedelta(hours=8)
+    while True:
+        hours = (8, 8, 8, 8, 6.5, 0, 0)[day.weekday()]
+        opens = datetime(day.year, day.month, day.day, 9, tzinfo=ZoneInfo("Europe/Berlin")).astimezone(UTC)
+        if left <= timedelta(hours=hours):
+            return opens + left
+        day, left = day + timedelta(days=1), left - timedelta(hours=hours)
+
+
+@pytest.mark.slow
+def test_olist_funnel_is_that_of_the_files(
+    olist_summary: dict[str, Any], olist_leads: list[OlistLead]
+) -> None:
+    """8,000 leads, 842 of them won; whoever was won first and contacted later was never an MQL on its own."""
+    won = [lead for lead in olist_leads if lead.won]
+    early = [lead for lead in won if lead.won and lead.won < lead.contact]
+    funnel = {row["stage_role"]: (row["reached"], row["now"]) for row in olist_summary["funnel"]}
+    assert (len(olist_leads), len(won), len(early)) == (8_000, 842, 1)
+    for role in ("anonymous", "known", "engaged"):
+        assert funnel[role] == (len(olist_leads), 0)
+    assert funnel["mql"] == (len(olist_leads), len(olist_leads) - len(won))
+    for role in ("sal", "sql", "opportunity"):
+        assert funnel[role] == (len(won), 0)
+    assert funnel["won"] == (len(won), len(won))
+    assert {funnel[role] for role in ("recycled", "nurture", "disqualified", "lost", "churned")} == {(0, 0)}
+    assert olist_summary["faults"] == [{"code": "move_without_reason", "events": len(early)}]
+    outcomes = {row["outcome"]: row["handoffs"] for row in olist_summary["handoffs"]}
+    assert outcomes == {"accepted": len(won) - len(early), "open": len(olist_leads) - len(won)}
+    assert olist_summary["acceptance"] == 1
+
+
+@pytest.mark.slow
+def test_olist_clocks_are_those_of_the_files(
+    olist_summary: dict[str, Any], olist_leads: list[OlistLead]
+) -> None:
+    """A review is met if the deal was won within eight open hours of first contact; nobody ever called."""
+    mqls = [lead for lead in olist_leads if not lead.won or lead.won >= lead.contact]
+    decided = [lead for lead in mqls if lead.won]
+    met = sum(lead.won <= _eight_open_hours_after(lead.contact) for lead in decided if lead.won)
+    sla = {row["policy_id"]: row for row in olist_summary["sla"]}
+    review = sla["handoff_review"]
+    assert 0 < met < len(decided)
+    assert (review["met"], review["breached"]) == (met, len(decided) - met)
+    assert (review["overdue"], review["clocks"]) == (len(mqls) - len(decided), len(mqls))
+    assert review["sla_met"] == pytest.approx(met / len(mqls))
+    assert (sla["first_contact"]["overdue"], sla["first_contact"]["clocks"]) == (len(mqls), len(mqls))
+    assert sla["follow_up"]["met"] == sla["follow_up"]["clocks"] == sum(1 for lead in olist_leads if lead.won)
+
+
+@pytest.mark.slow
+def test_olist_times_in_stage_are_those_of_the_files(
+    olist_summary: dict[str, Any], olist_leads: list[OlistLead]
+) -> None:
+    """From first contact to win, of those that were won; too few of all to say when half of them are."""
+    took = [lead.took.total_seconds() for lead in olist_leads if lead.took is not None]
+    took = [seconds for seconds in took if seconds >= 0]
+    stages = {row["stage_role"]: row for row in olist_summary["time_in_stage"]}
+    mql, customer = stages["mql"], stages["won"]
+    assert (mql["closed_visits"], mql["open_visits"]) == (len(took), sum(not x.won for x in olist_leads))
+    assert mql["closed_median_seconds"] == pytest.approx(median(took))
+    assert mql["median_seconds"] is mql["median_business_seconds"] is None
+    assert (customer["closed_visits"], customer["open_visits"]) == (0, sum(bool(x.won) for x in olist_leads))
+    assert not mql["is_small"]
+
+
+@pytest.mark.slow
+def test_olist_money_and_credit_are_those_of_the_files(
+    olist_summary: dict[str, Any], olist_leads: list[OlistLead]
+) -> None:
+    """Wins and revenue per origin; a lead has one touch, so every model gives its origin everything."""
+    [won] = olist_summary["opportunities"]
+    assert (won["status"], won["currency"], won["adjusted_minor"]) == ("won", "BRL", 0)
+    assert won["opportunities"] == sum(bool(lead.won) for lead in olist_leads)
+    assert won["amount_minor"] == sum(lead.revenue for lead in olist_leads)
+    money: Counter[str] = Counter()
+    wins: Counter[str] = Counter()
+    for lead in olist_leads:
+        if lead.won:
+            channel = lead.origin if lead.is_credited else "unattributed"
+            wins[channel] += 1
+            money[channel] += lead.revenue
+    for model in ("first", "linear", "last_non_direct"):
+        rows = [row for row in olist_summary["credit"] if row["model"] == model]
+        assert {row["channel"]: row["deals"] for row in rows} == wins
+        assert {row["channel"]: row["amount_minor"] for row in rows} == money
+
+
+@pytest.mark.slow
+def test_olist_is_as_fresh_as_its_last_line(
+    olist_summary: dict[str, Any], olist_leads: list[OlistLead]
+) -> None:
+    """The last event is the last date of the files, and nothing waits."""
+    last = max(max(lead.contact, lead.won or lead.contact) for lead in olist_leads)
+    freshness = olist_summary["freshness"]
+    assert freshness["last_event_at"] == rfc3339(int(last.timestamp()) * 1_000_000)
+    assert (freshness["stale_journeys"], freshness["parked_journeys"]) == (0, 0)
+    assert olist_summary["definition_version"] == "default@1"

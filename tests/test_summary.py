@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from schemas import records as r
-from services.summary import acceptance
 from tests.feeding import HUMAN, Leadlog, at, commands_on, demo_request, given
 
 pytestmark = pytest.mark.servers
@@ -84,9 +83,34 @@ def test_handoffs_and_clocks_are_counted(leadlog: Leadlog, database: str) -> Non
         "rejected": 1,
     }
     assert summary["acceptance"] == 0.75
-    review = {row["state"]: row["clocks"] for row in summary["sla"] if row["policy_id"] == "handoff_review"}
-    assert sum(review.values()) == 6
+    [review] = [row for row in summary["sla"] if row["policy_id"] == "handoff_review"]
+    assert (review["met"], review["overdue"], review["clocks"]) == (4, 2, 6)
+    assert review["sla_met"] == pytest.approx(4 / 6)
     assert summary["faults"] == [{"code": "unknown_stage", "events": 1}]
+
+
+def test_time_in_stage_counts_those_still_there(leadlog: Leadlog, database: str) -> None:
+    """Six visits of mql, four of them ended after about five hours: that is half of all."""
+    asyncio.run(given(database, EVENTS))
+    [mql] = [row for row in page(leadlog)["time_in_stage"] if row["stage_role"] == "mql"]
+    assert (mql["closed_visits"], mql["open_visits"], mql["is_small"]) == (4, 2, True)
+    assert mql["closed_median_seconds"] == pytest.approx((5 - 0.15) * 3600)
+    assert mql["median_seconds"] == pytest.approx(4.9 * 3600)
+
+
+def test_a_date_leaves_out_what_was_before_it(leadlog: Leadlog, database: str) -> None:
+    """Each section counts by its own instant from the date on, which begins where the calendar is."""
+    later = demo_request(14, "late", subject_id="crm:9")  # Tuesday, one in the morning in Berlin
+    asyncio.run(given(database, [*EVENTS, later]))
+    summary = page(leadlog, "--since", "2026-03-24")
+    assert summary["since"] == "2026-03-24"
+    assert {row["stage_role"]: row["reached"] for row in summary["funnel"]}["mql"] == 1
+    assert summary["handoffs"] == [{"outcome": "open", "handoffs": 1}]
+    assert {row["stage_role"] for row in summary["time_in_stage"]} == {"anonymous", "mql"}
+    assert summary["acceptance"] is None
+    assert summary["opportunities"] == summary["credit"] == summary["faults"] == []
+    assert leadlog("summary", "--since", "2026-03-24").stdout.startswith("All leads since 2026-03-24, by")
+    assert leadlog("summary", "--since", "yesterday").exit_code == 2
 
 
 def test_money_is_kept_apart_by_currency_and_counted_once(leadlog: Leadlog, database: str) -> None:
@@ -127,10 +151,3 @@ def test_without_a_version_there_is_no_page(database: str) -> None:
     result = commands_on(database)("summary")
     assert result.exit_code == 1
     assert "leadlog up" in result.stderr
-
-
-def test_acceptance_leaves_out_what_sales_did_not_decide() -> None:
-    """Open, bypassed and withdrawn hand-offs are not part of the share."""
-    rows = [{"outcome": "bypassed", "handoffs": 9}, {"outcome": "rejected", "handoffs": 1}]
-    assert acceptance(rows) == 0
-    assert acceptance([]) is None

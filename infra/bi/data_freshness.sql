@@ -36,7 +36,7 @@ select
 from (
   values
     ('lead_current'), ('lead_money'), ('stage_visit'), ('handoff'), ('sla_clock'), ('sla_warning'), ('opportunity'),
-    ('credit'), ('fault')
+    ('credit'), ('fault'), ('touch'), ('campaign_exposure'), ('meeting'), ('content_request'), ('lead_attribute')
 ) as projection (name)
 cross join version
 cross join lag

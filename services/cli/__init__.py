@@ -3,6 +3,7 @@
 import click
 
 from services.cli import (
+    bi,
     generate,
     importer,
     key,
@@ -10,6 +11,7 @@ from services.cli import (
     parked,
     publish,
     rejected,
+    report,
     run,
     stack,
     summary,
@@ -33,6 +35,8 @@ COMMANDS = (
     wait.command,
     lead.command,
     summary.command,
+    report.command,
+    bi.command,
     parked.command,
     rejected.command,
     key.command,

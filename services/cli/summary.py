@@ -1,6 +1,7 @@
 """`leadlog summary`: all leads on one page."""
 
 import json
+from datetime import date, datetime
 from typing import Any
 
 import asyncpg
@@ -16,17 +17,28 @@ from services.summary import Rows, read_summary
 
 MODELS = ("first", "linear", "last_non_direct")
 """Attribution models shown unless others are asked for: both ends, and all alike."""
+ANCHORS = (
+    "leads by their first event, hand-offs by decision (open ones by opening), clocks by due time, visits by "
+    "entry, deals by close (open ones by opening), credit by win, faults by when they happened"
+)
 
 
 @click.command("summary")
 @click.option(
     "--model", "models", multiple=True, default=MODELS, help="Attribution model to show; several allowed."
 )
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DATE",
+    help="Count from the beginning of this date on, in the time zone of the definition's calendar.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(models: tuple[str, ...], as_json: bool) -> None:
-    """Funnel, hand-offs, SLA, deals, credit by channel, faults and freshness, as BI reads them."""
+def command(models: tuple[str, ...], since: datetime | None, as_json: bool) -> None:
+    """Funnel, hand-offs, SLA, time in stage, deals, credit by channel, faults and freshness, as BI reads
+    them."""
     try:
-        summary = run(read(models))
+        summary = run(read(models, since.date() if since else None))
     except asyncpg.UndefinedTableError:
         end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")
     if as_json:
@@ -35,22 +47,26 @@ def command(models: tuple[str, ...], as_json: bool) -> None:
         show(console(), summary)
 
 
-async def read(models: tuple[str, ...]) -> dict[str, Any]:
+async def read(models: tuple[str, ...], since: date | None) -> dict[str, Any]:
     """Asks Postgres."""
     connection = await connect(settings.addresses().postgres_dsn)
     try:
-        return await read_summary(connection, models)
+        return await read_summary(connection, models, since)
     finally:
         await connection.close()
 
 
 def show(out: Console, summary: dict[str, Any]) -> None:
     """Prints the page for people."""
-    out.print(f"All leads, by definition {summary['definition_version']}", style="bold", markup=False)
+    since = f" since {summary['since']}" if summary["since"] else ""
+    out.print(f"All leads{since}, by definition {summary['definition_version']}", style="bold", markup=False)
     _show_freshness(out, summary["freshness"])
+    if since:
+        out.print(f"Counted{since}: {ANCHORS}", markup=False)
     _show_funnel(out, summary["funnel"])
     _show_handoffs(out, summary["handoffs"], summary["acceptance"])
     _show_sla(out, summary["sla"])
+    _show_time_in_stage(out, summary["time_in_stage"])
     _show_deals(out, summary["opportunities"])
     _show_credit(out, summary["credit"])
     if summary["faults"]:
@@ -61,6 +77,10 @@ def show(out: Console, summary: dict[str, Any]) -> None:
 
 def _number(count: float) -> str:
     return f"{count:,}"
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
 
 
 def _show_freshness(out: Console, freshness: dict[str, Any]) -> None:
@@ -80,9 +100,19 @@ def _show_freshness(out: Console, freshness: dict[str, Any]) -> None:
 
 
 def _show_funnel(out: Console, funnel: Rows) -> None:
-    section(out, "Funnel (journeys; reached = ever in the stage, skipped stages included)")
-    rows = [(row["stage"], row["stage_role"], _number(row["reached"]), _number(row["now"])) for row in funnel]
-    table(out, ("stage", "role", "reached", "now"), rows, right=("reached", "now"))
+    section(out, "Funnel (leads; reached = ever in the stage, skipped stages included)")
+    rows = [
+        (
+            row["stage"],
+            row["stage_role"],
+            _number(row["reached"]),
+            _share(row["of_previous"]),
+            _number(row["now"]),
+        )
+        for row in funnel
+    ]
+    numbers = ("reached", "of previous", "now")
+    table(out, ("stage", "role", *numbers), rows, right=numbers)
 
 
 def _show_handoffs(out: Console, handoffs: Rows, acceptance: float | None) -> None:
@@ -93,14 +123,41 @@ def _show_handoffs(out: Console, handoffs: Rows, acceptance: float | None) -> No
         [(row["outcome"], _number(row["handoffs"])) for row in handoffs],
         right=("hand-offs",),
     )
-    share = "not known yet" if acceptance is None else f"{acceptance:.1%}"
+    share = _share(acceptance) or "not known yet"
     out.print(f"Acceptance {share} (accepted of accepted and rejected)", markup=False)
 
 
 def _show_sla(out: Console, sla: Rows) -> None:
-    section(out, "SLA clocks")
-    rows = [(row["policy_id"], row["state"], _number(row["clocks"])) for row in sla]
-    table(out, ("policy", "state", "clocks"), rows, right=("clocks",))
+    section(out, "SLA clocks (met of all that ended or are overdue; logged late is part of met)")
+    counts = ("met", "met_logged_late", "breached", "overdue", "running", "paused", "cancelled")
+    rows = [
+        (row["policy_id"], _share(row["sla_met"]), *(_number(row[name]) for name in counts)) for row in sla
+    ]
+    headings = ("share met", "met", "logged late", "breached", "overdue", "running", "paused", "cancelled")
+    table(out, ("policy", *headings), rows, right=headings)
+
+
+def _show_time_in_stage(out: Console, stages: Rows) -> None:
+    """The median that counts open visits first: the other one is too short while many are open."""
+    section(out, "Time in stage (median = Kaplan-Meier: visits that still last count, as lasting longer)")
+    rows = [
+        (
+            row["stage"],
+            _number(row["closed_visits"]),
+            _number(row["open_visits"]),
+            _median(row["median_seconds"]),
+            _median(row["median_business_seconds"]),
+            duration(row["closed_median_seconds"]),
+            "fewer than 20 visits" if row["is_small"] else "",
+        )
+        for row in stages
+    ]
+    numbers = ("ended", "open", "median", "in business time", "median of ended")
+    table(out, ("stage", *numbers, ""), rows, right=numbers)
+
+
+def _median(seconds: float | None) -> str:
+    return "most still there" if seconds is None else duration(seconds)
 
 
 def _show_deals(out: Console, deals: Rows) -> None:

@@ -20,6 +20,7 @@ TABLES = """
 create table if not exists {schema}.calendar (
   calendar_no     integer primary key,
   calendar_id     text collate "C" not null,
+  zone            text not null,
   valid_from      timestamptz,
   measures_visits boolean not null,
   covers_from     timestamptz not null,
@@ -33,6 +34,7 @@ create table if not exists {schema}.calendar_window (
   primary key (calendar_no, opens_at)
 );
 comment on table {schema}.calendar is 'The calendars of each definition, laid out for some years.';
+comment on column {schema}.calendar.zone is 'In the zone of the calendar of visits, months begin.';
 comment on column {schema}.calendar.valid_from is 'When its definition takes effect; null = at first.';
 comment on column {schema}.calendar.measures_visits is 'It is the calendar of business seconds in stages.';
 comment on table {schema}.calendar_window is 'When a calendar is open.';
@@ -49,6 +51,7 @@ class Laid(NamedTuple):
 
     calendar_no: int
     calendar_id: str
+    zone: str
     valid_from: Micros | None
     measures_visits: bool
     covers_from: Micros
@@ -85,7 +88,7 @@ def calendar_rows(rules: Rules, now: Micros) -> tuple[list[Laid], list[Window]]:
             assert isinstance(calendar, Calendar)
             is_of_visits = calendar_id == definition.calendar
             valid_from = start if number else None
-            laid.append(Laid(len(laid), calendar_id, valid_from, is_of_visits, begin, end))
+            laid.append(Laid(len(laid), calendar_id, calendar.zone, valid_from, is_of_visits, begin, end))
             windows += _windows(len(laid) - 1, calendar, begin, end)
     return laid, windows
 

@@ -1,14 +1,16 @@
 """The views of schema `bi` on the promoted version.
 
 Promises: replacing them is one change for readers, who see the old version or the new one and never none;
-names, comments and grants stay. The SQL stands whole in `infra/bi`, one file a view, `{schema}` in place of
-the version's schema. Leaves the transaction, its locks and time limits to the caller.
+names, comments and grants stay. A view whose SQL is as it was made last is left alone: at a switch readers
+wait only for those that read a version's tables. The SQL stands whole in `infra/bi`, one file a view,
+`{schema}` in place of the version's schema. Leaves the transaction, its locks and time limits to the caller.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from graphlib import TopologicalSorter
 from importlib import resources
 
 from services.store.pool import Connection
@@ -17,6 +19,9 @@ COMMENT = re.compile(
     r"^comment on (?:view|column) bi\.(\w+)(?:\.(\w+))? is\s+'((?:[^']|'')*)';$", re.MULTILINE
 )
 """A comment in a file of `infra/bi`: view, column if any, text with doubled quotes."""
+
+READ = re.compile(r"\b(?:from|join) bi\.(\w+)")
+"""A view that a view reads."""
 
 SCHEMA_NAME = re.compile(r"v\d{4,}")
 
@@ -34,11 +39,24 @@ Subject = tuple[str, str | None]
 """What a comment is on: a view, or a view and its column."""
 
 
+MADE = """
+select bi_view.name, bi_view.sql
+from ops.bi_view
+join pg_class on relname = bi_view.name and relnamespace = 'bi'::regnamespace
+"""
+
+REMEMBER = """
+insert into ops.bi_view (name, sql)
+select * from unnest($1::text[], $2::text[])
+on conflict (name) do update set sql = excluded.sql
+"""
+
+
 @dataclass(frozen=True)
 class Rendered:
-    """The views of one version: one statement that replaces them all, and the comments they should have."""
+    """The views of one version, each after those that it reads, and the comments they should have."""
 
-    replace: str
+    views: Mapping[str, str]
     comments: Mapping[Subject, str]
 
 
@@ -47,13 +65,30 @@ def render(schema_name: str) -> Rendered:
     """The views on the version whose tables are in `schema_name`. Raises ValueError unless like v0001."""
     if not SCHEMA_NAME.fullmatch(schema_name):
         raise ValueError(f"{schema_name!r} names no version: expected v and its number, for example v0001")
+    texts = _texts()
+    return Rendered(
+        views={
+            view: COMMENT.sub("", text).strip().replace("{schema}", schema_name)
+            for view, text in texts.items()
+        },
+        comments={
+            (view, column or None): body
+            for text in texts.values()
+            for view, column, body in COMMENT.findall(text)
+        },
+    )
+
+
+def _texts() -> dict[str, str]:
+    """The files of `infra/bi` by view, each after those of the views that it reads."""
     folder = resources.files("infra").joinpath("bi")
-    texts = [file.read_text() for file in folder.iterdir() if file.name.endswith(".sql")]
-    views = [COMMENT.sub("", text).strip().replace("{schema}", schema_name) for text in texts]
-    comments = {
-        (view, column or None): body for text in texts for view, column, body in COMMENT.findall(text)
+    texts = {
+        file.name.removesuffix(".sql"): file.read_text()
+        for file in folder.iterdir()
+        if file.name.endswith(".sql")
     }
-    return Rendered("do $views$\nbegin\n" + "\n".join(views) + "\nend\n$views$", comments)
+    reads = {view: texts.keys() & set(READ.findall(text)) - {view} for view, text in texts.items()}
+    return {view: texts[view] for view in TopologicalSorter(reads).static_order()}
 
 
 async def replace_views(connection: Connection, schema_name: str) -> None:
@@ -63,9 +98,13 @@ async def replace_views(connection: Connection, schema_name: str) -> None:
     written only where it differs, since each one costs time while readers wait.
     """
     rendered = render(schema_name)
-    rows = await connection.fetch(KNOWN_COMMENTS)
-    await connection.execute(rendered.replace)
-    known = {(row["relname"], row["attname"]): row["description"].replace("'", "''") for row in rows}
+    comments = await connection.fetch(KNOWN_COMMENTS)
+    made = {row["name"]: row["sql"] for row in await connection.fetch(MADE)}
+    changed = {view: sql for view, sql in rendered.views.items() if made.get(view) != sql}
+    if changed:
+        await connection.execute(REMEMBER, list(changed), list(changed.values()))
+        await connection.execute("do $views$\nbegin\n" + "\n".join(changed.values()) + "\nend\n$views$")
+    known = {(row["relname"], row["attname"]): row["description"].replace("'", "''") for row in comments}
     missing = [
         _comment(subject, text) for subject, text in rendered.comments.items() if known.get(subject) != text
     ]

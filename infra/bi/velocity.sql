@@ -1,0 +1,74 @@
+create or replace view bi.velocity as
+with deal as (
+  select
+    opportunity.status,
+    opportunity.currency,
+    opportunity.amount_minor,
+    opportunity.opened_at,
+    opportunity.closed_at,
+    calendar.zone,
+    opportunity.definition_version
+  from bi.opportunity
+  join bi.calendar on calendar.is_default
+  where opportunity.is_counted
+),
+dated as (
+  select
+    date_trunc('month', opened_at at time zone zone)::date as month,
+    currency,
+    'opened' as what,
+    null::bigint as amount_minor,
+    null::double precision as days,
+    definition_version
+  from deal
+  where opened_at is not null
+  union all
+  select
+    date_trunc('month', closed_at at time zone zone)::date,
+    currency,
+    status,
+    amount_minor,
+    (extract(epoch from closed_at - opened_at) / 86400)::double precision,
+    definition_version
+  from deal
+  where closed_at is not null
+),
+input as (
+  select
+    month,
+    currency,
+    count(*) filter (where what = 'opened') as opened,
+    count(*) filter (where what = 'won') as won,
+    count(*) filter (where what = 'lost') as lost,
+    avg(amount_minor) filter (where what = 'won')::double precision as average_won_minor,
+    percentile_cont(0.5) within group (order by days) filter (where what = 'won' and days >= 0) as median_days_to_win,
+    definition_version
+  from dated
+  group by month, currency, definition_version
+)
+select
+  month,
+  currency,
+  opened,
+  won,
+  lost,
+  average_won_minor,
+  won::double precision / nullif(won + lost, 0) as win_rate,
+  median_days_to_win,
+  opened * average_won_minor * won / nullif(won + lost, 0) / nullif(median_days_to_win, 0) as velocity_minor_per_day,
+  definition_version
+from input;
+
+comment on view bi.velocity is
+  'Sales velocity by month and currency = opened x average_won_minor x win_rate / median_days_to_win, with its inputs. Anchor: opened_at for opened, closed_at for the others. Filter: every deal once (opportunity.is_counted); the median leaves out wins without an opening before them. Definition: definition_version.';
+comment on column bi.velocity.month is 'First date of the month, in the zone of the definition''s calendar.';
+comment on column bi.velocity.currency is 'ISO 4217 code of the deals; null = deals whose amount was never said. Amounts of different currencies are never added.';
+comment on column bi.velocity.opened is 'Number of deals opened in the month.';
+comment on column bi.velocity.won is 'Number of deals won in the month.';
+comment on column bi.velocity.lost is 'Number of deals lost in the month.';
+comment on column bi.velocity.average_won_minor is 'Mean amount of the deals won in the month, in minor units (cents), later adjustments not included.';
+comment on column bi.velocity.win_rate is 'won / (won + lost), 0 to 1. Null = nothing was closed.';
+comment on column bi.velocity.median_days_to_win is 'Median days of 24 hours from opening to win, of the deals won in the month.';
+comment on column bi.velocity.velocity_minor_per_day is
+  'The velocity: minor units a day. Null = one of its inputs is not known, or the median is 0.';
+comment on column bi.velocity.definition_version is 'Definition(s) that the row is made with.';
