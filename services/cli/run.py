@@ -6,7 +6,7 @@ import click
 
 from schemas.topics import INPUT_TOPICS
 from services import settings
-from services.cli.exits import AWAY, REFUSED, end
+from services.cli.exits import REFUSED, end
 
 
 @click.group("run")
@@ -46,6 +46,4 @@ def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
         code = worker.run(handler, topics, worker.identity(worker_id), web_port)
     except (worker.AlreadyRunning, PortTaken) as error:
         end(REFUSED, str(error))
-    except settings.NotRunning as error:
-        end(AWAY, str(error))
     sys.exit(code)
