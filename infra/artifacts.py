@@ -118,13 +118,25 @@ def _fetch_one(context: MavenContext, artifact: Artifact, cache: Path) -> None:
     component = context.project(artifact.group, artifact.name).at_version(artifact.version)
     try:
         component.artifact(artifact.classifier, artifact.packaging).resolve()
-    except (requests.RequestException, RuntimeError, OSError) as error:
+    except (requests.RequestException, RuntimeError) as error:
         path.unlink(missing_ok=True)
         raise Unavailable(
-            f"{artifact.coordinate} could not be downloaded from Maven Central: {error}. "
+            f"{artifact.coordinate} could not be downloaded from Maven Central: {_root(error)}. "
             "Is there a network, and does HTTPS_PROXY name its proxy if it needs one?"
         ) from error
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise Unavailable(
+            f"{artifact.coordinate} could not be stored in {cache}: {error.strerror}. "
+            "Make room there, or choose another folder by LEADLOG_CACHE"
+        ) from error
     _check(artifact, path)
+
+
+def _root(error: BaseException) -> BaseException:
+    """Where an error began: libraries wrap it several times."""
+    cause = error.__cause__ or error.__context__
+    return error if cause is None else _root(cause)
 
 
 def _check(artifact: Artifact, path: Path) -> None:

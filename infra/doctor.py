@@ -64,7 +64,12 @@ def findings(stack: Stack) -> Iterator[Finding]:
         partial(_servers, stack),
     )
     for check in checks:
-        yield from check()
+        try:
+            yield from check()
+        except PermissionError as error:
+            step = "run as the user who started the stack, or choose another folder by LEADLOG_STATE"
+            yield Finding(Level.PROBLEM, f"{error.filename}: {error.strerror}", step)
+            return
 
 
 def _python() -> Iterator[Finding]:

@@ -103,7 +103,10 @@ def _format(folder: Path) -> None:
     ]
     done = subprocess.run(tool, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise Failed(f"Kafka could not format {folder}: {(done.stderr or done.stdout).strip()}")
+        said = (done.stderr or done.stdout).strip()
+        raise Failed(
+            f"Kafka could not format {folder}: {said}\n`leadlog doctor` looks for the usual reasons."
+        )
 
 
 def _cluster_id() -> str:

@@ -192,7 +192,8 @@ def _run(command: list[str], user: str | None, trouble: str) -> None:
     except FileNotFoundError as error:
         raise Failed(f"{trouble}: there is no {command[0]}") from error
     except subprocess.CalledProcessError as error:
-        raise Failed(f"{trouble}: {error.stderr.strip() or error.stdout.strip()}") from error
+        said = error.stderr.strip() or error.stdout.strip()
+        raise Failed(f"{trouble}: {said}\n`leadlog doctor` looks for the usual reasons.") from error
 
 
 def _write(file: Path, text: str, user: str | None) -> None:

@@ -32,6 +32,11 @@ LOOK_AGAIN_SECONDS = 0.1
 GIVEN_SECONDS = 20
 # A server that died so often while it was waited for will not come up by itself.
 DEATHS_TO_GIVE_UP = 3
+GIVEN_BY = {
+    "postgres": "LEADLOG_POSTGRES_DSN",
+    "kafka": "LEADLOG_KAFKA_BOOTSTRAP",
+    "registry": "LEADLOG_REGISTRY_URL",
+}
 ROLES = (postgres.SUPERUSER, postgres.OWNER, postgres.REGISTRY, postgres.READER)
 
 Question = Callable[[], Awaitable[bool]]
@@ -148,7 +153,7 @@ class Stack:
         await asyncio.gather(*(self._until(name, answers, seconds=seconds) for name, answers in asked))
 
     def _make_folder(self) -> None:
-        if not self.state.exists():
+        if not self.state.is_dir():
             self.state.mkdir(parents=True)
             # As root, Postgres' own user passes through; passwords lie in files that only their owner reads.
             self.state.chmod(0o755 if os.geteuid() == 0 else 0o700)
@@ -224,7 +229,10 @@ class Stack:
 
     def _why_not(self, name: str, is_local: bool) -> str:
         if not is_local:
-            return f"the given {name} does not answer: is its address right, and is it up?"
+            return (
+                f"the {name} given by {GIVEN_BY[name]} does not answer: is it up, and is the address right, "
+                "with user and password if it has them?"
+            )
         return (
             f"{name} does not come up. The end of {self.supervisor.logs / name}.log:\n"
             f"{self.supervisor.last_lines(name)}\n`leadlog doctor` looks for the usual reasons."

@@ -173,6 +173,8 @@ class Supervisor:
             if fault.faultCode == harmless:
                 return None
             raise Failed(f"supervisord refused {method} {arguments}: {fault.faultString}") from fault
+        except PermissionError as error:
+            raise PermissionError(error.errno, error.strerror, str(self.socket)) from error
         except (OSError, http.client.HTTPException) as error:
             raise Failed(f"no supervisord answers at {self.socket}: {error}") from error
         finally:

@@ -8,16 +8,34 @@ fail() {
     exit 1
 }
 
+# Says what is missing, in words of every Python since 2.
+check='
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("is Python %d.%d" % sys.version_info[:2])
+for name in "venv", "ensurepip":
+    try:
+        __import__(name)
+    except ImportError:
+        sys.exit("has no module " + name)
+'
+
 find_python() {
-    local candidate
-    for candidate in "${PYTHON:-python3.11}" python3 python3.12 python3.13; do
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    local candidate candidates=(python3.11 python3 python3.12 python3.13 python3.14) missing found=()
+    [ -n "${PYTHON:-}" ] && candidates=("$PYTHON")
+    for candidate in "${candidates[@]}"; do
+        command -v "$candidate" >/dev/null || continue
+        if missing=$("$candidate" -c "$check" 2>&1); then
             echo "$candidate"
             return
         fi
+        case $missing in "is Python "* | "has no module "*) ;; *) missing="is no Python" ;; esac
+        found+=("$candidate $missing,")
     done
-    fail "no Python 3.11 or newer with the module venv was found (on Debian and Ubuntu: install python3 and" \
-        "python3-venv). PYTHON=/path/to/python names another."
+    found=${found[*]:-none of them,}
+    fail "Python 3.11 or newer with venv and pip is needed. Looked for ${candidates[*]}; found:" \
+        "${found%,}. On Debian and Ubuntu: apt install python3 python3-venv." \
+        "PYTHON=/path/to/python names another one."
 }
 
 prepare_venv() { # run or test
@@ -32,7 +50,8 @@ prepare_venv() { # run or test
     if [ "$(cat ".venv/installed-$1" 2>/dev/null)" != "$wanted" ]; then
         headline "Installing what $lock names into .venv (the first time a minute or two)"
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
-            --requirement "$lock" || fail "pip failed; is there a network? PIP_PROXY or HTTPS_PROXY name a proxy."
+            --requirement "$lock" || fail "pip failed, its message is above. Is there a network, and room on the" \
+            "disk? HTTPS_PROXY names a proxy, PIP_INDEX_URL another index. Then run the same command again."
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
             --editable . || fail "the project itself could not be installed into .venv"
         echo "$wanted" >".venv/installed-$1"

@@ -48,6 +48,12 @@ _TRAPS = (
     (re.compile(_OLD_BOOLEAN), f"true or false{_QUOTE}: YAML readers differ about a bare one"),
     (re.compile(_ODD_NUMBER), f"a plain decimal number of at most 18 digits{_QUOTE}"),
 )
+_REMEDIES = {
+    "found character '\\t' that cannot start any token": "blanks: YAML takes no tabs before a value",
+    "mapping values are not allowed here": "one key a line, and a text with a colon in quotes",
+    "found unexpected end of stream": "the rest of the file: a quote or bracket is open",
+}
+"""What to do about the commonest problems that PyYAML names."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 
@@ -264,7 +270,8 @@ def read(text: str, reading: Reading) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
-        reading.faults.append(Fault(line, "", error.problem or "not YAML", "valid YAML"))
+        problem = error.problem or "not YAML"
+        reading.faults.append(Fault(line, "", problem, _REMEDIES.get(problem, "valid YAML")))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         reading.faults.append(Fault(line, "", f"character {error.character!r}", "printable characters"))

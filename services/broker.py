@@ -7,14 +7,21 @@ is named with what differs. Leaves what is sent to the callers.
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from schemas.topics import INPUT_TOPICS, TOPICS, Topic
 from services import settings
@@ -38,6 +45,25 @@ LOOK_AGAIN_SECONDS = 0.05
 
 class WrongTopics(RuntimeError):
     """Topics are there with other partitions or settings than the contract says."""
+
+
+class KafkaAway(ConnectionError):
+    """No broker answers."""
+
+
+Client = TypeVar("Client", AIOKafkaAdminClient, AIOKafkaConsumer, AIOKafkaProducer)
+
+
+@asynccontextmanager
+async def connected(client: Client, bootstrap: str) -> AsyncIterator[Client]:
+    """A client while it is connected. Raises KafkaAway when it cannot be."""
+    try:
+        await client.start()
+        yield client
+    except KafkaConnectionError as error:
+        raise KafkaAway(f"Kafka at {bootstrap} does not answer") from error
+    finally:
+        await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
 
 
 def create_producer(bootstrap: str) -> AIOKafkaProducer:
@@ -97,17 +123,16 @@ class Ends:
 
 
 async def ensure_topics(bootstrap: str, topics: Sequence[Topic] = TOPICS) -> list[str]:
-    """Create what is missing, then compare all. Returns what was created. Raises WrongTopics, KafkaError."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
+    """Create what is missing, then compare all. Returns what was created.
+
+    Raises WrongTopics, KafkaAway, KafkaError.
+    """
+    async with connected(AIOKafkaAdminClient(bootstrap_servers=bootstrap), bootstrap) as admin:
         present = await admin.list_topics()
         missing = [topic for topic in topics if topic.name not in present]
         await _create(admin, missing)
         await _visible(admin, topics)
         wrong = await _differences(admin, topics)
-    finally:
-        await admin.close()
     if wrong:
         raise WrongTopics(
             "; ".join(wrong)
@@ -118,7 +143,7 @@ async def ensure_topics(bootstrap: str, topics: Sequence[Topic] = TOPICS) -> lis
 
 
 async def end_offsets(bootstrap: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
-    """The next offset of every partition of topics of the contract. Raises KafkaError."""
+    """The next offset of every partition of topics of the contract. Raises KafkaAway, KafkaError."""
     wanted = set(topics)
     places = [
         TopicPartition(topic.name, number)
@@ -126,13 +151,9 @@ async def end_offsets(bootstrap: str, topics: Iterable[str]) -> dict[tuple[str, 
         if topic.name in wanted
         for number in range(topic.partitions)
     ]
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
-    await consumer.start()
-    try:
+    async with connected(AIOKafkaConsumer(bootstrap_servers=bootstrap), bootstrap) as consumer:
         consumer.assign(places)
         ends = await consumer.end_offsets(places)
-    finally:
-        await consumer.stop()
     return {(place.topic, place.partition): offset for place, offset in ends.items()}
 
 

@@ -21,7 +21,7 @@ from schemas.records import (
     ReferenceFact,
 )
 from schemas.wire import encode, headers
-from services.broker import create_producer, ensure_topics
+from services.broker import connected, create_producer, ensure_topics
 from services.registry import Registry
 from services.settings import Addresses
 from services.store.migrate import migrate
@@ -63,7 +63,8 @@ async def deploy(
         if label is not None:
             if definition_text is not None:
                 raise AlreadyStarted(
-                    f"{label} is in force already: another definition takes effect by replay, not by `up`"
+                    f"{label} is in force already: only an empty log is given a definition, another one "
+                    "takes effect by replay"
                 )
             return Deployed(applied, label, False)
         text = definition_text if definition_text is not None else default
@@ -95,16 +96,13 @@ async def publish_definition(addresses: Addresses, text: str) -> None:
     """Puts the definition and its approvals on the log, as far as they are not there yet."""
     facts = definition_facts(text, time.time_ns() // 1000)
     present = await known_ids(addresses.kafka_bootstrap)
-    producer = create_producer(addresses.kafka_bootstrap)
-    await producer.start()
-    try:
+    bootstrap = addresses.kafka_bootstrap
+    async with connected(create_producer(bootstrap), bootstrap) as producer:
         for fact in facts:
             if fact.event_id not in present:
                 await producer.send_and_wait(
                     "lead.reference", encode(fact), key=fact.subject_id.encode(), headers=headers(fact)
                 )
-    finally:
-        await producer.stop()
 
 
 def definition_facts(text: str, now: Micros) -> Sequence[ReferenceFact]:
@@ -133,11 +131,10 @@ def definition_facts(text: str, now: Micros) -> Sequence[ReferenceFact]:
 async def known_ids(bootstrap: str) -> set[str]:
     """The event ids on the reference topic, from the headers."""
     partition = TopicPartition("lead.reference", 0)
-    consumer = AIOKafkaConsumer(
+    client = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
     )
-    await consumer.start()
-    try:
+    async with connected(client, bootstrap) as consumer:
         consumer.assign([partition])
         end = (await consumer.end_offsets([partition]))[partition]
         consumer.seek(partition, 0)
@@ -148,5 +145,3 @@ async def known_ids(bootstrap: str) -> set[str]:
                     value.decode() for each in records for name, value in each.headers if name == "ce_id"
                 }
         return found
-    finally:
-        await consumer.stop()

@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 import time
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -67,6 +68,8 @@ async def read(file: BinaryIO, begin: Position) -> AsyncIterator[Chunk[Step]]:
         records: list[Record] = []
         refusals: list[Refusal] = []
         now = time.time_ns() // 1000
+        if not position.lines:
+            lines[0] = lines[0].removeprefix(BOM_UTF8)
         for number, line in enumerate(lines, position.lines + 1):
             if line and not line.isspace():
                 try:

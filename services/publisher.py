@@ -7,6 +7,7 @@ nothing. Leaves checking of events to `schemas.contract` and positions in files 
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterable, Callable
@@ -15,6 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas import wire
@@ -65,6 +67,7 @@ class Publisher(Generic[T]):
         self._sent: deque[Sent[T]] = deque()
         self._producer: AIOKafkaProducer | None = None
         self._progressed_at = time.monotonic()
+        self._said_at = -math.inf
 
     async def log_id(self) -> str:
         """The id of the Kafka cluster: another log has another one. Waits for it; raises ServerAway."""
@@ -133,7 +136,7 @@ class Publisher(Generic[T]):
             self._say_waiting("no acknowledgement yet")
 
     async def _again_later(self, fault: BaseException) -> None:
-        self._say_waiting(str(fault) or type(fault).__name__)
+        self._say_waiting("no connection" if isinstance(fault, KafkaConnectionError) else repr(fault))
         await self._close()
         await asyncio.sleep(settings.PUBLISH_RETRY_SECONDS)
 
@@ -144,7 +147,9 @@ class Publisher(Generic[T]):
                 f"the broker at {self.bootstrap} has acknowledged nothing for {waited:.0f} s ({reason}): see "
                 "`leadlog status`, then run the same command again"
             )
-        self.say(f"waiting for the broker at {self.bootstrap} since {waited:.0f} s: {reason}")
+        if time.monotonic() > self._said_at + settings.PUBLISH_NOTICE_SECONDS:
+            self._said_at = time.monotonic()
+            self.say(f"waiting for the broker at {self.bootstrap} since {waited:.0f} s: {reason}")
 
     async def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:

@@ -132,7 +132,8 @@ class Registry:
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             if isinstance(error, RegistryAway | Incompatible):
                 raise
-            raise RegistryAway(f"{method} {url}: {error!r}") from error
+            reason = str(error) or f"no answer within {settings.REGISTRY_TIMEOUT_SECONDS} s"
+            raise RegistryAway(f"the schema registry at {self.url} does not answer: {reason}") from error
 
 
 def _judged(status: int, answer: Any, call: str) -> Any:
@@ -144,4 +145,4 @@ def _judged(status: int, answer: Any, call: str) -> Any:
         return None
     if status in (409, 422):
         raise Incompatible(f"{call}: {answer}")
-    raise RegistryAway(f"{call}: HTTP {status} {answer}")
+    raise RegistryAway(f"no schema registry answers {call}: HTTP {status} {answer}")

@@ -1,12 +1,15 @@
-"""Every setting in one place: name, unit, default and reason. Nothing else reads the environment.
+"""Every setting in one place: name, unit, default and reason. Nothing else asks for a `LEADLOG_` variable.
 
 A setting `x` is given as the environment variable `LEADLOG_X`.
 """
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
+
+from services.environment import WrongSetting, number, text, word
 
 
 class NotRunning(RuntimeError):
@@ -21,9 +24,21 @@ class Addresses(NamedTuple):
     registry_url: str
 
 
-def text(name: str, default: str) -> str:
-    """The setting `LEADLOG_<name>` or its default."""
-    return os.environ.get(f"LEADLOG_{name}", default)
+FORMS = {
+    "postgres_dsn": (
+        r"postgres(?:ql)?://(?:.*@)?(?:[^@/:,\[\]]*|\[[^\]]*\])(?::\d+)?(?:,.*)?(?:[/?].*)?",
+        "postgresql://user:password@host:port/database",
+    ),
+    "kafka_bootstrap": (
+        r"(?:[^\s:,/]+|\[[^\]]*\]):\d+(?:,(?:[^\s:,/]+|\[[^\]]*\]):\d+)*",
+        "host:port, such as 127.0.0.1:9092, of one or more brokers with commas between",
+    ),
+    "registry_url": (
+        r"https?://[^\s/]+(?:/\S*)?",
+        "the base of the Confluent API, such as http://127.0.0.1:8081/apis/ccompat/v7",
+    ),
+}
+"""For each address what it must look like, as a pattern and in words."""
 
 
 def state_folder() -> Path:
@@ -46,7 +61,17 @@ def cache_folder() -> Path:
 def given_servers() -> dict[str, str]:
     """The servers that the environment names, by the field of `Addresses`: the local stack starts the
     others."""
-    return {name: given for name in Addresses._fields if (given := text(name.upper(), ""))}
+    given = {name: text(name.upper(), "") for name in Addresses._fields}
+    return {name: _checked(name, value) for name, value in given.items() if value}
+
+
+def _checked(name: str, value: str) -> str:
+    """An address of the form that its server takes. Raises WrongSetting."""
+    pattern, example = FORMS[name]
+    if not re.fullmatch(pattern, value):
+        shown = value.rpartition("@")[2]  # without a password
+        raise WrongSetting(f"LEADLOG_{name.upper()} is {shown!r}: expected {example}")
+    return value
 
 
 def given() -> dict[str, str]:
@@ -55,15 +80,16 @@ def given() -> dict[str, str]:
 
 
 def addresses() -> Addresses:
-    """Addresses given by the environment, else those of the running local stack. Raises NotRunning."""
+    """Addresses given by the environment, else those of the running local stack. Raises NotRunning,
+    WrongSetting."""
     file = state_folder() / "stack.json"
     known = json.loads(file.read_text()) if file.exists() else {}
-    found = {name: text(name.upper(), known.get(name, "")) for name in Addresses._fields}
-    missing = [name for name, value in found.items() if not value]
+    found = {name: known[name] for name in Addresses._fields if name in known} | given_servers()
+    missing = [f"LEADLOG_{name.upper()}" for name in Addresses._fields if name not in found]
     if missing:
         raise NotRunning(
-            f"no {' and no '.join(missing)} known: start the local stack with `leadlog up`, or set "
-            + " and ".join(f"LEADLOG_{name.upper()}" for name in missing)
+            f"no stack is up in {state_folder()}: start it with `leadlog up`, run the command where it was "
+            f"started, or name servers of your own by {' and '.join(missing)}"
         )
     return Addresses(**found)
 
@@ -76,14 +102,6 @@ def superuser_dsn() -> str:
 def role_password(role: str) -> str:
     """The password that `leadlog databases` gives to a role: `LEADLOG_PASSWORD_<ROLE>`, or nothing."""
     return text(f"PASSWORD_{role.upper()}", "")
-
-
-def number(name: str, default: int) -> int:
-    """The setting `LEADLOG_<name>` as a whole number, or its default. ValueError names the setting."""
-    given = text(name, str(default))
-    if not given.isdecimal():
-        raise ValueError(f"LEADLOG_{name} is {given!r}: a whole number is expected, for example {default}")
-    return int(given)
 
 
 CONSUMER_GROUP = text("CONSUMER_GROUP", "leadlog-projector")
@@ -144,7 +162,7 @@ WORKER = text("WORKER", "")
 """A worker's lasting name. With one, a restarted worker has its partitions back within seconds; without, they
 go to the others as soon as it stops."""
 
-LOG_LEVEL = text("LOG_LEVEL", "info")
+LOG_LEVEL = word("LOG_LEVEL", "info", ("debug", "info", "warning", "error"))
 """Level of our own log entries: debug, info, warning or error. Libraries always speak from warning up."""
 
 KAFKA_HEAP_MB = number("KAFKA_HEAP_MB", 512)
@@ -175,6 +193,10 @@ after."""
 MARKOV_QUIET_DAYS = number("MARKOV_QUIET_DAYS", 90)
 """After so many days without an event a lead without a deal counts as gone in `leadlog report markov`. Longer
 than most leads take to come back, a quarter as sales counts."""
+
+POSTGRES_CONNECT_SECONDS = number("POSTGRES_CONNECT_SECONDS", 10)
+"""How long a connection to Postgres may take before it counts as away. It takes milliseconds, and longer on a
+server that starts."""
 
 REGISTRY_TIMEOUT_SECONDS = number("REGISTRY_TIMEOUT_SECONDS", 15)
 """How long one call of the registry may take before it counts as away. It answers in milliseconds, and in

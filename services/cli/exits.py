@@ -1,52 +1,114 @@
-"""How commands end: 0 done, 1 refused or different, 2 usage, 3 a server is away."""
+"""How commands end: 0 done, 1 refused or different, 2 usage, 3 a server is away.
+
+Promises: what a person can mend (a server that is away, a wrong address, a full disk, a folder of somebody
+else) ends a command with a sentence that says so. A traceback is a defect.
+"""
 
 import asyncio
+import errno
+import logging
+import os
+import pwd
+import sqlite3
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import asyncpg
 import click
-from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError
 
+from services.environment import WrongSetting
 from services.registry import RegistryAway
 from services.settings import NotRunning
 
 REFUSED = 1
+USAGE = 2
 AWAY = 3
 
 SERVER_AWAY = (
-    NotRunning,
     RegistryAway,
     KafkaConnectionError,
+    KafkaTimeoutError,
     NodeNotReadyError,
+    RequestTimedOutError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
+    asyncpg.DiskFullError,
     ConnectionError,
 )
+NOT_READY = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
+"""What a database makes of our queries that another release made, or nobody."""
 
-AWAY_HINT = "Is the stack running? `leadlog status` tells, `leadlog doctor` says what to do."
+DEPLOY = "run `leadlog up`, or `leadlog deploy` where the servers are given"
+ROOM = (
+    "make room, or choose another folder by LEADLOG_STATE, LEADLOG_CACHE or TMPDIR; `leadlog doctor` shows "
+    "how much is free"
+)
+FOLDER = "choose another folder by LEADLOG_STATE or LEADLOG_CACHE"
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), ROOM),
+    **dict.fromkeys((errno.EROFS, errno.ENOTDIR, errno.EEXIST), FOLDER),
+}
+OWNERS_ONLY = (errno.EACCES, errno.EPERM)
 
 Result = TypeVar("Result")
 
 
 class Kindly(click.Group):
-    """Ends a command that finds a server away with a sentence and its exit code, never with a traceback."""
+    """Tells what a person can mend in a sentence."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
         try:
             return super().invoke(ctx)
+        except NotRunning as error:
+            end(AWAY, str(error))
+        except WrongSetting as error:
+            end(USAGE, str(error))
+        except NOT_READY as error:
+            end(REFUSED, f"the database is not that of this release ({error}): {DEPLOY}")
+        except asyncpg.InsufficientPrivilegeError as error:
+            end(REFUSED, f"Postgres refuses: {error}. The user of LEADLOG_POSTGRES_DSN must own its database")
         except BrokenPipeError:
             raise  # whoever read our output has gone
         except SERVER_AWAY as error:
-            end(
-                AWAY,
-                f"{error}\nIs the stack running? `leadlog status` tells, `leadlog doctor` says what to do.",
-            )
+            hint = "Is the stack running? `leadlog status` tells, `leadlog doctor` says what to do."
+            end(AWAY, f"{error}\n{hint}")
+        except sqlite3.OperationalError as error:
+            end(REFUSED, f"temporary files: {error}: {ROOM}")
+        except OSError as error:
+            remedy = remedy_of(error)
+            if remedy is None:
+                raise
+            end(REFUSED, f"{error.filename or 'writing'}: {error.strerror}: {remedy}")
+
+
+def remedy_of(error: OSError) -> str | None:
+    """What a person can do about trouble with a file; None when it is no such trouble."""
+    if error.errno in OWNERS_ONLY and error.filename:
+        owner = _name(_nearest(Path(error.filename)).stat().st_uid)
+        return f"you are {_name(os.geteuid())}, it belongs to {owner}: run as that user, or {FOLDER}"
+    return REMEDIES.get(error.errno or 0)
+
+
+def _nearest(file: Path) -> Path:
+    """The file, or the first folder above it that there is."""
+    return next(path for path in (file, *file.parents) if os.path.lexists(path))
+
+
+def _name(uid: int) -> str:
+    """A user's name; those of containers often have none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Runs a command's work in a loop of its own."""
+    # What the library says of a broker that is away is raised too, and told by us.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     return asyncio.run(work)
 
 

@@ -9,14 +9,14 @@ import click
 import msgspec
 
 from services import settings
-from services.cli.exits import AWAY, REFUSED, end, run
+from services.cli.exits import AWAY, REFUSED, USAGE, end, run
+from services.cli.files import TEXT_FILE, text_of
 from services.cli.sending import Display, collect_seldom, summary
 from services.importer.events import RowFault
 from services.importer.mapping import Mapping, MappingFaults, parse
 from services.importer.rows import BadRow, Import, Progress, WrongFiles, assign
 from services.publisher import Publisher, ServerAway
 
-USAGE = 2
 BAD_ROWS_SHOWN = 10
 """Bad rows told to people one by one: enough to see what is wrong. `--json` tells all."""
 CELL_CHARACTERS = 60
@@ -25,13 +25,7 @@ CELL_CHARACTERS = 60
 
 @click.command("import")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--mapping",
-    "mapping_file",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What the rows become.",
-)
+@click.option("--mapping", "mapping_file", required=True, type=TEXT_FILE, help="What the rows become.")
 @click.option("--dry-run", is_flag=True, help="Check every row, send nothing. Needs no servers.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Every bad row (stderr) and summary (stdout) as JSON, one a line."
@@ -56,7 +50,7 @@ def command(files: tuple[Path, ...], mapping_file: Path, dry_run: bool, as_json:
             else:
                 bootstrap = settings.addresses().kafka_bootstrap
                 run(Publisher(bootstrap, taken=told.taken, say=display.say).publish(job.chunks()))
-        except (ServerAway, settings.NotRunning) as away:
+        except ServerAway as away:
             end(AWAY, str(away))
         seconds = display.seconds
     _sum_up(job, told, seconds, dry_run)
@@ -65,7 +59,7 @@ def command(files: tuple[Path, ...], mapping_file: Path, dry_run: bool, as_json:
 def _prepared(mapping_file: Path, files: tuple[Path, ...]) -> tuple[Mapping, Import]:
     """The mapping and the import of its files; ends the command if they do not fit."""
     try:
-        mapping = parse(mapping_file.read_text())
+        mapping = parse(text_of(mapping_file))
         found, unused = assign(mapping, _listed(mapping, files))
         for file in unused if files else ():
             click.echo(f"leadlog: no input of mapping {mapping.name!r} wants {file}: left alone", err=True)
@@ -75,7 +69,7 @@ def _prepared(mapping_file: Path, files: tuple[Path, ...]) -> tuple[Mapping, Imp
         return mapping, Import(mapping, found)
     except MappingFaults as faults:
         end(USAGE, f"{mapping_file} does not fit:\n{faults}")
-    except (WrongFiles, UnicodeDecodeError) as wrong:
+    except WrongFiles as wrong:
         end(USAGE, str(wrong))
 
 

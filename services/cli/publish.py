@@ -8,7 +8,7 @@ from typing import BinaryIO
 import click
 import msgspec
 
-from services import feed, settings
+from services import feed, foreign, settings
 from services.cli.exits import AWAY, REFUSED, end, run
 from services.cli.sending import Display, collect_seldom, fault_lines, summary
 from services.feed import Bookmark, Position, Refusal, Step
@@ -31,6 +31,7 @@ def command(file: BinaryIO, as_json: bool, from_start: bool) -> None:
     Exit 0: all taken, 1: some refused, 3: Kafka is away.
     """
     collect_seldom()
+    _refuse_foreign(file)
     try:
         position, seconds, rate = run(_publish(file, as_json, from_start))
     except ServerAway as away:
@@ -48,6 +49,15 @@ def command(file: BinaryIO, as_json: bool, from_start: bool) -> None:
     )
     if position.refused:
         sys.exit(REFUSED)
+
+
+def _refuse_foreign(file: BinaryIO) -> None:
+    """Ends the command when a named file holds no lines of JSON at all."""
+    if _path(file) and file.seekable():
+        meant = foreign.meaning(file.read(foreign.HEAD_BYTES))
+        if meant:
+            end(REFUSED, f"{file.name} is not one JSON event a line, nothing was published: {meant}")
+        file.seek(0)
 
 
 async def _publish(file: BinaryIO, as_json: bool, from_start: bool) -> tuple[Position, float, float]:
@@ -70,6 +80,8 @@ async def _publish(file: BinaryIO, as_json: bool, from_start: bool) -> tuple[Pos
         if bookmark and not from_start:
             reached = bookmark.load()
             file.seek(reached.offset)
+        if bookmark:
+            bookmark.save(reached)  # a folder that cannot be written is told before anything is sent
         if reached.lines:
             display.say(f"going on after line {reached.lines:,}, up to which all was acknowledged")
             display.go_on(reached.offset, reached.taken)

@@ -14,7 +14,7 @@ from schemas.contract import parse_line
 from schemas.faults import Refused
 from schemas.instants import day_of, instant_of
 from schemas.records import Micros, Record
-from services.broker import create_producer
+from services.broker import connected, create_producer
 from services.cli.exits import REFUSED, end, run
 from services.cli.layout import console, instant, table
 from services.cli.sending import fault_lines
@@ -173,11 +173,10 @@ def repair_rejected(place: Place, file: BinaryIO) -> None:
 async def _repair(place: Place, corrected: Record) -> None:
     servers = addresses()
     connection = await connect(servers.postgres_dsn)
-    producer = create_producer(servers.kafka_bootstrap)
     try:
         _there(await read_one(connection, place), place)
-        await producer.start()
-        await repair(producer, connection, place, corrected)
+        bootstrap = servers.kafka_bootstrap
+        async with connected(create_producer(bootstrap), bootstrap) as producer:
+            await repair(producer, connection, place, corrected)
     finally:
-        await producer.stop()
         await connection.close()

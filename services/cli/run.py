@@ -6,7 +6,7 @@ import click
 
 from schemas.topics import INPUT_TOPICS
 from services import settings
-from services.cli.exits import AWAY, REFUSED, end
+from services.cli.exits import REFUSED, end
 
 
 @click.group("run")
@@ -46,8 +46,6 @@ def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
         code = worker.run(handler, topics, worker.identity(worker_id), web_port)
     except (worker.AlreadyRunning, PortTaken) as error:
         end(REFUSED, str(error))
-    except settings.NotRunning as error:
-        end(AWAY, str(error))
     sys.exit(code)
 
 
@@ -76,5 +74,3 @@ def ingest(host: str, port: int) -> None:
         sys.exit(server.run(settings.addresses(), host, port))
     except server.PortTaken as error:
         end(REFUSED, str(error))
-    except settings.NotRunning as error:
-        end(AWAY, str(error))

@@ -17,11 +17,12 @@ import projections
 from infra import MIGRATIONS, artifacts, doctor, kafka, logs, postgres, supervision
 from infra import stack as local
 from infra.stack import Stack
-from projections.definition import DefinitionFaults
+from projections import definition
 from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.broker import WrongTopics
 from services.cli.exits import AWAY, REFUSED, end, run
+from services.cli.files import TEXT_FILE, text_of
 from services.deploy import AlreadyStarted, deploy
 from services.registry import WrongIds
 from services.store.keys import put_key
@@ -30,8 +31,6 @@ from services.store.pool import connect
 
 INGEST = ("ingest_url", "ingest_key")
 TROUBLE = (artifacts.Unavailable, kafka.Failed, local.Failed, postgres.Failed, supervision.Failed)
-
-YAML_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @contextmanager
@@ -47,19 +46,20 @@ def _say(line: str) -> None:
 
 
 @click.command()
-@click.option("--definition", type=YAML_FILE, help="First start only.")
+@click.option("--definition", "definition_file", type=TEXT_FILE, help="First start only.")
 @click.option("--servers-only", is_flag=True, help="Start no service and touch no data.")
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 16), help="Projector processes."
 )
-def up(definition: Path | None, servers_only: bool, workers: int) -> None:
+def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
     """Start the local servers, the workers and the HTTP door, and wait until they answer."""
     stack = Stack(settings.state_folder())
     began = time.monotonic()
+    text = _definition(definition_file)
     with _kindly(AWAY):
         addresses = stack.up(workers, _say)
         if not servers_only:
-            _deploy(definition)
+            _deploy(text)
             run(_let_in(stack.known()["ingest_key"]))
             stack.start_services()
             _say(
@@ -70,30 +70,42 @@ def up(definition: Path | None, servers_only: bool, workers: int) -> None:
         click.echo(address)
 
 
-def _deploy(definition: Path | None) -> None:
+def _definition(file: Path | None) -> str | None:
+    """The text of a definition file, which has no fault."""
+    if file is None:
+        return None
+    text = text_of(file)
+    try:
+        definition.parse(text)
+    except definition.DefinitionFaults as faults:
+        end(REFUSED, f"{file} is no definition:\n{faults}")
+    return text
+
+
+def _deploy(text: str | None) -> None:
     """Migrations, topics, schemas and, on an empty log, the first projection version."""
-    text = definition.read_text() if definition else None
     default = resources.files(projections).joinpath("default.yaml").read_text()
     try:
         deployed = run(deploy(settings.addresses(), MIGRATIONS, text, default))
-    except (AlreadyStarted, DefinitionFaults, WrongTopics, WrongIds) as error:
-        end(REFUSED, f"{definition}: {error}" if isinstance(error, DefinitionFaults) else str(error))
+    except (AlreadyStarted, WrongTopics, WrongIds) as error:
+        end(REFUSED, str(error))
     _say(f"Definition {deployed.promoted} is {'now' if deployed.is_first else 'still'} in force.")
 
 
 @click.command("deploy")
-@click.option("--definition", type=YAML_FILE, help="For an empty log only.")
+@click.option("--definition", "definition_file", type=TEXT_FILE, help="For an empty log only.")
 @click.option("--wait", "seconds", default=20.0, show_default=True, help="Seconds to wait for the servers.")
-def deploy_on_given(definition: Path | None, seconds: float) -> None:
+def deploy_on_given(definition_file: Path | None, seconds: float) -> None:
     """Make given servers ready for this release.
 
     Migrations, topics, schemas and, on an empty log, the first definition: what `up` does between servers and
     workers. For servers that are not the local stack's, named by LEADLOG_POSTGRES_DSN,
     LEADLOG_KAFKA_BOOTSTRAP and LEADLOG_REGISTRY_URL. Safe to run again, also at once.
     """
+    text = _definition(definition_file)
     with _kindly(AWAY):
         run(Stack(settings.state_folder()).wait_for_given(settings.addresses(), seconds))
-        _deploy(definition)
+    _deploy(text)
 
 
 @click.command("databases")
@@ -179,7 +191,7 @@ def show_logs(name: str | None, follow: bool, lines: int) -> None:
     folder = Stack(settings.state_folder()).supervisor.logs
     found = logs.files(folder, name)
     if not found:
-        known = ", ".join(logs.files(folder, None)) or "none yet, run `leadlog up`"
+        known = ", ".join(logs.files(folder, None)) or "none, `leadlog up` makes them"
         raise click.UsageError(f"no log of {name or 'anything'} in {folder}. There are: {known}")
     for line in logs.last_lines(found, lines):
         click.echo(line)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.exceptions import _base
+
+from services import settings
+from services.environment import WrongSetting
 
 DATA_ERRORS = (asyncpg.DataError, _base.DataError)
 """Values that Postgres refuses, and values that the driver cannot even encode: trying again does not help."""
@@ -27,7 +31,35 @@ PASSING = (
 POSTGRES_EPOCH = 946_684_800_000_000
 """2000-01-01T00:00:00Z in microseconds since 1970: the zero of Postgres' binary instants."""
 
+REFUSALS = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    _base.ClientConfigurationError,
+)
+"""What a wrong address makes of the first call: a user, password or database that the server does not
+know."""
+
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
+
+
+class PostgresAway(ConnectionError):
+    """Postgres does not answer."""
+
+
+@contextmanager
+def _told(dsn: str) -> Iterator[None]:
+    """Names the server in what connecting to it raises: WrongSetting, PostgresAway."""
+    place = dsn.rpartition("@")[2]  # without a password
+    try:
+        yield
+    except REFUSALS as error:
+        raise WrongSetting(
+            f"Postgres at {place} lets nobody in: {error}. User, password and database are those of "
+            "LEADLOG_POSTGRES_DSN, if it is set"
+        ) from error
+    except PASSING as error:
+        reason = str(error) or f"no answer within {settings.POSTGRES_CONNECT_SECONDS} s"
+        raise PostgresAway(f"Postgres at {place} does not answer: {reason}") from error
 
 
 async def prepare(connection: asyncpg.Connection[Any]) -> None:
@@ -42,8 +74,11 @@ async def prepare(connection: asyncpg.Connection[Any]) -> None:
 
 
 async def connect(dsn: str) -> asyncpg.Connection[Any]:
-    """One connection, prepared."""
-    connection: asyncpg.Connection[Any] = await asyncpg.connect(dsn)
+    """One connection, prepared. Raises PostgresAway, WrongSetting."""
+    with _told(dsn):
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            dsn, timeout=settings.POSTGRES_CONNECT_SECONDS
+        )
     await prepare(connection)
     return connection
 
@@ -53,10 +88,19 @@ async def _as_it_is(connection: Any) -> None:
 
 
 async def create_pool(dsn: str, *, size: int) -> asyncpg.Pool[Any]:
-    """A pool of at most `size` prepared connections, created in the running loop."""
-    return await asyncpg.create_pool(
-        dsn, min_size=1, max_size=size, init=prepare, reset=_as_it_is, command_timeout=60
-    )
+    """A pool of at most `size` prepared connections, created in the running loop. Raises PostgresAway,
+    WrongSetting."""
+    seconds = settings.POSTGRES_CONNECT_SECONDS
+    with _told(dsn):
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            init=prepare,
+            reset=_as_it_is,
+            command_timeout=60,
+            timeout=seconds,
+        )
 
 
 async def copy_in(
