@@ -4,6 +4,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import asyncpg
 import click
 
 from schemas.instants import rfc3339
@@ -113,6 +114,8 @@ def _with(work: Callable[[Connection], Awaitable[Result]]) -> Result:
         return run(connected())
     except Unknown as error:
         end(REFUSED, str(error))
+    except asyncpg.UndefinedTableError:
+        end(REFUSED, "this database has no table of keys yet: `leadlog up` or `leadlog migrate` makes it")
 
 
 def _print_new(secret: str, key: Key, as_json: bool) -> None:
