@@ -210,8 +210,9 @@ def _servers(stack: Stack) -> Iterator[Finding]:
         "registry_url": ("the registry", registry.answers),
         "ingest_url": ("the HTTP door", door.answers),
     }
-    if not stack.runs(door.NAME):
-        del questions["ingest_url"]  # nobody started it, or its process is told above
+    process = stack.supervisor.processes().get(door.NAME)
+    if process is None or process.state != "RUNNING":  # nobody started it, or it is told above
+        del questions["ingest_url"]
     for address, (name, answers) in questions.items():
         if address in known:
             yield _answer(name, str(known[address]), asyncio.run(answers(known[address])))

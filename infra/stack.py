@@ -136,11 +136,6 @@ class Stack:
         processes = self.supervisor.processes().values()
         return self.known() | {"processes": {process.name: process._asdict() for process in processes}}
 
-    def runs(self, name: str) -> bool:
-        """Whether a process is there; it may not answer yet."""
-        process = self.supervisor.processes().get(name)
-        return process is not None and process.state == "RUNNING"
-
     async def wait_for(self, server: str) -> None:
         """Wait until a local server (`postgres`, `kafka`, `registry`) answers. Raises Failed."""
         known = self.known()

@@ -184,11 +184,11 @@ async def _queue(
     producer: AIOKafkaProducer, batch: BatchBuilder, topic: str, partition: int
 ) -> Acknowledgement:
     acknowledgement: Acknowledgement = await producer.send_batch(batch, topic, partition=partition)
-    acknowledgement.add_done_callback(seen)
+    acknowledgement.add_done_callback(_seen)
     return acknowledgement
 
 
-def seen(acknowledgement: Acknowledgement) -> None:
+def _seen(acknowledgement: Acknowledgement) -> None:
     """Look at a failure, so that one of a batch which is sent again anyway is not logged as never seen."""
     if not acknowledgement.cancelled():
         acknowledgement.exception()

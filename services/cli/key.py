@@ -1,13 +1,14 @@
 """`leadlog key`: who may send events to the HTTP door."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+import asyncpg
 import click
 
 from schemas.instants import rfc3339
-from schemas.topics import EVENTS
+from schemas.topics import EVENTS, INPUT_TOPICS
 from services.cli.exits import REFUSED, end, run
 from services.cli.layout import console, instant, table
 from services.settings import addresses
@@ -113,6 +114,8 @@ def _with(work: Callable[[Connection], Awaitable[Result]]) -> Result:
         return run(connected())
     except Unknown as error:
         end(REFUSED, str(error))
+    except asyncpg.UndefinedTableError:
+        end(REFUSED, "this database has no table of keys yet: `leadlog up` or `leadlog migrate` makes it")
 
 
 def _print_new(secret: str, key: Key, as_json: bool) -> None:
@@ -120,7 +123,7 @@ def _print_new(secret: str, key: Key, as_json: bool) -> None:
         click.echo(json.dumps({"key": secret} | _about(key)))
     else:
         click.echo(secret)
-        click.echo(f"Key {key.key_id} works within a second. It is shown this once.", err=True)
+        click.echo(f"This is key {key.key_id}. It works at once, and is shown this once.", err=True)
 
 
 def _about(key: Key) -> dict[str, Any]:
@@ -139,6 +142,17 @@ def _show(keys: list[Key]) -> None:
         source = about["source"] or "(any)"
         imports = "yes" if about["may_import"] else ""
         moments = [instant(about[name]) for name in ("created_at", "last_used_at", "valid_until")]
-        rows.append((about["key_id"], source, ", ".join(about["records"]), imports, *moments))
+        rows.append((about["key_id"], source, _short(about["records"]), imports, *moments))
     headings = ("key", "source", "records", "import", "created", "last used", "until")
     table(console(), headings, rows, wrapped=("records",))
+
+
+def _short(records: Sequence[str]) -> str:
+    """The records, those of a whole topic by its name."""
+    left, shown = set(records), []
+    for topic in INPUT_TOPICS:
+        members = set(records_of([topic]))
+        if members <= left:
+            shown.append(topic)
+            left -= members
+    return ", ".join([*shown, *records_of(left)])

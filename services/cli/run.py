@@ -54,7 +54,7 @@ def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
     "--host",
     default=settings.INGEST_HOST,
     show_default=True,
-    help="Address to listen on; others than this machine reach it only if it is theirs.",
+    help="Address to listen on. 0.0.0.0 lets other machines in; TLS belongs before it.",
 )
 @click.option(
     "--port",

@@ -85,10 +85,12 @@ class NotTaken(Exception):
         self.headers = headers
 
 
-def away(servers: Mapping[str, str]) -> NotTaken:
-    """The problem of servers that do not answer, by name with what they said last."""
-    told = "; ".join(f"{name}: {said}" for name, said in sorted(servers.items()))
-    detail = f"nothing was taken, since the door cannot reach {told}. Send the request again in a moment"
+def away(servers: Iterable[str]) -> NotTaken:
+    """The problem of servers that do not answer."""
+    told = " and ".join(sorted(servers))
+    detail = (
+        f"nothing was taken, since the door cannot use {told} now (why: GET /readyz). Send it again later"
+    )
     return NotTaken(503, "Server away", detail, RETRY_LATER)
 
 

@@ -112,7 +112,7 @@ def _cutter(content_type: str | None) -> Callable[[bytes], list[bytes]]:
             f"the request has {found}, expected application/json for one event or an array of events, or "
             "application/x-ndjson for one event a line, in UTF-8"
         )
-        raise NotTaken(415, "Unknown content type", detail, {"Accept-Post": ACCEPTED})
+        raise NotTaken(415, "Unknown content type", detail, {"Accept": ACCEPTED})
     return cut
 
 
@@ -155,4 +155,4 @@ _CUTTERS: dict[Any, Callable[[bytes], list[bytes]]] = {
     "application/jsonl": _lines,
 }
 ACCEPTED = ", ".join(_CUTTERS)
-"""Media types of a body, as the header `Accept-Post` lists them."""
+"""Media types of a body, as the header `Accept` of an answer lists them."""

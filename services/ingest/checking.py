@@ -49,7 +49,7 @@ def _judged(event: bytes, key: Key, now: Micros) -> Record:
         fields = peek(event)
         added = [fault for fault in _not_allowed(fields, key) if fault.path not in told]
         raise Refused([*refused.faults, *added]) from None
-    if type(record).__name__ in key.records and record.source == (key.source or record.source):
+    if type(record).__name__ in key.records and key.source in (None, record.source):
         return record
     raise Refused(list(_not_allowed({"record": type(record).__name__, "source": record.source}, key)))
 

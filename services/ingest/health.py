@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services import settings
-from services.ingest.lookout import Lookout
+from services.ingest.lookout import LOOK_SECONDS, Lookout
 from services.ingest.sender import Sender
 
 
@@ -40,9 +40,9 @@ class Health:
         for name, moment in self._lookout.looked_at.items():
             if now - moment > settings.STUCK_SECONDS:
                 yield f"nobody has looked at {name} for {now - moment:.0f} s"
-        since = self._sender.silent_since
-        if since is not None and "kafka" not in self._lookout.away and now - since > settings.STUCK_SECONDS:
-            yield f"Kafka answers, but has acknowledged nothing for {now - since:.0f} s"
+        looks = self._sender.silent_looks or 0
+        if looks * LOOK_SECONDS > settings.STUCK_SECONDS:
+            yield f"Kafka answered {looks} times since it last acknowledged an event"
 
     def _answer(self, reasons: list[str]) -> Response:
         body = {"ok": not reasons, "reasons": reasons, "away": self._lookout.away}

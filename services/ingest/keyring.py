@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import asyncpg
@@ -37,13 +38,12 @@ class Keyring:
         if self._connection is None:
             self._connection = await connect(self._dsn)
         used, self._used = self._used, set()
-        try:
+        with ExitStack() as otherwise:
+            otherwise.callback(self.close)
             if used:
                 await note_use(self._connection, used)
             self._keys = {key.key_hash: key for key in await read_keys(self._connection)}
-        except BaseException:
-            self.close()
-            raise
+            otherwise.pop_all()
         self._read.set()
         self._read = asyncio.Event()
 
@@ -67,7 +67,7 @@ class Keyring:
         try:
             await asyncio.wait_for(self._read.wait(), ANSWER_SECONDS)
         except TimeoutError:
-            raise away({"postgres": "the keys cannot be read"}) from None
+            raise away(["postgres"]) from None
         key = self._keys.get(digest)
         if key is None:
             raise _unauthorized("the key is not known")

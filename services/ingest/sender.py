@@ -7,7 +7,6 @@ the producer takes no more until its batches have left.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -21,7 +20,7 @@ from services import settings
 from services.broker import ANSWER_SECONDS, start_producer
 from services.ingest.answers import away
 from services.ingest.turn import Turn
-from services.publisher import Acknowledgement, partition_of, seen
+from services.publisher import Acknowledgement, partition_of
 
 log = structlog.get_logger(__name__)
 
@@ -30,16 +29,18 @@ class Sender:
     """One producer at a time; one that failed is replaced."""
 
     def __init__(self, bootstrap: str) -> None:
-        self.silent_since: float | None = None
-        """When Kafka first failed to acknowledge in time, since it last did (monotonic seconds)."""
+        self.silent_looks: int | None = None
+        """How often Kafka answered since it failed to acknowledge in time; None once it has again."""
         self._bootstrap = bootstrap
         self._producer: AIOKafkaProducer | None = None
         self._retired: set[asyncio.Task[None]] = set()
 
     async def connect(self) -> None:
-        """Have a producer. Raises one of AWAY."""
+        """Have a producer; called whenever Kafka has answered a look. Raises one of AWAY."""
         if self._producer is None:
             self._producer = await start_producer(self._bootstrap)
+        if self.silent_looks is not None:
+            self.silent_looks += 1
 
     async def close(self) -> None:
         """Waits a moment for what is under way, and lets go."""
@@ -51,7 +52,7 @@ class Sender:
         """Which records were acknowledged, in order. Raises NotTaken 503 when nothing can be sent."""
         producer = self._producer
         if producer is None:
-            raise away({"kafka": "there is no connection yet"})
+            raise away(["kafka"])
         under_way: list[Acknowledgement] = []
         try:
             async with asyncio.timeout(settings.INGEST_ACK_SECONDS):
@@ -59,20 +60,30 @@ class Sender:
                 for acknowledgement in under_way:
                     await _settled(acknowledgement)
         except TimeoutError:
-            self.silent_since = self.silent_since or time.monotonic()
+            self.silent_looks = self.silent_looks or 0
             log.warning("not_acknowledged_in_time", events=len(records))
         except KafkaError as error:
             self._fail(producer, error)
         return self._outcome(producer, under_way) + [False] * (len(records) - len(under_way))
 
     def _outcome(self, producer: AIOKafkaProducer, under_way: list[Acknowledgement]) -> list[bool]:
-        errors = [_error_of(each) for each in under_way]
+        errors = [self._error_of(each) for each in under_way]
         for error in errors:
-            if error is None:
-                self.silent_since = None
-            elif isinstance(error, KafkaError):
+            if isinstance(error, KafkaError):
                 self._fail(producer, error)
         return [error is None for error in errors]
+
+    def _error_of(self, acknowledgement: Acknowledgement) -> BaseException | None:
+        """Why an event is not acknowledged; None when it is."""
+        if not acknowledgement.done():
+            acknowledgement.add_done_callback(self._error_of)
+            return TimeoutError()
+        if acknowledgement.cancelled():
+            return TimeoutError()
+        error = acknowledgement.exception()
+        if error is None:
+            self.silent_looks = None
+        return error
 
     def _fail(self, producer: AIOKafkaProducer, error: BaseException) -> None:
         """Do without a producer that gave up a record: it may have lost count of its sequence numbers."""
@@ -81,7 +92,7 @@ class Sender:
             self._retire(producer)
 
     def _retire(self, producer: AIOKafkaProducer) -> None:
-        self._producer = None
+        self._producer, self.silent_looks = None, None
         stopping = asyncio.create_task(_stop(producer))
         self._retired.add(stopping)
         stopping.add_done_callback(self._retired.discard)
@@ -110,14 +121,6 @@ async def _queue(
 async def _settled(acknowledgement: Acknowledgement) -> None:
     with suppress(KafkaError):  # looked at below, together with those that came meanwhile
         await acknowledgement
-
-
-def _error_of(acknowledgement: Acknowledgement) -> BaseException | None:
-    """Why an event is not acknowledged; None when it is."""
-    if not acknowledgement.done():
-        acknowledgement.add_done_callback(seen)
-        return TimeoutError()
-    return TimeoutError() if acknowledgement.cancelled() else acknowledgement.exception()
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

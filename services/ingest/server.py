@@ -6,6 +6,7 @@ to `app`.
 """
 
 import gc
+import os
 import signal
 import socket
 
@@ -71,8 +72,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
         raise PortTaken(
-            f"cannot listen on port {port} of {host} ({error.strerror}): give another (0: a free one)"
+            f"cannot listen on port {port} of {host}: {why}. Choose by --host and --port (0: a free one)"
         ) from error
 
 
