@@ -52,7 +52,7 @@ BOOLEANS: Final = {
     **dict.fromkeys(("false", "no", "f", "0"), False),
 }
 SAME_TIMES: Final = 128
-"""Times remembered."""
+"""Times remembered: those of a row, each of which several of its events may have, and of rows beside it."""
 LONGEST_DATE: Final = len("YYYY-MM-DD")
 """No ISO 8601 date without time is longer."""
 _PLACE = re.compile(r"\{([^{}]*)\}")
@@ -149,7 +149,6 @@ def converter(kind: Kind, options: Options) -> Callable[[str], Any]:
         separator = options.split
         return lambda text: parts_of(text, separator)
     if kind == "instant":
-        # Several events of a row often have the same time.
         return lru_cache(SAME_TIMES)(lambda text: _instant(text, options))
     if kind == "date":
         return lambda text: _moment(text, options.formats)[0].toordinal() - EPOCH_DAY
