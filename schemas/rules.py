@@ -17,6 +17,7 @@ from msgspec import inspect
 from schemas.currencies import DIGITS
 from schemas.faults import FIELDS, Fault, below, close_to, shown
 from schemas.instants import rfc3339
+from schemas.records import Micros
 
 Fields = Mapping[str, Any]
 """The fields of an event that hold a value of their type; instants as microseconds."""
@@ -31,32 +32,30 @@ _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 
 def rule_faults(record: str, fields: Fields) -> list[Fault]:
     """Every fault of an event of this record by the rules."""
-    faults = [*_from_the_future(fields), *_plain_email(fields), *_empty(record, fields)]
+    faults: list[Fault] = []
+    occurred, recorded = fields.get("occurred_at"), fields.get("recorded_at")
+    if occurred is not None and recorded is not None and occurred > recorded + FUTURE_LIMIT:
+        faults.append(_from_the_future(occurred, recorded))
+    for name in ("subject_id", "other_subject_id"):
+        if "@" in fields.get(name, "") and _EMAIL.search(fields[name]):
+            faults.append(_plain_email(name, fields[name]))
+    for name in _REQUIRED_TEXTS[record]:
+        if fields.get(name) == "":
+            faults.append(Fault("empty", below("", name), "", "a text that is not empty"))
     for rule in _RULES.get(record, ()):
         faults += rule(fields)
     return faults
 
 
-def _from_the_future(fields: Fields) -> Iterator[Fault]:
-    occurred, recorded = fields.get("occurred_at"), fields.get("recorded_at")
-    if occurred is not None and recorded is not None and occurred > recorded + FUTURE_LIMIT:
-        expected = f"at most 5 minutes after recorded_at, which is {rfc3339(recorded)}"
-        hint = "check the clock and the time zone of the source"
-        yield Fault("from_the_future", "/occurred_at", rfc3339(occurred), expected, hint)
+def _from_the_future(occurred: Micros, recorded: Micros) -> Fault:
+    expected = f"at most 5 minutes after recorded_at, which is {rfc3339(recorded)}"
+    hint = "check the clock and the time zone of the source"
+    return Fault("from_the_future", "/occurred_at", rfc3339(occurred), expected, hint)
 
 
-def _plain_email(fields: Fields) -> Iterator[Fault]:
-    for name in ("subject_id", "other_subject_id"):
-        value = fields.get(name)
-        if value is not None and "@" in value and _EMAIL.search(value):
-            hint = "use the id of your system, or email-sha256: and the SHA-256 of the address in lower case"
-            yield Fault("plain_email", below("", name), shown(value), "an opaque id", hint)
-
-
-def _empty(record: str, fields: Fields) -> Iterator[Fault]:
-    for name in _REQUIRED_TEXTS[record]:
-        if fields.get(name) == "":
-            yield Fault("empty", below("", name), "", "a text that is not empty")
+def _plain_email(name: str, value: str) -> Fault:
+    hint = "use the id of your system, or email-sha256: and the SHA-256 of the address in lower case"
+    return Fault("plain_email", below("", name), shown(value), "an opaque id", hint)
 
 
 def _currency(amount: str) -> Rule:

@@ -500,9 +500,9 @@ def test_without_a_terminal_progress_is_told_in_lines(
     told_lines = run_dry(tmp_path, TOUCH).stderr.splitlines()
     assert len(told_lines) == 3
     assert re.fullmatch(
-        r"importing test: 4,000 taken, 0 refused, [\d,]+ events/s, \d\d%, \d+ s left", told_lines[0]
+        r"checking test: 4,000 events, 0 refused, [\d,]+ events/s, \d\d%, \d+ s left", told_lines[0]
     )
-    assert "9,000 taken" in told_lines[-1]
+    assert "9,000 events" in told_lines[-1]
 
 
 def dry_run(*arguments: str) -> Result:

@@ -42,7 +42,8 @@ def command(files: tuple[Path, ...], mapping_file: Path, dry_run: bool, as_json:
     """
     collect_seldom()
     mapping, job = _prepared(mapping_file, files)
-    with Display(f"importing {mapping.name}", job.total_bytes) as display:
+    doing = "checking" if dry_run else "importing"
+    with Display(f"{doing} {mapping.name}", job.total_bytes) as display:
         told = _Told(display, as_json)
         try:
             if dry_run:

@@ -56,7 +56,7 @@ class Display:
 
     def move(self, done_bytes: int, taken: int, refused: int) -> None:
         """How far it is."""
-        told = f"{taken:,} taken, {refused:,} refused, {self.rate(taken):,.0f} events/s"
+        told = f"{taken:,} events, {refused:,} refused, {self.rate(taken):,.0f} events/s"
         if not self._bar.disable:
             self._bar.update(self._task, completed=done_bytes, told=told)
         elif time.monotonic() - self._told_at > settings.PROGRESS_SECONDS:

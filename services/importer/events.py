@@ -7,14 +7,13 @@ files to `tables`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from msgspec import Struct
 
 from schemas.contract import record_of
 from schemas.faults import Refused, shown
 from schemas.records import Record
-from services.importer.mapping import PART, Event, Join, Rows
+from services.importer.mapping import PART, Event, Join, Made, Rows
 from services.importer.tables import Joined
 from services.importer.values import ABSENT, Bad, Row
 
@@ -73,41 +72,44 @@ def _parts(event: Event, row: Row) -> Iterable[Row]:
 
 def _event(event: Event, row: Row, faults: list[RowFault]) -> list[Record]:
     try:
-        return _record(event, row, faults) if event.when(row) else []
+        if not event.when(row):
+            return []
+        made = event.retraction if event.is_gone(row) else event.made
     except Bad as bad:
         fault = fault_of(bad)  # of the row: every event with this condition has it
         faults += [fault] if fault not in faults else []
         return []
+    return _record(made, row, faults)
 
 
-def _record(event: Event, row: Row, faults: list[RowFault]) -> list[Record]:
-    body: dict[str, Any] = event.constants.copy()
+def _record(made: Made, row: Row, faults: list[RowFault]) -> list[Record]:
+    values = made.constants.copy()
     good = len(faults)
-    for name, make, columns in event.fields:
+    for name, make, columns in made.fields:
         try:
             value = make(row)
         except Bad as bad:
-            faults.append(fault_of(bad, columns, event.record, f"/{name}"))
+            faults.append(fault_of(bad, columns, made.record, f"/{name}"))
         else:
             if value is not ABSENT:
-                body[name] = value
+                values[name] = value
     if len(faults) > good:
         return []
-    if "occurred_at" in body:
-        body.setdefault("recorded_at", body["occurred_at"])
+    if "occurred_at" in values:
+        values.setdefault("recorded_at", values["occurred_at"])
     try:
-        return [record_of(event.record, body)]
+        return [record_of(made.record, values)]
     except Refused as refused:
-        faults += _refused(event, refused)
+        faults += _refused(made, refused)
         return []
 
 
-def _refused(event: Event, refused: Refused) -> Iterator[RowFault]:
-    columns = {each.name: each.columns for each in event.fields}
+def _refused(made: Made, refused: Refused) -> Iterator[RowFault]:
+    columns = {each.name: each.columns for each in made.fields}
     for fault in refused.faults:
         name = fault.path.split("/")[1] if fault.path else ""
         bad = Bad(fault.code, fault.value, fault.expected, fault.hint)
-        yield fault_of(bad, columns.get(name, ()), event.record, fault.path)
+        yield fault_of(bad, columns.get(name, ()), made.record, fault.path)
 
 
 def fault_of(bad: Bad, columns: tuple[str, ...] = (), record: str | None = None, path: str = "") -> RowFault:

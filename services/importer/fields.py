@@ -28,9 +28,10 @@ from services.importer.values import (
     Options,
     Row,
     converter,
+    id_of,
     maker,
     template,
-    without_gaps,
+    text_of,
 )
 
 SOURCES = ("column", "text")
@@ -109,9 +110,9 @@ class Fields:
         made = template(self.reading.text(node))
         if node is not None:
             self.used += [(node, column) for column in made.columns]
-            for name in made.unknown_filters:
+            for name in (name for names in made.filters for name in names if name not in FILTERS):
                 self.reading.fault(node, one_of(list(FILTERS), name), name)
-        return without_gaps(made) if kind == "id" else made.fill
+        return id_of(made) if kind == "id" else text_of(made)
 
     def _from_text(self, fill: Fill, kind: Kind, given: dict[str, Node]) -> Maker:
         convert = converter(kind, self._options(given))

@@ -65,17 +65,26 @@ class FieldMaker(NamedTuple):
     columns: tuple[str, ...]
 
 
+class Made(NamedTuple):
+    """What an event is made of."""
+
+    record: str
+    constants: dict[str, Any]
+    """Fields that are the same for every row."""
+    fields: tuple[FieldMaker, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event that a row may become, or one for each part of a cell."""
 
-    record: str
     when: Test
     parts: Callable[[Row], list[str]] | None
     """For one event for each part of a cell: the parts."""
-    constants: dict[str, Any]
-    """Fields that are the same for every row."""
-    fields: tuple[FieldMaker, ...]
+    made: Made
+    is_gone: Test
+    """Whether the row takes the event back."""
+    retraction: Made
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +159,7 @@ class _Parser:
         joins = tuple(
             self._join(each, inputs) for each in (self.reading.some(given["join"]) if "join" in given else ())
         )
-        events = tuple(
-            event for each in self.reading.some(given.get("events")) for event in self._events(each)
-        )
+        events = tuple(self._event(each) for each in self.reading.some(given.get("events")))
         used = tuple((place, column) for place, column in self.fields.used if column != PART)
         return Rows(name, joins, events, used)
 
@@ -166,8 +173,7 @@ class _Parser:
         required = "required" in given and self.reading.boolean(given["required"])
         return Join(name, tuple(pairs), on, required)
 
-    def _events(self, node: Node) -> list[Event]:
-        """The event, and if its row can take it back, the retraction."""
+    def _event(self, node: Node) -> Event:
         before = len(self.fields.used)
         given = dict(self.reading.mapping(node))
         clauses = {name: given.pop(name) for name in CLAUSES if name in given}
@@ -181,13 +187,8 @@ class _Parser:
         if parts is None:
             self._no_part(before)
         when = self._when(clauses["when"]) if "when" in clauses else _always
-        if "retract" not in clauses:
-            return [_event(record, when, parts, fields)]
-        is_gone = self._when(clauses["retract"])
-        return [
-            _event(record, lambda row: when(row) and not is_gone(row), parts, fields),
-            _event("EventRetracted", lambda row: when(row) and is_gone(row), parts, _retraction(fields)),
-        ]
+        is_gone = self._when(clauses["retract"]) if "retract" in clauses else _never
+        return Event(when, parts, _made(record, fields), is_gone, _retraction(fields))
 
     def _fields(self, record: str, given: dict[str, Node]) -> list[FieldMaker]:
         known = {each.name: each for each in FIELDS.get(record, ())}
@@ -269,6 +270,10 @@ def _always(row: Row) -> bool:
     return True
 
 
+def _never(row: Row) -> bool:
+    return False
+
+
 def _both(first: Test, second: Test) -> Test:
     return lambda row: first(row) and second(row)
 
@@ -277,28 +282,21 @@ def _either(first: Test, second: Test) -> Test:
     return lambda row: first(row) or second(row)
 
 
-def _event(
-    record: str, when: Test, parts: Callable[[Row], list[str]] | None, fields: Iterable[FieldMaker]
-) -> Event:
-    made = [(each, each.make({})) for each in fields if not each.columns]
-    constants = {each.name: value for each, value in made if value is not ABSENT}
-    return Event(record, when, parts, constants, tuple(each for each in fields if each.columns))
+def _made(record: str, fields: Iterable[FieldMaker]) -> Made:
+    same = [(each, each.make({})) for each in fields if not each.columns]
+    constants = {each.name: value for each, value in same if value is not ABSENT}
+    return Made(record, constants, tuple(each for each in fields if each.columns))
 
 
-def _retraction(fields: Iterable[FieldMaker]) -> list[FieldMaker]:
-    """The fields of the event that takes back the event of these."""
+def _retraction(fields: Iterable[FieldMaker]) -> Made:
+    """What takes back the event of these fields: its envelope, under an id of its own."""
     kept = {each.name: each for each in fields if each.name in Envelope.__struct_fields__}
-    reason = FieldMaker("reason_code", lambda row: RETRACTED, ())
-    target = kept.pop("event_id", None)
-    if target is None:  # a fault of the mapping, and told already
-        return []
-    make, columns = target.make, target.columns
-    return [
-        *kept.values(),
-        FieldMaker("event_id", lambda row: _suffixed(make(row), ":retracted"), columns),
-        FieldMaker("target_event_id", make, columns),
-        reason,
-    ]
+    if "event_id" in kept:  # else a fault of the mapping, and told already
+        _, make, columns = kept["event_id"]
+        kept["event_id"] = FieldMaker("event_id", lambda row: _suffixed(make(row), ":retracted"), columns)
+        kept["target_event_id"] = FieldMaker("target_event_id", make, columns)
+    kept["reason_code"] = FieldMaker("reason_code", lambda row: RETRACTED, ())
+    return _made("EventRetracted", kept.values())
 
 
 def _suffixed(text: Any, suffix: str) -> Any:

@@ -20,7 +20,7 @@ from schemas.records import Record
 from services import settings
 from services.importer.events import RowFault, Translator, fault_of
 from services.importer.mapping import Join, Mapping, MappingFaults, Rows
-from services.importer.tables import Cells, Joined, Line, Lookup, Table, picker, unstorable
+from services.importer.tables import Joined, Line, Lookup, Table, picker
 from services.publisher import Chunk
 
 CHUNK_RECORDS = settings.PUBLISH_CHUNK_RECORDS
@@ -97,6 +97,10 @@ class Import:
 
     async def chunks(self) -> AsyncIterator[Chunk[Progress]]:
         """The events of all rows, some at a time."""
+        for name in self._only_joined():
+            with self._open(name) as table:
+                for _ in self._bad_lines(table):
+                    yield self._chunk([], 0)
         read_before = 0
         for rows in self.sections:
             with ExitStack() as stack:
@@ -139,17 +143,23 @@ class Import:
         if join.input not in self.files:
             return lookup.load(join, columns, columns, ())
         with self._open(join.input) as table:
-            return lookup.load(join, table.header, columns, self._good(table, join.input))
+            good = (line.cells for line in table.lines() if line.bad is None)
+            return lookup.load(join, table.header, columns, good)
 
-    def _good(self, table: Table, name: str) -> Iterator[Cells]:
-        """The good rows of a joined file. The others are told once, by its own section if it has one."""
-        is_told = table.file.name in self.counts or any(rows.input == name for rows in self.sections)
+    def _only_joined(self) -> list[str]:
+        """Inputs whose bad rows no section of their own would tell."""
+        own = {rows.input for rows in self.sections}
+        joined = (join.input for rows in self.sections for join in rows.joins)
+        return [name for name in dict.fromkeys(joined) if name in self.files and name not in own]
+
+    def _bad_lines(self, table: Table) -> Iterator[None]:
+        """Tells the bad rows of a file; comes up now and then, and at the end."""
         for line in table.lines():
-            bad = line.bad or unstorable(line.cells)
-            if bad is None:
-                yield line.cells
-            elif not is_told or line.bad is None:
-                self._refuse(table, line, [fault_of(bad)])
+            if line.bad is not None:
+                self._refuse(table, line, [fault_of(line.bad)])
+                if len(self._bad) >= CHUNK_RECORDS:
+                    yield
+        yield
 
     def _refuse(self, table: Table, line: Line, faults: list[RowFault]) -> None:
         self._counts(table).bad += 1

@@ -87,6 +87,8 @@ class Table:
     def _fault(self, cells: Cells) -> Bad | None:
         if len(cells) != len(self.header):
             return Bad("bad_csv", f"{len(cells)} cells", f"{len(self.header)} cells, as in the first line")
+        if SEPARATOR in "".join(cells):
+            return Bad("bad_csv", "the character U+001F", "text without control characters")
         return None
 
 
@@ -162,13 +164,6 @@ def _in_memory(pairs: Iterable[tuple[Key, Key]], names: Cells) -> Find:
     for key, cells in pairs:
         found.setdefault(key, []).append(dict(zip(names, cells, strict=True)))
     return lambda key: found.get(key, ())
-
-
-def unstorable(cells: Cells) -> Bad | None:
-    """What is wrong with a row that cannot be kept for a join."""
-    if SEPARATOR in "".join(cells):
-        return Bad("bad_csv", "the character U+001F", "text without control characters")
-    return None
 
 
 def _text(cells: Iterable[str]) -> str:

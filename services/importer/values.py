@@ -8,9 +8,10 @@ rounded, an id with a gap in it is none.
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple
 
@@ -50,75 +51,85 @@ BOOLEANS: Final = {
     **dict.fromkeys(("true", "yes", "t", "1"), True),
     **dict.fromkeys(("false", "no", "f", "0"), False),
 }
+SAME_TIMES: Final = 128
+"""Times remembered: those of a row, each of which several of its events may have, and of rows beside it."""
 LONGEST_DATE: Final = len("YYYY-MM-DD")
 """No ISO 8601 date without time is longer."""
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
 class Template(NamedTuple):
-    """Text with `{column}` or `{column|filter|..}` in it."""
+    """Text with `{column}` or `{column|filter|..}` in it, taken apart."""
 
+    layout: str
+    """The text, with %s for each cell."""
     columns: tuple[str, ...]
-    unknown_filters: tuple[str, ...]
-    fill: Fill
-    """The text of a row; empty if all its cells are."""
+    filters: tuple[tuple[str, ...], ...]
+    """The names of those of each cell."""
 
 
 def template(text: str) -> Template:
-    """A template, compiled."""
+    """Takes a template apart."""
     parts = _PLACE.split(text)
     places = [[name.strip() for name in place.split("|")] for place in parts[1::2]]
     layout = "%s".join(literal.replace("%", "%%") for literal in parts[0::2])
     columns = tuple(column for column, *_ in places)
-    unknown = tuple(name for _, *names in places for name in names if name not in FILTERS)
-    filters = [[FILTERS[name] for name in names if name in FILTERS] for _, *names in places]
-    return Template(columns, unknown, _fill(text, layout, columns, filters))
+    return Template(layout, columns, tuple(tuple(names) for _, *names in places))
 
 
-def _fill(
-    text: str, layout: str, columns: tuple[str, ...], filters: list[list[Callable[[str], str]]]
-) -> Fill:
-    """The shortest way to a row's text: this runs for nearly every field of every row."""
+# The shortest way to a row's text: one of these runs for nearly every field of every row.
+
+
+def text_of(made: Template) -> Fill:
+    """The text of a row; empty if all its cells are."""
+    layout, columns = made.layout, made.columns
     if not columns:
+        text = layout % ()
         return lambda row: text
-    if any(filters):
-        return _filtered(layout, columns, filters)
-    cells_of: Callable[[Row], Any] = itemgetter(*columns)
-    if len(columns) > 1:
-        return lambda row: layout % cells if any(cells := cells_of(row)) else ""
-    if layout == "%s":
-        return cells_of
-    return lambda row: layout % cell if (cell := cells_of(row)) else ""
+    if layout == "%s" and not any(made.filters):
+        return itemgetter(*columns)
+    cells_of = _cells_of(made)
+    return lambda row: layout % cells if any(cells := cells_of(row)) else ""
 
 
-def _filtered(layout: str, columns: Sequence[str], filters: list[list[Callable[[str], str]]]) -> Fill:
+def id_of(made: Template) -> Fill:
+    """The text of a row as `text_of`; a row that has some of its cells and not the others is bad."""
+    if len(made.columns) < 2:
+        return text_of(made)
+    layout, cells_of = made.layout, _cells_of(made)
+
     def fill(row: Row) -> str:
-        cells = []
-        for column, steps in zip(columns, filters, strict=True):
-            cell = row[column]
-            for step in steps:
-                cell = step(cell) if cell else ""
-            cells.append(cell)
-        return layout % tuple(cells) if any(cells) else ""
+        cells = cells_of(row)
+        if all(cells):
+            return layout % cells
+        if any(cells):
+            raise _gap(made, layout % cells, cells)
+        return ""
 
     return fill
 
 
-def without_gaps(made: Template) -> Fill:
-    """The text of an id: a row that has some of its cells and not the others is bad."""
-    fill, columns = made.fill, made.columns
-    if len(columns) < 2:
-        return fill
+def _gap(made: Template, text: str, cells: Sequence[str]) -> Bad:
+    missing = ", ".join(column for column, cell in zip(made.columns, cells, strict=True) if not cell)
+    hint = f"{missing} is empty: leave such rows out with `when`, or make the id of other columns"
+    return Bad("gap_in_id", text, "a cell in every column of an id", hint)
 
-    def whole(row: Row) -> str:
-        text = fill(row)
-        if text and not all(map(row.__getitem__, columns)):
-            missing = ", ".join(column for column in columns if not row[column])
-            hint = f"{missing} is empty: leave such rows out with `when`, or make the id of other columns"
-            raise Bad("gap_in_id", text, "a cell in every column of an id", hint)
-        return text
 
-    return whole
+def _cells_of(made: Template) -> Callable[[Row], tuple[str, ...]]:
+    if any(made.filters):
+        filters = [[FILTERS[name] for name in names if name in FILTERS] for names in made.filters]
+        places = list(zip(made.columns, filters, strict=True))
+        return lambda row: tuple([_filtered(row[column], steps) for column, steps in places])
+    if len(made.columns) > 1:
+        return itemgetter(*made.columns)
+    [column] = made.columns
+    return lambda row: (row[column],)
+
+
+def _filtered(cell: str, steps: Iterable[Callable[[str], str]]) -> str:
+    for step in steps:
+        cell = step(cell) if cell else ""
+    return cell
 
 
 class Options(NamedTuple):
@@ -138,7 +149,7 @@ def converter(kind: Kind, options: Options) -> Callable[[str], Any]:
         separator = options.split
         return lambda text: parts_of(text, separator)
     if kind == "instant":
-        return lambda text: _instant(text, options)
+        return lru_cache(SAME_TIMES)(lambda text: _instant(text, options))
     if kind == "date":
         return lambda text: _moment(text, options.formats)[0].toordinal() - EPOCH_DAY
     if kind == "integer":
