@@ -84,6 +84,7 @@ def _parsed(text: str) -> Any:
     return fastavro.parse_schema(without(json.loads(text), "logicalType", "doc"))
 
 
+_encode = msgspec.json.Encoder().encode
 _TODAY = {name: _parsed(schema_text(name)) for name in RECORDS}
 _FINGERPRINTS = {name: fingerprint(schema_text(name)) for name in RECORDS}
 _READERS = {name: reader(json.loads(schema_text(name))) for name in RECORDS}
@@ -111,10 +112,18 @@ class Decoder:
 
     def decode(self, value: bytes | None) -> Record:
         """The record in a Kafka value. Raises Unreadable."""
-        return self.decode_hashed(value).record
+        record = self._read(value)
+        _check_storable(record, _encode(record))
+        return record
 
     def decode_hashed(self, value: bytes | None) -> Decoded:
         """The record in a Kafka value and the hash of its content. Raises Unreadable."""
+        record = self._read(value)
+        canonical = canonical_json(record)
+        _check_storable(record, canonical)
+        return Decoded(record, hash_of(canonical))
+
+    def _read(self, value: bytes | None) -> Record:
         if value is None or len(value) < PREFIX.size:
             raise Unreadable("not_avro", "the value is empty or too short for magic byte and schema id")
         magic, schema_id = PREFIX.unpack_from(value)
@@ -125,7 +134,7 @@ class Decoder:
             raise UnknownSchema(schema_id)
         if isinstance(source, Unreadable):
             raise Unreadable(source.reason, source.message)
-        return _storable(_typed(source, _fields(source, value)))
+        return _typed(source, _fields(source, value))
 
 
 def _source(schema_id: int, text: str | None) -> _Source:
@@ -180,17 +189,16 @@ def _typed(source: _Source, fields: Any) -> Record:
         raise Unreadable("bad_value", f"{source.record.__name__}: {fault}") from None
 
 
-def _storable(record: Record) -> Decoded:
+def _check_storable(record: Record, encoded: bytes) -> None:
+    """Raises Unreadable for what Postgres cannot hold; `encoded` is the record as JSON."""
     if (
         isinstance(record, AttributeChanged)
         and isinstance(record.value, float)
         and not isfinite(record.value)
     ):
         raise Unreadable("bad_value", f"AttributeChanged: {record.value} is no finite number - at `$.value`")
-    canonical = canonical_json(record)
-    if holds_nul(canonical):
+    if holds_nul(encoded):
         raise Unreadable("not_storable", "a text holds the character NUL, which Postgres cannot store")
-    return Decoded(record, hash_of(canonical))
 
 
 def encode(record: Envelope, schema_id: int | None = None) -> bytes:
