@@ -6,7 +6,8 @@ import pytest
 
 from infra import MIGRATIONS
 from services import settings
-from services.replay.build import Progress, build
+from services.replay.build import build
+from services.replay.job import Progress
 from services.replay.runs import Candidate
 from services.settings import Addresses
 from services.store.migrate import migrate

@@ -13,7 +13,8 @@ from schemas.instants import instant_of
 from services import settings
 from services.cli.exits import REFUSED, end, run
 from services.cli.layout import duration
-from services.replay.build import NICENESS, Progress, build
+from services.replay.build import NICENESS, build
+from services.replay.job import Progress
 from services.replay.runs import Busy, Candidate
 from services.store.versions import TimelineEntry
 

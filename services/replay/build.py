@@ -14,12 +14,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
-from typing import NamedTuple
 
 from schemas.topics import IDENTITY
 from services import settings
 from services.replay import folding, ids, reading
-from services.replay.job import Done, Job, Stopwatch, Task
+from services.replay.job import Done, Job, Progress, Report, Stopwatch, Task
 from services.replay.runs import (
     Candidate,
     begin,
@@ -61,20 +60,6 @@ UNITS: dict[str, Callable[[Job, Task], Awaitable[Done]]] = {
 """Phase to what a unit of it does, in order."""
 ON_DISK = ("route", "read", "ids", "settle")
 """Phases that leave files."""
-
-
-class Progress(NamedTuple):
-    """How far a phase is. `seconds_left` is None until a unit has ended."""
-
-    phase: str
-    finished: int
-    units: int
-    records: int
-    records_per_second: float
-    seconds_left: float | None
-
-
-Report = Callable[[Progress], None]
 
 
 async def build(

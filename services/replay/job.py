@@ -5,7 +5,7 @@ Promises: both can be sent to another process. Leaves who does what to `build`.
 
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,6 +69,22 @@ class Stopwatch:
         """The unit has ended."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE
         return Done(records, time.monotonic() - self._began, peak)
+
+
+class Progress(NamedTuple):
+    """How far a phase is."""
+
+    phase: str
+    finished: int
+    """Units, of `units`."""
+    units: int
+    records: int
+    records_per_second: float
+    seconds_left: float | None
+    """None = not known yet."""
+
+
+Report = Callable[[Progress], None]
 
 
 class Settled(Struct):

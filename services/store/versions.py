@@ -198,7 +198,9 @@ def writers(schema: str) -> dict[str, Writer]:
 class Fed:
     """The versions that this code feeds; parsed again only when they or the reference facts change."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: int | None = None) -> None:
+        """All that are fed, or only this version, which need not be fed yet."""
+        self._only = only
         self._versions: dict[tuple[int, int], Version] = {}
 
     async def load(self, connection: Connection) -> list[Version]:
@@ -206,8 +208,9 @@ class Fed:
         rows = await connection.fetch(
             "select version_no, schema_name, status, timeline, revision "
             "from ops.version, log.reference_revision "
-            "where status in ('fed', 'promoted') and code_version = $1 order by version_no",
-            code_version(),
+            "where code_version = $1 and case when $2::integer is null then status in ('fed', 'promoted') "
+            "else version_no = $2 end order by version_no",
+            *(code_version(), self._only),
         )
         return [await self._version(connection, row) for row in rows]
 
