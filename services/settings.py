@@ -187,3 +187,6 @@ REPLAY_ID_RECORDS = number("REPLAY_ID_RECORDS", 400_000)
 
 REPLAY_STALLED_SECONDS = number("REPLAY_STALLED_SECONDS", 60)
 """A replay that waits for the broker's next records gives up after so long (exit 3)."""
+
+REPLAY_DIFF_JOURNEYS = number("REPLAY_DIFF_JOURNEYS", 500)
+"""Journeys that `replay diff` looks at as one work unit: a few seconds with many changes."""

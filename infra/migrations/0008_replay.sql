@@ -25,8 +25,16 @@ comment on column ops.replay.reference_revision is 'log.reference_revision at th
 comment on column ops.replay.buckets is 'Number of parts into which journeys are divided.';
 comment on column ops.replay.id_buckets is 'Number of parts into which event ids are divided, to find copies.';
 
+create table ops.replay_diff (
+  version_no  integer primary key references ops.version,
+  against_no  integer not null references ops.version,
+  began_at    timestamptz not null default now(),
+  finished_at timestamptz
+);
+comment on table ops.replay_diff is 'What the rows in a version''s table `difference` are against.';
+
 create table ops.replay_unit (
-  version_no  integer not null references ops.replay,
+  version_no  integer not null references ops.version,
   phase       text not null,
   unit_no     integer not null,
   detail      jsonb,
@@ -37,5 +45,5 @@ create table ops.replay_unit (
   primary key (version_no, phase, unit_no)
 );
 comment on table ops.replay_unit is 'The work units of a build: what is finished survives a kill, what was at work is done again.';
-comment on column ops.replay_unit.phase is 'route, read, ids, settle, fold or index, in this order.';
+comment on column ops.replay_unit.phase is 'route, read, ids, settle, fold, index, diff: in this order.';
 comment on column ops.replay_unit.peak_bytes is 'Resident memory at most of the process that did it, up to then.';

@@ -5,59 +5,20 @@ moment costs at most the units at work; memory of a process is bounded by its un
 touched. Leaves newer records to `catch_up`.
 """
 
-import asyncio
-import gc
-import os
 import shutil
-import threading
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
 
 from schemas.topics import IDENTITY
 from services import settings
+from services.projector.delivery import Offsets
 from services.replay import folding, ids, reading
-from services.replay.job import Done, Job, Progress, Report, Stopwatch, Task
-from services.replay.runs import (
-    Candidate,
-    begin,
-    finish_unit,
-    forget_units,
-    only_builder,
-    plan_units,
-    read_positions,
-    unfinished,
-)
+from services.replay.job import Done, Job, Report, Stopwatch, Task
+from services.replay.runs import Candidate, begin, forget_units, only_builder, read_positions
 from services.replay.tables import BUILT, add_indexes, add_key
 from services.replay.topics import units_of
+from services.replay.workers import NICENESS, Workers
 from services.settings import Addresses
 from services.store.pool import Connection, connect
 
-NICENESS = 10
-"""Of a build's processes, so that live processing goes first."""
-
-
-async def index(job: Job, task: Task) -> Done:
-    """Makes the key of one table, and its statistics."""
-    stopwatch = Stopwatch()
-    connection = await connect(job.addresses.postgres_dsn)
-    try:
-        await add_key(connection, job.schema, BUILT[task.number])
-    finally:
-        await connection.close()
-    return stopwatch.done(0)
-
-
-UNITS: dict[str, Callable[[Job, Task], Awaitable[Done]]] = {
-    "route": reading.route,
-    "read": reading.read,
-    "ids": ids.find_ids,
-    "settle": ids.settle,
-    "fold": folding.fold,
-    "index": index,
-}
-"""Phase to what a unit of it does, in order."""
 ON_DISK = ("route", "read", "ids", "settle")
 """Phases that leave files."""
 
@@ -74,92 +35,43 @@ async def build(
         if not job.folder.exists():
             await forget_units(connection, job.version_no, ON_DISK)
             job.folder.mkdir(parents=True)
-        with ProcessPoolExecutor(
-            processes, get_context("spawn"), initializer=_start_worker, initargs=(niceness,)
-        ) as pool:
-            await _phases(connection, job, pool, report)
+        with Workers(connection, report, processes, niceness) as workers:
+            await _phases(workers, job, await read_positions(connection, job.version_no))
         await add_indexes(connection, job.schema)
         await _finish(connection, job)
         shutil.rmtree(job.folder)
     return job.version_no
 
 
-async def _phases(connection: Connection, job: Job, pool: ProcessPoolExecutor, report: Report) -> None:
-    ends = await read_positions(connection, job.version_no)
+async def _phases(workers: Workers, job: Job, ends: Offsets) -> None:
     size = settings.REPLAY_UNIT_RECORDS
-    of_identity = {place: end for place, end in ends.items() if place[0] == IDENTITY}
-    routes = units_of(of_identity, size)
-    tasks = {
-        "route": [Task("route", number, tuple(unit)) for number, unit in enumerate(routes)],
-        "read": [Task("read", number, tuple(unit)) for number, unit in enumerate(units_of(ends, size))],
-        "ids": [Task("ids", number) for number in range(job.id_buckets)],
-        "settle": [Task("settle", 0)],
-        "fold": [Task("fold", number) for number in range(job.buckets)],
-        "index": [Task("index", number) for number in range(len(BUILT))],
-    }
-    for phase, units in tasks.items():
-        await plan_units(connection, job.version_no, units)
-        await _run(connection, job, pool, await unfinished(connection, job.version_no, phase), report)
-        if phase == "route" and not (job.folder / reading.ROUTING).exists():
-            reading.write_routing(job, len(routes))
+    routes = units_of({place: end for place, end in ends.items() if place[0] == IDENTITY}, size)
+    route = [Task("route", number, tuple(unit)) for number, unit in enumerate(routes)]
+    await workers.run(reading.route, job, route)
+    reading.write_routing(job, len(route))
+    read = [Task("read", number, tuple(unit)) for number, unit in enumerate(units_of(ends, size))]
+    await workers.run(reading.read, job, read)
+    find = [Task("ids", number) for number in range(job.id_buckets)]
+    await workers.run(ids.find_ids, job, find)
+    await workers.run(ids.settle, job, [Task("settle", 0)])
+    fold = [Task("fold", number) for number in range(job.buckets)]
+    await workers.run(folding.fold, job, fold)
+    index = [Task("index", number) for number in range(len(BUILT))]
+    await workers.run(make_key, job, index)
 
 
-async def _run(
-    connection: Connection, job: Job, pool: ProcessPoolExecutor, tasks: Sequence[Task], report: Report
-) -> None:
-    """Does the units of a phase in parallel; each is marked as soon as it is done."""
-    began, records = time.monotonic(), 0
-    loop = asyncio.get_running_loop()
-    working = [asyncio.ensure_future(_one(loop, pool, job, task)) for task in tasks]
+async def make_key(job: Job, task: Task) -> Done:
+    """Makes the key of one table, and its statistics."""
+    stopwatch = Stopwatch()
+    connection = await connect(job.addresses.postgres_dsn)
     try:
-        for finished, next_done in enumerate(asyncio.as_completed(working), 1):
-            task, done = await next_done
-            await finish_unit(connection, job.version_no, task, done)
-            records += done.records
-            seconds = time.monotonic() - began
-            left = seconds / finished * (len(tasks) - finished)
-            report(Progress(task.phase, finished, len(tasks), records, records / seconds, left))
+        await add_key(connection, job.schema, BUILT[task.number])
     finally:
-        for each in working:
-            each.cancel()
-
-
-async def _one(
-    loop: asyncio.AbstractEventLoop, pool: ProcessPoolExecutor, job: Job, task: Task
-) -> tuple[Task, Done]:
-    return task, await loop.run_in_executor(pool, work, job, task)
+        await connection.close()
+    return stopwatch.done(0)
 
 
 async def _finish(connection: Connection, job: Job) -> None:
     async with connection.transaction():
-        await connection.execute(
-            "update ops.version set status = 'built' where version_no = $1", job.version_no
-        )
-        await connection.execute(
-            "update ops.replay set built_at = now() where version_no = $1", job.version_no
-        )
-
-
-def work(job: Job, task: Task) -> Done:
-    """A unit, in a process of the pool."""
-    try:
-        return asyncio.run(UNITS[task.phase](job, task))  # type: ignore[arg-type]
-    finally:
-        gc.collect()
-
-
-def _start_worker(niceness: int) -> None:
-    """A unit makes millions of objects that live as long as it: looking for cycles among them is wasted.
-
-    A worker ends with the build, also when that is killed.
-    """
-    gc.disable()
-    os.nice(niceness)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+        for change in ("ops.version set status = 'built'", "ops.replay set built_at = now()"):
+            await connection.execute(f"update {change} where version_no = $1", job.version_no)

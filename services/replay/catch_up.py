@@ -11,7 +11,7 @@ from services.projector.decoding import Decoding
 from services.projector.refold import Refold
 from services.registry import Registry
 from services.replay.job import Progress, Report
-from services.replay.versions import Found, Refused, find
+from services.replay.versions import Found, Refused, count_stale, find
 from services.settings import Addresses
 from services.store.pool import Connection, create_pool
 from services.store.versions import FEEDING_LOCK, Fed, code_version
@@ -39,13 +39,6 @@ update {schema}.journey set is_stale = true
 where not is_stale and not exists (
   select from log.subject
   where subject.subject_id = journey.journey_id and subject.journey_id = journey.journey_id
-)
-"""
-
-COUNT_STALE = """
-select count(*) from {schema}.journey, log.reference_revision as current
-where is_stale or reference_revision < current.revision and not exists (
-  select from ops.parked where parked.version_no = $1 and parked.journey_id = journey.journey_id
 )
 """
 
@@ -100,12 +93,6 @@ async def _join(connection: Connection, version: Found) -> None:
 async def _mark(connection: Connection, version: Found) -> None:
     await connection.execute(MARK_BEHIND.format(schema=version.schema), version.number)
     await connection.execute(MARK_GONE.format(schema=version.schema))
-
-
-async def count_stale(connection: Connection, version: Found) -> int:
-    """Journeys of the version that are behind the log, without parked ones."""
-    stale: int = await connection.fetchval(COUNT_STALE.format(schema=version.schema), version.number)
-    return stale
 
 
 async def _refold(connection: Connection, version: Found, refold: Refold, report: Report) -> None:

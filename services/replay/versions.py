@@ -4,14 +4,14 @@ Promises: `retire` takes nothing that BI reads or that is being built. Leaves ma
 """
 
 import shutil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.records import Micros
 from services import settings
 from services.replay.runs import only_builder
 from services.settings import Addresses
 from services.store.pool import Connection
-from services.store.versions import FEEDING_LOCK
+from services.store.versions import FEEDING_LOCK, code_version
 
 FIND = """
 select version_no, schema_name, label, status, code_version, is_trial, as_known_at
@@ -35,6 +35,16 @@ select
 from ops.version left join ops.replay using (version_no)
 order by version_no
 """
+
+
+COUNT_STALE = """
+select count(*) from {schema}.journey, log.reference_revision as current
+where is_stale or reference_revision < current.revision and not exists (
+  select from ops.parked where parked.version_no = $1 and parked.journey_id = journey.journey_id
+)
+"""
+
+PHASES = ("route", "read", "ids", "settle", "fold", "index", "diff")
 
 
 class Refused(RuntimeError):
@@ -70,6 +80,22 @@ async def promoted(connection: Connection) -> Found:
     if number is None:
         raise Refused("no version is promoted yet: `leadlog up` makes the first one")
     return await find(connection, number)
+
+
+async def overview(connection: Connection) -> list[dict[str, Any]]:
+    """Every version with how far it is; `stale` is None where nothing is kept up."""
+    rows = [dict(row) for row in await connection.fetch(OVERVIEW, code_version(), list(PHASES))]
+    for row in rows:
+        is_fed = row["status"] in ("fed", "promoted")
+        found = await find(connection, row["version_no"])
+        row["stale"] = await count_stale(connection, found) if is_fed else None
+    return rows
+
+
+async def count_stale(connection: Connection, version: Found) -> int:
+    """Journeys of the version that are behind the log, without parked ones."""
+    stale: int = await connection.fetchval(COUNT_STALE.format(schema=version.schema), version.number)
+    return stale
 
 
 async def retire(addresses: Addresses, number: int) -> None:
