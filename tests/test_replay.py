@@ -21,6 +21,7 @@ from services.replay.job import Progress
 from services.replay.runs import Candidate
 from services.replay.switch import previous, switch
 from services.replay.versions import Refused, retire
+from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.migrate import migrate
 from services.store.pool import Connection, connect, create_pool
@@ -70,7 +71,7 @@ class Store:
     async def build(self, timeline: Timeline, *, is_trial: bool = False) -> int:
         """A version of this timeline from the topics."""
         candidate = Candidate([TimelineEntry(*entry) for entry in timeline], is_trial)
-        return await build(self.addresses, candidate, self.said.append, processes=2, niceness=0)
+        return await build(self.addresses, candidate, self.said.append, Effort(2, 0))
 
     async def catch_up(self, number: int) -> None:
         """Brings a version up."""
@@ -78,7 +79,7 @@ class Store:
 
     async def diff(self, number: int) -> Outcome:
         """What it changes."""
-        await diff(self.addresses, number, self.said.append, processes=1, niceness=0)
+        await diff(self.addresses, number, self.said.append, Effort(1, 0))
         return await outcome(self.connection, number)
 
     async def differences(self, number: int, events: Sequence[Event], timeline: Timeline) -> list[str]:

@@ -2,7 +2,7 @@
 
 import click
 
-from services.cli import generate, importer, lead, parked, publish, replay, run, stack, summary, wait
+from services.cli import generate, importer, lead, log, parked, publish, replay, run, stack, summary, wait
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,6 +22,7 @@ COMMANDS = (
     summary.command,
     parked.command,
     replay.command,
+    log.command,
 )
 
 for command in COMMANDS:

@@ -22,8 +22,9 @@ from services.replay.job import Progress
 from services.replay.plan import Plan, plan
 from services.replay.runs import Busy, Candidate
 from services.replay.switch import Blocked, Switched, previous, switch
+from services.replay.verify import Verdict, verify
 from services.replay.versions import Refused, overview, retire
-from services.replay.workers import NICENESS
+from services.replay.workers import NICENESS, Effort
 from services.settings import Addresses
 from services.store.pool import Connection, connect
 
@@ -57,7 +58,7 @@ def plan_command(file: Path | None) -> None:
     async def work(connection: Connection) -> Plan:
         return await plan(connection, await _candidate(connection, file, None))
 
-    _show_plan(_kindly(_on_connection(work)))
+    _show_plan(kindly(_on_connection(work)))
 
 
 @command.command("build")
@@ -67,7 +68,7 @@ def plan_command(file: Path | None) -> None:
 @full_speed
 def build_command(file: Path | None, as_known: str | None, processes: int, full_speed: bool) -> None:
     """Build a new version from the topics, or finish one that was interrupted."""
-    number = _kindly(_build(file, _instant(as_known), processes, 0 if full_speed else NICENESS))
+    number = kindly(_build(file, _instant(as_known), _effort(processes, full_speed)))
     click.echo(f"version {number} is built; next: leadlog replay catch-up {number}")
 
 
@@ -75,7 +76,7 @@ def build_command(file: Path | None, as_known: str | None, processes: int, full_
 @number_of_version
 def catch_up_command(number: int) -> None:
     """Bring a built version up to the log; the projector feeds it from then on."""
-    _kindly(catch_up(settings.addresses(), number, _say))
+    kindly(catch_up(settings.addresses(), number, say))
     click.echo(f"version {number} is fed and up to date; next: leadlog replay diff {number}")
 
 
@@ -89,9 +90,9 @@ def diff_command(number: int, file: Any, show: bool, processes: int, full_speed:
     """Compare a version row by row with the promoted one. Exit 1 when any row differs."""
     addresses = settings.addresses()
     if not show:
-        niceness = 0 if full_speed else NICENESS
-        _kindly(diff(addresses, number, _say, processes=processes, niceness=niceness))
-    outcome = _kindly(_outcome(number, file))
+        effort = _effort(processes, full_speed)
+        kindly(diff(addresses, number, say, effort))
+    outcome = kindly(_outcome(number, file))
     if file is None or file.name != "<stdout>":
         _show_outcome(outcome)
     if outcome.tables:
@@ -102,7 +103,7 @@ def diff_command(number: int, file: Any, show: bool, processes: int, full_speed:
 @number_of_version
 def promote_command(number: int) -> None:
     """Let BI read this version from now on."""
-    _show_switched(_kindly(_on_connection(lambda connection: switch(connection, number))))
+    _show_switched(kindly(_on_connection(lambda connection: switch(connection, number))))
 
 
 @command.command("rollback")
@@ -112,21 +113,33 @@ def rollback_command() -> None:
     async def work(connection: Connection) -> Switched:
         return await switch(connection, await previous(connection))
 
-    _show_switched(_kindly(_on_connection(work)))
+    _show_switched(kindly(_on_connection(work)))
 
 
 @command.command("retire")
 @number_of_version
 def retire_command(number: int) -> None:
     """Drop a version that BI does not read."""
-    _kindly(retire(settings.addresses(), number))
+    kindly(retire(settings.addresses(), number))
     click.echo(f"version {number} is gone")
+
+
+@command.command("verify")
+@with_processes
+@full_speed
+def verify_command(processes: int, full_speed: bool) -> None:
+    """Build the promoted version again and compare every row. Exit 1 when any differs."""
+    effort = _effort(processes, full_speed)
+    verdict = kindly(verify(settings.addresses(), say, effort))
+    _show_verdict(verdict)
+    if not verdict.is_equal:
+        raise SystemExit(REFUSED)
 
 
 @command.command("status")
 def status_command() -> None:
     """List the versions and how far each is."""
-    rows = _kindly(_on_connection(overview))
+    rows = kindly(_on_connection(overview))
     headings = ("version", "definition", "status", "made from", "built", "stale", "parked", "MB")
     table(console(), headings, [_status(row) for row in rows], right=("version", "stale", "parked", "MB"))
 
@@ -137,22 +150,26 @@ def status_command() -> None:
 @full_speed
 def run_command(file: Path | None, processes: int, full_speed: bool) -> None:
     """Plan, build, catch up and compare; stops before promote."""
-    niceness = 0 if full_speed else NICENESS
+    effort = _effort(processes, full_speed)
 
     async def planned(connection: Connection) -> Plan:
         return await plan(connection, await _candidate(connection, file, None))
 
-    _show_plan(_kindly(_on_connection(planned)))
-    number = _kindly(_build(file, None, processes, niceness))
-    _kindly(catch_up(settings.addresses(), number, _say))
-    _kindly(diff(settings.addresses(), number, _say, processes=processes, niceness=niceness))
-    _show_outcome(_kindly(_outcome(number, None)))
+    _show_plan(kindly(_on_connection(planned)))
+    number = kindly(_build(file, None, effort))
+    kindly(catch_up(settings.addresses(), number, say))
+    kindly(diff(settings.addresses(), number, say, effort))
+    _show_outcome(kindly(_outcome(number, None)))
     click.echo(f"\nversion {number} is ready; every row: leadlog replay diff {number} --show --csv FILE")
     if file is None:
         click.echo(f"to let BI read it: leadlog replay promote {number}")
 
 
-def _kindly(work: Awaitable[Result]) -> Result:
+def _effort(processes: int, full_speed: bool) -> Effort:
+    return Effort(processes, 0 if full_speed else NICENESS)
+
+
+def kindly(work: Awaitable[Result]) -> Result:
     """Runs the work; what it refuses ends the command with the reason."""
 
     async def refusing() -> Result:
@@ -178,10 +195,10 @@ async def _candidate(connection: Connection, file: Path | None, as_known_at: int
     return await candidates.newest_approved(connection, as_known_at)
 
 
-async def _build(file: Path | None, as_known_at: int | None, processes: int, niceness: int) -> int:
+async def _build(file: Path | None, as_known_at: int | None, effort: Effort) -> int:
     addresses: Addresses = settings.addresses()
     candidate = await _on_connection(lambda connection: _candidate(connection, file, as_known_at))
-    return await build(addresses, candidate, _say, processes=processes, niceness=niceness)
+    return await build(addresses, candidate, say, effort)
 
 
 def _instant(text: str | None) -> int | None:
@@ -201,7 +218,7 @@ async def _outcome(number: int, file: Any) -> difference.Outcome:
     return await _on_connection(work)
 
 
-def _say(progress: Progress) -> None:
+def say(progress: Progress) -> None:
     left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
     rate = f", {progress.records_per_second:,.0f}/s" if progress.records else ""
     click.echo(f"{progress.phase} {progress.finished}/{progress.units}{rate}{left}", err=True)
@@ -225,6 +242,19 @@ def _show_switched(found: Switched) -> None:
     attempts = f"{found.attempts} attempt{'' if found.attempts == 1 else 's'}"
     click.echo(f"BI reads {found.after} now, no longer {found.before} ({attempts}, {found.seconds:.2f} s)")
     click.echo("the way back: leadlog replay rollback")
+
+
+def _show_verdict(found: Verdict) -> None:
+    for row in found.rows:
+        who = {"added": "only the topics say", "gone": "only BI reads"}.get(row.kind, ", ".join(row.columns))
+        click.echo(f"{row.table} {row.key}: {who} (event {row.event_id})")
+    for journey_id in found.states:
+        click.echo(f"{journey_id}: the folded state differs")
+    moved = f"; {found.moved:,} moved meanwhile and were left out" if found.moved else ""
+    outcome = (
+        "equal" if found.is_equal else f"{len(found.rows):,} rows and {len(found.states):,} states differ"
+    )
+    click.echo(f"{outcome}: {found.journeys:,} journeys{moved}")
 
 
 def _status(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from services.replay.job import Done, Job, Report, Stopwatch, Task
 from services.replay.runs import Candidate, begin, forget_units, only_builder, read_positions
 from services.replay.tables import BUILT, add_indexes, add_key
 from services.replay.topics import units_of
-from services.replay.workers import NICENESS, Workers
+from services.replay.workers import Effort, Workers
 from services.settings import Addresses
 from services.store.pool import Connection, connect
 
@@ -23,9 +23,7 @@ ON_DISK = ("route", "read", "ids", "settle")
 """Phases that leave files."""
 
 
-async def build(
-    addresses: Addresses, candidate: Candidate, report: Report, *, processes: int, niceness: int = NICENESS
-) -> int:
+async def build(addresses: Addresses, candidate: Candidate, report: Report, effort: Effort) -> int:
     """Builds the candidate, or what is left of it; returns the version's number.
 
     Raises Busy, OffsetGap, Stalled, and what the servers raise when they are away.
@@ -35,7 +33,7 @@ async def build(
         if not job.folder.exists():
             await forget_units(connection, job.version_no, ON_DISK)
             job.folder.mkdir(parents=True)
-        with Workers(connection, report, processes, niceness) as workers:
+        with Workers(connection, report, effort) as workers:
             await _phases(workers, job, await read_positions(connection, job.version_no))
         await add_indexes(connection, job.schema)
         await _finish(connection, job)

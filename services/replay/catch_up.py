@@ -82,6 +82,7 @@ async def _join(connection: Connection, version: Found) -> None:
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
         await _mark(connection, version)
+        await connection.execute(f"drop table {version.schema}.revision")
         await connection.execute(
             "update ops.version set status = 'fed' where version_no = $1", version.number
         )

@@ -15,6 +15,7 @@ Keyed = dict[tuple[str, Key], Values]
 """Table and key to a row."""
 
 LABEL = "definition_version"
+"""Names the definition in every row."""
 KEYS = {
     "lead_state": ("journey_id",),
     "lead_money": ("journey_id", "currency"),
@@ -29,7 +30,8 @@ KEYS = {
     "campaign_exposure": ("event_id",),
 }
 """Columns by which a row is the same row in another version."""
-NUMBERS = {"visit_no", "handoff_no", "clock_no", LABEL}
+UNCOMPARED = {"visit_no", "handoff_no", "clock_no", "message", LABEL}
+"""Numbers shift; messages name the definition, the code of a fault says the same."""
 
 
 class Difference(NamedTuple):
@@ -62,7 +64,7 @@ def keyed(rows: Rows) -> Keyed:
         plain = (dict(zip(table.columns, row, strict=True)) for row in rows.get(table.name, ()))
         for row in SHOWN.get(table.name, _as_it_is)(plain, rows):
             key = tuple(row[name] for name in KEYS[table.name])
-            found[table.name, key] = {name: value for name, value in row.items() if name not in NUMBERS}
+            found[table.name, key] = {name: value for name, value in row.items() if name not in UNCOMPARED}
     return found
 
 

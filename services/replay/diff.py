@@ -16,12 +16,12 @@ from projections.table import Table
 from services import settings
 from services.projector.decoding import Decoding
 from services.registry import Registry
-from services.replay.compare import LABEL, Difference, Keyed, differences, keyed
+from services.replay.compare import UNCOMPARED, Difference, Keyed, differences, keyed
 from services.replay.job import Done, Report, Stopwatch, Task
 from services.replay.reasons import Reasons
 from services.replay.runs import finish_unit, lock_unit, only_builder
 from services.replay.versions import Found, Refused, find, promoted
-from services.replay.workers import NICENESS, Workers
+from services.replay.workers import Effort, Workers
 from services.settings import Addresses
 from services.store.pool import Connection, connect
 from services.store.versions import writers
@@ -61,10 +61,25 @@ BEGUN = "select against_no from ops.replay_diff where version_no = $1 and finish
 FIND_DIFFERING = """
 insert into {schema}.differing
 select journey_id, (row_number() over (order by journey_id) - 1) / {size} from ({differing}) as found
-where journey_id not in (select journey_id from {schema}.journey where is_stale)
-  and journey_id not in (select journey_id from {against}.journey where is_stale)
-  and journey_id not in (select journey_id from ops.parked where version_no in ({numbers}))
+where journey_id not in ({left_out})
 """
+
+PARKED = "select journey_id from ops.parked where version_no in ({numbers})"
+STALE = "select journey_id from {schema}.journey where is_stale"
+MOVED = """
+select journey_id from (
+  select subject_id as journey_id, revision from {schema}.revision
+  except
+  select subject_id, revision from log.subject where subject_id = journey_id
+) as gone
+union
+select journey_id from (
+  select subject_id as journey_id, revision from log.subject where subject_id = journey_id
+  except
+  select subject_id, revision from {schema}.revision
+) as come
+"""
+"""Journeys that changed in the log after the version was built."""
 
 DIFFERING_IN = """
 select coalesce(one.journey_id, other.journey_id) as journey_id
@@ -91,9 +106,7 @@ class Pair(NamedTuple):
         return self.version.number
 
 
-async def diff(
-    addresses: Addresses, number: int, report: Report, *, processes: int, niceness: int = NICENESS
-) -> Pair:
+async def diff(addresses: Addresses, number: int, report: Report, effort: Effort) -> Pair:
     """Compares a version with the promoted one. Raises Refused, Busy."""
     async with only_builder(addresses.postgres_dsn) as connection:
         pair = Pair(addresses, await find(connection, number), await promoted(connection))
@@ -102,7 +115,7 @@ async def diff(
         await _prepare(connection, pair)
         last = await connection.fetchval(f"select max(unit_no) from {pair.version.schema}.differing")
         tasks = [Task(PHASE, unit) for unit in range(0 if last is None else last + 1)]
-        with Workers(connection, report, processes, niceness) as workers:
+        with Workers(connection, report, effort) as workers:
             await workers.run(explain, pair, tasks)
         await connection.execute(
             "update ops.replay_diff set finished_at = now() where version_no = $1", number
@@ -127,15 +140,26 @@ async def _prepare(connection: Connection, pair: Pair) -> None:
 def _find_differing(version: Found, against: Found) -> str:
     return FIND_DIFFERING.format(
         schema=version.schema,
-        against=against.schema,
         size=settings.REPLAY_DIFF_JOURNEYS,
         differing=" union ".join(_differing_in(table, version.schema, against.schema) for table in TABLES),
-        numbers=f"{version.number}, {against.number}",
+        left_out=_left_out(version, against),
+    )
+
+
+def _left_out(version: Found, against: Found) -> str:
+    """SQL of the journeys that cannot be compared now."""
+    behind = STALE if version.status != "built" else MOVED
+    return " union ".join(
+        [
+            behind.format(schema=version.schema),
+            STALE.format(schema=against.schema),
+            PARKED.format(numbers=f"{version.number}, {against.number}"),
+        ]
     )
 
 
 def _differing_in(table: Table, schema: str, against: str) -> str:
-    columns = [name for name in table.columns if name != LABEL and name not in table.key]
+    columns = [name for name in table.columns if name not in UNCOMPARED and name not in table.key]
     return DIFFERING_IN.format(
         schema=schema,
         against=against,
@@ -153,7 +177,9 @@ async def explain(pair: Pair, task: Task) -> Done:
     try:
         async with connection.transaction(isolation="repeatable_read"):
             journeys = await connection.fetch(
-                f"select journey_id from {pair.version.schema}.differing where unit_no = $1", task.number
+                f"select journey_id from {pair.version.schema}.differing where unit_no = $1 "
+                f"and journey_id not in ({_left_out(pair.version, pair.against)})",
+                task.number,
             )
             if await lock_unit(connection, pair.version_no, task):
                 await _explain(connection, pair, [row["journey_id"] for row in journeys])

@@ -13,7 +13,7 @@ create table revision (
   subject_id text collate "C" primary key,
   revision bigint not null
 );
-comment on table revision is 'Revisions of the journeys as of what is built. Dropped at its end.';
+comment on table revision is 'Journeys and revisions in the log as of what is built.';
 insert into revision select subject_id, revision from log.subject where subject_id = journey_id;
 """
 
@@ -38,8 +38,6 @@ async def add_key(connection: Connection, schema: str, table: Table) -> None:
 
 
 async def add_indexes(connection: Connection, schema: str) -> None:
-    """Makes the other indexes; drops what only the build needed."""
+    """Makes the other indexes."""
     async with connection.transaction():
-        await connection.execute(
-            f"set local search_path = {schema}; {INDEXES}; drop table if exists revision; reset search_path"
-        )
+        await connection.execute(f"set local search_path = {schema}; {INDEXES}; reset search_path")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from services.replay.job import Done, Progress, Report, Task
 from services.replay.runs import finish_unit, plan_units, unfinished
@@ -20,6 +20,13 @@ from services.store.pool import Connection
 
 NICENESS = 10
 """Of the processes, so that live processing goes first."""
+
+
+class Effort(NamedTuple):
+    """What a replay may take of the machine."""
+
+    processes: int
+    niceness: int = NICENESS
 
 
 class OfVersion(Protocol):
@@ -38,10 +45,10 @@ Unit = Callable[[AnyJob, Task], Coroutine[Any, Any, Done]]
 class Workers:
     """Processes that take units; started when they are needed."""
 
-    def __init__(self, connection: Connection, report: Report, processes: int, niceness: int) -> None:
+    def __init__(self, connection: Connection, report: Report, effort: Effort) -> None:
         self._connection, self._report = connection, report
         self._pool = ProcessPoolExecutor(
-            processes, get_context("spawn"), initializer=_start_worker, initargs=(niceness,)
+            effort.processes, get_context("spawn"), initializer=_start_worker, initargs=(effort.niceness,)
         )
 
     def __enter__(self) -> Self:
