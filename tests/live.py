@@ -68,9 +68,11 @@ def on_topics(events: Iterable[Envelope]) -> list[Record]:
     return records
 
 
-async def take(connection: Connection, batch: Sequence[Record], fed: Fed) -> None:
+async def take(
+    connection: Connection, batch: Sequence[Record], fed: Fed, decoding: Decoding | None = None
+) -> None:
     """One batch in one transaction."""
-    decoding = offline()
+    decoding = decoding or offline()
     decoded = await decoding.batch(batch)
     seeds: set[str] = set()
     while True:
