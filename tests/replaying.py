@@ -1,24 +1,45 @@
 """Random logs on real topics, and the projector's tables made of them, for tests of replay.
 
-Promises: what `Log.feed` gives to the projector's transaction is what lies on the topics, offset by offset.
+Promises: what `Store.take` gives to the projector's transaction is what lies on the topics, offset by offset.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from random import Random
 
 import msgspec
 from aiokafka import AIOKafkaProducer
 
+from infra import MIGRATIONS
 from schemas.ids import schema_text
 from schemas.records import Record as Event
+from schemas.records import TouchRecorded
 from schemas.straight import writer
 from schemas.topics import EVENTS, IDENTITY
 from schemas.wire import MAGIC, PREFIX
+from services.deploy import definition_facts
+from services.projector.decoding import Decoding
 from services.projector.delivery import Record
-from tests.histories import is_reference, random_log
+from services.projector.refold import Refold
+from services.registry import Registry
+from services.replay.build import build
+from services.replay.catch_up import catch_up
+from services.replay.diff import diff
+from services.replay.difference import Outcome, outcome
+from services.replay.job import Progress
+from services.replay.runs import Candidate
+from services.replay.verify import Verdict, verify
+from services.replay.workers import Effort
+from services.settings import Addresses
+from services.store.migrate import migrate
+from services.store.pool import Connection, connect, create_pool
+from services.store.versions import Fed, TimelineEntry
+from tests import live
+from tests.comparison import differences, projected
+from tests.histories import Timeline, is_reference, random_definition, random_log, random_timeline
 
 NAMES = ("event_id", "subject_id", "other_subject_id", "target_event_id", "link_event_id")
 """Fields that name an event or a subject."""
@@ -113,3 +134,103 @@ SPOILS: tuple[Callable[[Record], Record], ...] = (
     lambda record: record._replace(topic=IDENTITY if record.topic == EVENTS else EVENTS),
 )
 """What is made of a copy of a good record."""
+
+EARLIER_TOUCH = earlier_schema("TouchRecorded", "properties")
+STATES = "select journey_id, revision, events, is_stale, state from {}.journey order by journey_id"
+
+
+class Store:
+    """A database beside topics that hold more than it has taken yet."""
+
+    def __init__(self, addresses: Addresses, connection: Connection, records: list[Record]) -> None:
+        self.addresses, self.connection, self._left = addresses, connection, records
+        self._fed = Fed()
+        self.said: list[Progress] = []
+
+    async def take(self, number: int) -> None:
+        """The projector takes so many records more."""
+        async with Registry(self.addresses.registry_url) as registry:
+            for batch in live.cut(Random(number), self._left[:number]):
+                await live.take(self.connection, batch, self._fed, Decoding(registry))
+        self._left = self._left[number:]
+
+    async def verify(self) -> Verdict:
+        """Proof against the topics."""
+        return await verify(self.addresses, self.said.append, Effort(2, 0))
+
+    async def settle(self) -> None:
+        """The refold loop brings up what is stale."""
+        pool = await create_pool(self.addresses.postgres_dsn, size=1)
+        async with Registry(self.addresses.registry_url) as registry:
+            refold = Refold(pool, self._fed, Decoding(registry))
+            while await refold.round():
+                pass
+        await pool.close()
+
+    async def build(self, timeline: Timeline, *, is_trial: bool = False) -> int:
+        """A version of this timeline from the topics."""
+        candidate = Candidate([TimelineEntry(*entry) for entry in timeline], is_trial)
+        return await build(self.addresses, candidate, self.said.append, Effort(2, 0))
+
+    async def catch_up(self, number: int) -> None:
+        """Brings a version up."""
+        await catch_up(self.addresses, number, self.said.append)
+
+    async def diff(self, number: int) -> Outcome:
+        """What it changes."""
+        await diff(self.addresses, number, self.said.append, Effort(1, 0))
+        return await outcome(self.connection, number)
+
+    async def differences(self, number: int, events: Sequence[Event], timeline: Timeline) -> list[str]:
+        """What the version says otherwise than the pure fold."""
+        rows = await live.tables(self.connection, f"v{number:04d}")
+        return differences(projected(list(events), timeline), rows)
+
+    async def states(self, number: int) -> list[tuple[object, ...]]:
+        """The folded states."""
+        query = STATES.format(f"v{number:04d}")
+        return [tuple(row) for row in await self.connection.fetch(query)]
+
+
+class Case:
+    """A random log with facts about definitions, spoiled records, and some in an earlier schema."""
+
+    def __init__(self, seed: int, earlier: int) -> None:
+        rng = Random(seed)
+        self.agreed = [random_definition(rng, version) for version in (1, 2)]
+        facts = [fact for n, text in enumerate(self.agreed) for fact in definition_facts(text, n)]
+        self.events = [*facts, *many_logs(rng, 20, 40)]
+        records = live.on_topics(self.events)
+        for place, event in enumerate(self.events):
+            if isinstance(event, TouchRecorded) and not event.properties and rng.random() < 0.2:
+                value = encoded_before(event, earlier, EARLIER_TOUCH)
+                records[place] = records[place]._replace(value=value)
+        self.records = spoiled(rng, records)
+        self.first, self.other = random_timeline(rng), random_timeline(rng)
+
+
+SMALL = {
+    "REPLAY_UNIT_RECORDS": 150,
+    "REPLAY_BUCKET_RECORDS": 60,
+    "REPLAY_ID_RECORDS": 300,
+    "REPLAY_DIFF_JOURNEYS": 20,
+}
+"""Settings that cut small logs into many units and buckets."""
+
+
+@asynccontextmanager
+async def prepared(case: Case, addresses: Addresses) -> AsyncIterator[Store]:
+    """All records on the topics; two versions fed from the first record on, the first promoted."""
+    await publish(addresses.kafka_bootstrap, case.records)
+    await migrate(addresses.postgres_dsn, MIGRATIONS)
+    connection = await connect(addresses.postgres_dsn)
+    await live.add_versions(connection, [case.first, case.other])
+    yield Store(addresses, connection, case.records)
+    await connection.close()
+
+
+async def random_case(addresses: Addresses, seed: int) -> Case:
+    """A case whose earlier schema the registry knows."""
+    async with Registry(addresses.registry_url) as registry:
+        await registry.deploy()
+        return Case(seed, await registry.register("tests-leadlog.TouchRecorded", EARLIER_TOUCH))

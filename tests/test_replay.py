@@ -3,150 +3,48 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from random import Random
 
 import asyncpg
 import pytest
 
 from infra import MIGRATIONS
-from schemas.records import Record as Event
-from schemas.records import TouchRecorded
 from services import settings
-from services.deploy import definition_facts
-from services.projector.decoding import Decoding
-from services.projector.delivery import Record
-from services.projector.refold import Refold
-from services.registry import Registry
-from services.replay.build import build
-from services.replay.catch_up import catch_up
-from services.replay.diff import diff
-from services.replay.difference import Outcome, outcome
-from services.replay.job import Progress
 from services.replay.log_rebuild import log_rebuild
 from services.replay.log_verify import log_verify
-from services.replay.runs import Candidate
 from services.replay.switch import previous, switch
-from services.replay.verify import Verdict, verify
 from services.replay.versions import Refused, retire
 from services.replay.workers import Effort
 from services.settings import Addresses
-from services.store.migrate import migrate
-from services.store.pool import Connection, connect, create_pool
-from services.store.versions import Fed, TimelineEntry
-from tests import live
-from tests.comparison import differences, projected
+from services.store.pool import connect
 from tests.faults.equality import compare
 from tests.fresh import drop_database
-from tests.histories import Timeline, random_definition, random_timeline
-from tests.replaying import earlier_schema, encoded_before, many_logs, publish, spoiled
+from tests.replaying import SMALL, Case, Store, prepared, random_case
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
-
-EARLIER_TOUCH = earlier_schema("TouchRecorded", "properties")
-STATES = "select journey_id, revision, events, is_stale, state from {}.journey order by journey_id"
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Small logs in many units and buckets."""
-    monkeypatch.setattr(settings, "REPLAY_UNIT_RECORDS", 150)
-    monkeypatch.setattr(settings, "REPLAY_BUCKET_RECORDS", 60)
-    monkeypatch.setattr(settings, "REPLAY_ID_RECORDS", 300)
-    monkeypatch.setattr(settings, "REPLAY_DIFF_JOURNEYS", 20)
+    """Many units and buckets; files of builds go away with the test."""
+    for name, value in SMALL.items():
+        monkeypatch.setattr(settings, name, value)
     monkeypatch.setenv("LEADLOG_STATE", str(tmp_path))
-
-
-class Store:
-    """A database beside topics that hold more than it has taken yet."""
-
-    def __init__(self, addresses: Addresses, connection: Connection, records: list[Record]) -> None:
-        self.addresses, self.connection, self._left = addresses, connection, records
-        self._fed = Fed()
-        self.said: list[Progress] = []
-
-    async def take(self, number: int) -> None:
-        """The projector takes so many records more."""
-        async with Registry(self.addresses.registry_url) as registry:
-            for batch in live.cut(Random(number), self._left[:number]):
-                await live.take(self.connection, batch, self._fed, Decoding(registry))
-        self._left = self._left[number:]
-
-    async def verify(self) -> Verdict:
-        """Proof against the topics."""
-        return await verify(self.addresses, self.said.append, Effort(2, 0))
-
-    async def settle(self) -> None:
-        """The refold loop brings up what is stale."""
-        pool = await create_pool(self.addresses.postgres_dsn, size=1)
-        async with Registry(self.addresses.registry_url) as registry:
-            refold = Refold(pool, self._fed, Decoding(registry))
-            while await refold.round():
-                pass
-        await pool.close()
-
-    async def build(self, timeline: Timeline, *, is_trial: bool = False) -> int:
-        """A version of this timeline from the topics."""
-        candidate = Candidate([TimelineEntry(*entry) for entry in timeline], is_trial)
-        return await build(self.addresses, candidate, self.said.append, Effort(2, 0))
-
-    async def catch_up(self, number: int) -> None:
-        """Brings a version up."""
-        await catch_up(self.addresses, number, self.said.append)
-
-    async def diff(self, number: int) -> Outcome:
-        """What it changes."""
-        await diff(self.addresses, number, self.said.append, Effort(1, 0))
-        return await outcome(self.connection, number)
-
-    async def differences(self, number: int, events: Sequence[Event], timeline: Timeline) -> list[str]:
-        """What the version says otherwise than the pure fold."""
-        rows = await live.tables(self.connection, f"v{number:04d}")
-        return differences(projected(list(events), timeline), rows)
-
-    async def states(self, number: int) -> list[tuple[object, ...]]:
-        """The folded states."""
-        query = STATES.format(f"v{number:04d}")
-        return [tuple(row) for row in await self.connection.fetch(query)]
-
-
-class Case:
-    """A random log with facts about definitions, spoiled records, and some in an earlier schema."""
-
-    def __init__(self, seed: int, earlier: int) -> None:
-        rng = Random(seed)
-        self.agreed = [random_definition(rng, version) for version in (1, 2)]
-        facts = [fact for n, text in enumerate(self.agreed) for fact in definition_facts(text, n)]
-        self.events = [*many_logs(rng, 20, 40), *facts]
-        records = live.on_topics(self.events)
-        for place, event in enumerate(self.events):
-            if isinstance(event, TouchRecorded) and not event.properties and rng.random() < 0.2:
-                value = encoded_before(event, earlier, EARLIER_TOUCH)
-                records[place] = records[place]._replace(value=value)
-        self.records = spoiled(rng, records)
-        self.first, self.other = random_timeline(rng), random_timeline(rng)
 
 
 @pytest.fixture
 async def case(stack: Addresses) -> Case:
     """Twenty logs as one."""
-    async with Registry(stack.registry_url) as registry:
-        await registry.deploy()
-        earlier = await registry.register("tests-leadlog.TouchRecorded", EARLIER_TOUCH)
-    return Case(1, earlier)
+    return await random_case(stack, seed=1)
 
 
 @pytest.fixture
 async def store(database: str, topics: Addresses, case: Case) -> AsyncIterator[Store]:
-    """Two versions fed from the first record on, the first promoted; all records on the topics."""
-    await publish(topics.kafka_bootstrap, case.records)
-    await migrate(database, MIGRATIONS)
-    connection = await connect(database)
-    await live.add_versions(connection, [case.first, case.other])
-    yield Store(topics._replace(postgres_dsn=database), connection, case.records)
-    await connection.close()
+    """A database whose projector has taken nothing of the topics yet."""
+    async with prepared(case, topics._replace(postgres_dsn=database)) as store:
+        yield store
 
 
 async def test_a_version_goes_its_way_from_the_topics_to_bi_and_back(store: Store, case: Case) -> None:

@@ -193,9 +193,9 @@ async def _explain(connection: Connection, pair: Pair, journeys: Sequence[str]) 
     before = await _read(connection, pair.against.schema, journeys)
     after = await _read(connection, pair.version.schema, journeys)
     found = {id: differences(before[id], after[id]) for id in journeys}
-    decoding = Decoding(Registry(pair.addresses.registry_url))
     explained = await Reasons.between(connection, pair.against, pair.version)
-    why = await explained.of(connection, decoding, found, before)
+    async with Registry(pair.addresses.registry_url) as registry:
+        why = await explained.of(connection, Decoding(registry), found, before)
     rows = [_row(id, each, why[id, each.table, each.key]) for id, some in found.items() for each in some]
     await connection.executemany(INSERT.format(schema=pair.version.schema), rows)
 

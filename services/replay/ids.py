@@ -48,13 +48,14 @@ def settled_file(job: Job, bucket: int) -> Path:
 
 async def find_ids(job: Job, task: Task) -> Done:
     """Judges the ids of one part that lie in several buckets or were marked."""
-    stopwatch, decoding = Stopwatch(), job.decoding()
+    stopwatch = Stopwatch()
     with ExitStack() as opened:
         files = [opened.enter_context(Spilled(path)) for path in read_files(job)]
         entries = [file.entries(task.number) for file in files]
         marks = {crc for file in files for crc in file.marks(task.number)}
         wanted = marks | _wandering(entries)
-        judged = await _judge(files, entries, wanted, decoding)
+        async with job.decoding() as decoding:
+            judged = await _judge(files, entries, wanted, decoding)
     write_whole(job.folder / f"ids-{task.number}", msgspec.msgpack.encode(judged))
     return stopwatch.done(sum(len(each.crcs) for each in entries))
 

@@ -5,7 +5,8 @@ Promises: both can be sent to another process. Leaves who does what to `build`.
 
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,9 +38,11 @@ class Job(NamedTuple):
     as_known_at: Micros | None
     """Records taken into the log later are left out; None = none is."""
 
-    def decoding(self) -> Decoding:
-        """A decoder, to be used in one event loop."""
-        return Decoding(Registry(self.addresses.registry_url))
+    @asynccontextmanager
+    async def decoding(self) -> AsyncIterator[Decoding]:
+        """A decoder that asks the registry for what it does not know."""
+        async with Registry(self.addresses.registry_url) as registry:
+            yield Decoding(registry)
 
 
 class Task(NamedTuple):

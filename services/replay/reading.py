@@ -68,16 +68,17 @@ def event_id_of(value: bytes, key: bytes) -> bytes | None:
 
 async def route(job: Job, task: Task) -> Done:
     """Finds the links of some ranges of the identity topic."""
-    stopwatch, decoding = Stopwatch(), job.decoding()
+    stopwatch = Stopwatch()
     links, records = [], 0
-    async for _, portion in topics.read(job.addresses.kafka_bootstrap, task.ranges):
-        decoded = await decoding.batch(portion)
-        records += len(portion)
-        links += [
-            (crc_of(each.subject_id), crc_of(each.other_subject_id))
-            for each in (arrival.record for arrival in decoded.arrivals)
-            if isinstance(each, SubjectsLinked)
-        ]
+    async with job.decoding() as decoding:
+        async for _, portion in topics.read(job.addresses.kafka_bootstrap, task.ranges):
+            decoded = await decoding.batch(portion)
+            records += len(portion)
+            links += [
+                (crc_of(each.subject_id), crc_of(each.other_subject_id))
+                for each in (arrival.record for arrival in decoded.arrivals)
+                if isinstance(each, SubjectsLinked)
+            ]
     write_whole(job.folder / f"route-{task.number}", msgspec.msgpack.encode(links))
     return stopwatch.done(records)
 
@@ -97,22 +98,23 @@ async def read(job: Job, task: Task) -> Done:
     found = unpacked((job.folder / ROUTING).read_bytes())
     path = job.folder / f"read-{task.number}"
     records = 0
-    with Spill(path, task.number, job.buckets + 1, job.id_buckets) as spill:
-        reader = _Reader(job, spill, found)
-        async for topic, portion in topics.read(job.addresses.kafka_bootstrap, task.ranges):
-            await reader.take(topic, portion)
-            records += len(portion)
+    async with job.decoding() as decoding:
+        with Spill(path, task.number, job.buckets + 1, job.id_buckets) as spill:
+            reader = _Reader(job, spill, found, decoding)
+            async for topic, portion in topics.read(job.addresses.kafka_bootstrap, task.ranges):
+                await reader.take(topic, portion)
+                records += len(portion)
     return stopwatch.done(records)
 
 
 class _Reader:
     """Puts records where they belong."""
 
-    def __init__(self, job: Job, spill: Spill, found: Routing) -> None:
+    def __init__(self, job: Job, spill: Spill, found: Routing, decoding: Decoding) -> None:
         self._spill, self._routing = spill, found
         self._reference_bucket = job.buckets
         self._as_known_at = job.as_known_at
-        self._decoding: Decoding = job.decoding()
+        self._decoding = decoding
 
     async def take(self, topic: str, portion: Sequence[Any]) -> None:
         """Spills what the first bytes tell, decodes the others."""

@@ -4,6 +4,8 @@ Promises: a unit is either finished or will be done again; two builds never run 
 does to the phases.
 """
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -22,6 +24,8 @@ from services.store.versions import TimelineEntry, code_version, make_version
 
 LOCK = 7_104_013
 """Advisory lock of whoever builds."""
+GONE_SECONDS = 10.0
+LOOK_AGAIN_SECONDS = 0.1
 
 UNFINISHED = """
 select version_no, schema_name, label, code_version, timeline::text, is_trial, as_known_at
@@ -67,11 +71,19 @@ async def only_builder(dsn: str) -> AsyncIterator[Connection]:
     """A connection, for as long as nobody else builds. Raises Busy."""
     connection = await connect(dsn)
     try:
-        if not await connection.fetchval("select pg_try_advisory_lock($1)", LOCK):
-            raise Busy("another replay is being built: `leadlog replay status` shows it")
+        await _lock(connection)
         yield connection
     finally:
         await connection.close()
+
+
+async def _lock(connection: Connection) -> None:
+    """The session of one who was just killed may live a moment longer."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while not await connection.fetchval("select pg_try_advisory_lock($1)", LOCK):
+        if time.monotonic() > deadline:
+            raise Busy("another replay is being built: `leadlog replay status` shows it")
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
 async def begin(connection: Connection, addresses: Addresses, candidate: Candidate) -> Job:

@@ -42,7 +42,7 @@ class Spill:
 
     def __init__(self, path: Path, number: int, buckets: int, id_buckets: int) -> None:
         self._path, self._number, self._id_buckets = path, number, id_buckets
-        self._partial = path.with_suffix(f".{os.getpid()}")
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}")
         self._bodies: list[list[bytes]] = [[] for _ in range(buckets)]
         self._ids: list[list[int]] = [[] for _ in range(buckets)]
         self._marks: list[set[int]] = [set() for _ in range(id_buckets)]
