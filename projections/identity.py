@@ -9,7 +9,7 @@ it has locked. Leaves faults that depend on the journey to `fault`, and whether 
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from projections import fault
 from projections.fault import Fault
@@ -34,6 +34,10 @@ PERMANENT = frozenset(
 CONFLICT = Fault("conflict", "another copy of this event_id with other content counts")
 RETRACTION_CYCLE = Fault("retraction_cycle", "this event takes itself back by way of what it names")
 NOT_RETRACTABLE = Fault("not_retractable", "reference facts and erasures cannot be taken back")
+
+
+Name = TypeVar("Name", str, int)
+"""A subject id, or a number that stands for one."""
 
 
 class Naming(NamedTuple):
@@ -111,15 +115,15 @@ def _is_refused(event_id: str, named: Mapping[str, Naming]) -> bool:
     return named[target].record in PERMANENT
 
 
-def components(subjects: Iterable[str], links: Iterable[tuple[str, str]]) -> dict[str, str]:
+def components(subjects: Iterable[Name], links: Iterable[tuple[Name, Name]]) -> dict[Name, Name]:
     """Subject to journey: the smallest subject id of those that the links connect, with or without detours.
 
     Subjects named by links alone are part of the answer. Text compares by code point, which is by bytes of
     UTF-8.
     """
-    parents: dict[str, str] = {subject: subject for subject in subjects}
+    parents: dict[Name, Name] = {subject: subject for subject in subjects}
 
-    def root(subject: str) -> str:
+    def root(subject: Name) -> Name:
         parent = parents.setdefault(subject, subject)
         while parent != parents[parent]:
             parents[subject] = parents[parent]

@@ -84,6 +84,7 @@ def _parsed(text: str) -> Any:
     return fastavro.parse_schema(without(json.loads(text), "logicalType", "doc"))
 
 
+_encode = msgspec.json.Encoder().encode
 _TODAY = {name: _parsed(schema_text(name)) for name in RECORDS}
 _FINGERPRINTS = {name: fingerprint(schema_text(name)) for name in RECORDS}
 _READERS = {name: reader(json.loads(schema_text(name))) for name in RECORDS}
@@ -114,11 +115,16 @@ class Decoder:
 
     def decode(self, value: bytes | None) -> Record:
         """The record in a Kafka value. Raises Unreadable."""
-        return self.decode_hashed(value).record
+        record = self.reread(value)
+        _check_storable(record, _encode(record))
+        return record
 
     def decode_hashed(self, value: bytes | None) -> Decoded:
         """The record in a Kafka value and the hash of its content. Raises Unreadable."""
-        return _storable(self.reread(value))
+        record = self.reread(value)
+        canonical = canonical_json(record)
+        _check_storable(record, canonical)
+        return Decoded(record, hash_of(canonical))
 
     def reread(self, value: bytes | None) -> Record:
         """The record in a value that was decoded, and found storable, before. Raises Unreadable."""
@@ -198,17 +204,16 @@ def _typed(source: _Source, fields: Any) -> Record:
         raise Unreadable("bad_value", f"{source.record.__name__}: {fault}") from None
 
 
-def _storable(record: Record) -> Decoded:
+def _check_storable(record: Record, encoded: bytes) -> None:
+    """Raises Unreadable for what Postgres cannot hold; `encoded` is the record as JSON."""
     if (
         isinstance(record, AttributeChanged)
         and isinstance(record.value, float)
         and not isfinite(record.value)
     ):
         raise Unreadable("bad_value", f"AttributeChanged: {record.value} is no finite number - at `$.value`")
-    canonical = canonical_json(record)
-    if holds_nul(canonical):
+    if holds_nul(encoded):
         raise Unreadable("not_storable", "a text holds the character NUL, which Postgres cannot store")
-    return Decoded(record, hash_of(canonical))
 
 
 def encode(record: Envelope, schema_id: int | None = None) -> bytes:

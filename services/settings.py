@@ -239,3 +239,18 @@ PROGRESS_SECONDS = number("PROGRESS_SECONDS", 10)
 TOPIC_COPIES = number("TOPIC_COPIES", 1)
 """Replication factor of topics that are created, 1 since the local stack has one broker. A cluster of three
 takes 3, with `min.insync.replicas` 2 on the brokers."""
+
+REPLAY_UNIT_RECORDS = number("REPLAY_UNIT_RECORDS", 200_000)
+"""Records of a work unit of reading: what a kill undoes, a few seconds of work."""
+
+REPLAY_BUCKET_RECORDS = number("REPLAY_BUCKET_RECORDS", 25_000)
+"""Records of a bucket that is folded at once, on average. Decoded and folded they take about 100 MB."""
+
+REPLAY_ID_RECORDS = number("REPLAY_ID_RECORDS", 400_000)
+"""Event ids that are looked through at once for copies. They take about 60 MB."""
+
+REPLAY_STALLED_SECONDS = number("REPLAY_STALLED_SECONDS", 60)
+"""A replay that waits for the broker's next records gives up after so long (exit 3)."""
+
+REPLAY_DIFF_JOURNEYS = number("REPLAY_DIFF_JOURNEYS", 500)
+"""Journeys that `replay diff` looks at as one work unit: a few seconds with many changes."""

@@ -17,8 +17,9 @@ from services.projector.batch import Batch
 from services.projector.decoding import Decoding
 from services.projector.delivery import Offsets, Record
 from services.projector.log import Grown
+from services.projector.refold import Refold
 from services.registry import Registry
-from services.store.pool import Connection
+from services.store.pool import Connection, create_pool
 from services.store.versions import Fed, TimelineEntry, create_version, feed, promote
 from tests.comparison import Tables, named
 from tests.histories import Timeline
@@ -68,9 +69,11 @@ def on_topics(events: Iterable[Envelope]) -> list[Record]:
     return records
 
 
-async def take(connection: Connection, batch: Sequence[Record], fed: Fed) -> None:
+async def take(
+    connection: Connection, batch: Sequence[Record], fed: Fed, decoding: Decoding | None = None
+) -> None:
     """One batch in one transaction."""
-    decoding = offline()
+    decoding = decoding or offline()
     decoded = await decoding.batch(batch)
     seeds: set[str] = set()
     while True:
@@ -102,3 +105,12 @@ async def tables(connection: Connection, schema: str) -> Tables:
         for table in journey.TABLES
     }
     return named(rows)
+
+
+async def refolded(dsn: str, fed: Fed) -> None:
+    """Lets the refold loop bring up whatever is stale."""
+    pool = await create_pool(dsn, size=1)
+    refold = Refold(pool, fed, offline())
+    while await refold.round():
+        pass
+    await pool.close()

@@ -8,9 +8,11 @@ from services.cli import (
     importer,
     key,
     lead,
+    log,
     parked,
     publish,
     rejected,
+    replay,
     report,
     run,
     stack,
@@ -40,6 +42,8 @@ COMMANDS = (
     parked.command,
     rejected.command,
     key.command,
+    replay.command,
+    log.command,
 )
 
 for command in COMMANDS:

@@ -18,7 +18,7 @@ from projections import definition
 from projections.business_time import Calendar
 from projections.journey import TABLES, Rows
 from projections.rules import Entry, Rules
-from projections.table import Table
+from projections.table import Table, table
 from schemas.records import CalendarChanged, Micros, order_key
 from services.store.calendars import write_calendars
 from services.store.pool import Connection, copy_in
@@ -29,23 +29,28 @@ FEEDING_LOCK = 7_104_012
 """Advisory lock: shared by whoever feeds versions, exclusive for whoever changes which are fed or
 promoted."""
 
-STATE_TABLE = """
+JOURNEY = table("""
 create table journey (
-  journey_id         text collate "C" primary key,
-  revision           bigint not null,
-  reference_revision bigint not null,
-  events             integer not null,
-  is_stale           boolean not null default false,
-  state              bytea
-) with (fillfactor = 70);
-create index journey_stale on journey (journey_id) where is_stale;
-create index journey_reference on journey (reference_revision);
+    journey_id text collate "C" not null,
+    revision bigint not null,
+    reference_revision bigint not null,
+    events integer not null,
+    is_stale boolean not null default false,
+    state bytea,
+    primary key (journey_id)
+) with (fillfactor = 70)
+""")
+"""The folded state of each journey, beside its rows."""
+
+SETTINGS = """
 alter table journey alter column state set storage external;
 comment on table journey is 'The folded state of a journey and the revisions of the log that it has folded.';
 """
 
 INDEXES = """
-create index opportunity_deal on opportunity (opportunity_id);
+create index if not exists journey_stale on journey (journey_id) where is_stale;
+create index if not exists journey_reference on journey (reference_revision);
+create index if not exists opportunity_deal on opportunity (opportunity_id);
 """
 
 MARK_STALE = """
@@ -98,10 +103,15 @@ def is_calendar(fact: CalendarChanged) -> bool:
 
 async def create_version(connection: Connection, timeline: Sequence[TimelineEntry]) -> int:
     """Makes the schema and the empty tables of a new version; returns its number."""
+    tables = ";\n".join([JOURNEY.sql, *(table.sql for table in TABLES), SETTINGS, INDEXES])
+    return await make_version(connection, timeline, tables)
+
+
+async def make_version(connection: Connection, timeline: Sequence[TimelineEntry], tables: str) -> int:
+    """Makes the schema of a new version, with what this SQL makes in it; returns its number."""
     rules = rules_of(timeline, await calendar_facts(connection))
     number: int = await connection.fetchval("select coalesce(max(version_no), 0) + 1 from ops.version")
     schema = f"v{number:04d}"
-    tables = ";\n".join([STATE_TABLE, *(table.sql for table in TABLES), INDEXES])
     await connection.execute(
         f"create schema {schema}; set local search_path = {schema}; {tables}; reset search_path"
     )
@@ -185,7 +195,9 @@ def writers(schema: str) -> dict[str, Writer]:
 class Fed:
     """The versions that this code feeds; parsed again only when they or the reference facts change."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: int | None = None) -> None:
+        """All that are fed, or only this version, which need not be fed yet."""
+        self._only = only
         self._versions: dict[tuple[int, int], Version] = {}
 
     async def load(self, connection: Connection) -> list[Version]:
@@ -193,8 +205,9 @@ class Fed:
         rows = await connection.fetch(
             "select version_no, schema_name, status, timeline, revision "
             "from ops.version, log.reference_revision "
-            "where status in ('fed', 'promoted') and code_version = $1 order by version_no",
-            code_version(),
+            "where code_version = $1 and case when $2::integer is null then status in ('fed', 'promoted') "
+            "else version_no = $2 end order by version_no",
+            *(code_version(), self._only),
         )
         return [await self._version(connection, row) for row in rows]
 
@@ -232,20 +245,20 @@ async def write_rows(connection: Connection, version: Version, before: Rows, aft
     `before` has every stored row of a key in `after`. Raises asyncpg.UniqueViolationError otherwise.
     """
     written = 0
-    for name, table in version.tables.items():
+    for name, writer in version.tables.items():
         old, new = before.get(name, []), after.get(name, [])
         if old == new:
             continue
-        known = {tuple(row[i] for i in table.key): row for row in old}
-        keys = {tuple(row[i] for i in table.key): row for row in new}
+        known = {tuple(row[i] for i in writer.key): row for row in old}
+        keys = {tuple(row[i] for i in writer.key): row for row in new}
         gone = [key for key in known if key not in keys]
         fresh = [row for key, row in keys.items() if key not in known]
         changed = [row for key, row in keys.items() if key in known and known[key] != row]
         if gone:
-            await connection.executemany(table.delete, gone)
+            await connection.executemany(writer.delete, gone)
         if changed:
-            await connection.executemany(table.update, changed)
+            await connection.executemany(writer.update, changed)
         if fresh:
-            await copy_in(connection, version.schema, name, table.columns, fresh)
+            await copy_in(connection, version.schema, name, writer.columns, fresh)
         written += len(gone) + len(changed) + len(fresh)
     return written

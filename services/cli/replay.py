@@ -1,0 +1,292 @@
+"""`leadlog replay`: build a version beside the one that BI reads, compare, switch, switch back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from projections.definition import DefinitionFaults
+from schemas.instants import instant_of, rfc3339
+from services import settings
+from services.cli.exits import REFUSED, end, run
+from services.cli.layout import console, duration, instant, section, table
+from services.replay import candidates, difference
+from services.replay.build import build
+from services.replay.catch_up import catch_up
+from services.replay.diff import diff
+from services.replay.job import Progress
+from services.replay.plan import Plan, plan
+from services.replay.runs import Busy, Candidate
+from services.replay.switch import Blocked, Switched, previous, switch
+from services.replay.verify import Verdict, verify
+from services.replay.versions import Refused, overview, retire
+from services.replay.workers import NICENESS, Effort
+from services.settings import Addresses
+from services.store.pool import Connection, connect
+
+Result = TypeVar("Result")
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+with_definition = click.option(
+    "--definition", "file", type=FILE, help="A trial from this file; it can never be promoted."
+)
+as_known = click.option(
+    "--as-known", metavar="TIME", help="Only what the log had by then (RFC 3339); never fed nor promoted."
+)
+with_processes = click.option(
+    "--processes", default=os.cpu_count(), show_default=True, type=click.IntRange(1, 64)
+)
+full_speed = click.option("--full-speed", is_flag=True, help="Do not give way to live processing.")
+number_of_version = click.argument("number", metavar="VERSION", type=int)
+MEGABYTE = 1_000_000
+
+
+@click.group("replay")
+def command() -> None:
+    """Fold all history again, under another definition or by other code, without touching what BI reads."""
+
+
+@command.command("plan")
+@with_definition
+def plan_command(file: Path | None) -> None:
+    """Say what a replay would change, and what it takes."""
+
+    async def work(connection: Connection) -> Plan:
+        return await plan(connection, await _candidate(connection, file, None))
+
+    _show_plan(kindly(_on_connection(work)))
+
+
+@command.command("build")
+@with_definition
+@as_known
+@with_processes
+@full_speed
+def build_command(file: Path | None, as_known: str | None, processes: int, full_speed: bool) -> None:
+    """Build a new version from the topics, or finish one that was interrupted."""
+    number = kindly(_build(file, _instant(as_known), _effort(processes, full_speed)))
+    click.echo(f"version {number} is built; next: leadlog replay catch-up {number}")
+
+
+@command.command("catch-up")
+@number_of_version
+def catch_up_command(number: int) -> None:
+    """Bring a built version up to the log; the projector feeds it from then on."""
+    kindly(catch_up(settings.addresses(), number, say))
+    click.echo(f"version {number} is fed and up to date; next: leadlog replay diff {number}")
+
+
+@command.command("diff")
+@number_of_version
+@click.option("--csv", "file", type=click.File("w"), help="Every row to this file; - is standard output.")
+@click.option("--show", is_flag=True, help="Show the last diff again instead of comparing anew.")
+@with_processes
+@full_speed
+def diff_command(number: int, file: Any, show: bool, processes: int, full_speed: bool) -> None:
+    """Compare a version row by row with the promoted one. Exit 1 when any row differs."""
+    addresses = settings.addresses()
+    if not show:
+        effort = _effort(processes, full_speed)
+        kindly(diff(addresses, number, say, effort))
+    outcome = kindly(_outcome(number, file))
+    if file is None or file.name != "<stdout>":
+        _show_outcome(outcome)
+    if outcome.tables:
+        raise SystemExit(REFUSED)
+
+
+@command.command("promote")
+@number_of_version
+def promote_command(number: int) -> None:
+    """Let BI read this version from now on."""
+    _show_switched(kindly(_on_connection(lambda connection: switch(connection, number))))
+
+
+@command.command("rollback")
+def rollback_command() -> None:
+    """Let BI read the version that it read before."""
+
+    async def work(connection: Connection) -> Switched:
+        return await switch(connection, await previous(connection))
+
+    _show_switched(kindly(_on_connection(work)))
+
+
+@command.command("retire")
+@number_of_version
+def retire_command(number: int) -> None:
+    """Drop a version that BI does not read."""
+    kindly(retire(settings.addresses(), number))
+    click.echo(f"version {number} is gone")
+
+
+@command.command("verify")
+@with_processes
+@full_speed
+def verify_command(processes: int, full_speed: bool) -> None:
+    """Build the promoted version again and compare every row. Exit 1 when any differs."""
+    effort = _effort(processes, full_speed)
+    verdict = kindly(verify(settings.addresses(), say, effort))
+    _show_verdict(verdict)
+    if not verdict.is_equal:
+        raise SystemExit(REFUSED)
+
+
+@command.command("status")
+def status_command() -> None:
+    """List the versions and how far each is."""
+    rows = kindly(_on_connection(overview))
+    headings = ("version", "definition", "status", "made from", "built", "stale", "parked", "MB")
+    table(console(), headings, [_status(row) for row in rows], right=("version", "stale", "parked", "MB"))
+
+
+@command.command("run")
+@with_definition
+@with_processes
+@full_speed
+def run_command(file: Path | None, processes: int, full_speed: bool) -> None:
+    """Plan, build, catch up and compare; stops before promote."""
+    effort = _effort(processes, full_speed)
+
+    async def planned(connection: Connection) -> Plan:
+        return await plan(connection, await _candidate(connection, file, None))
+
+    _show_plan(kindly(_on_connection(planned)))
+    number = kindly(_build(file, None, effort))
+    kindly(catch_up(settings.addresses(), number, say))
+    kindly(diff(settings.addresses(), number, say, effort))
+    _show_outcome(kindly(_outcome(number, None)))
+    click.echo(f"\nversion {number} is ready; every row: leadlog replay diff {number} --show --csv FILE")
+    if file is None:
+        click.echo(f"to let BI read it: leadlog replay promote {number}")
+
+
+def _effort(processes: int, full_speed: bool) -> Effort:
+    return Effort(processes, 0 if full_speed else NICENESS)
+
+
+def kindly(work: Awaitable[Result]) -> Result:
+    """Runs the work; what it refuses ends the command with the reason."""
+
+    async def refusing() -> Result:
+        try:
+            return await work
+        except (Refused, Busy, Blocked, DefinitionFaults) as error:
+            end(REFUSED, str(error))
+
+    return run(refusing())
+
+
+async def _on_connection(work: Callable[[Connection], Awaitable[Result]]) -> Result:
+    connection = await connect(settings.addresses().postgres_dsn)
+    try:
+        return await work(connection)
+    finally:
+        await connection.close()
+
+
+async def _candidate(connection: Connection, file: Path | None, as_known_at: int | None) -> Candidate:
+    if file is not None:
+        return candidates.trial(file, as_known_at)
+    return await candidates.newest_approved(connection, as_known_at)
+
+
+async def _build(file: Path | None, as_known_at: int | None, effort: Effort) -> int:
+    addresses: Addresses = settings.addresses()
+    candidate = await _on_connection(lambda connection: _candidate(connection, file, as_known_at))
+    return await build(addresses, candidate, say, effort)
+
+
+def _instant(text: str | None) -> int | None:
+    try:
+        return None if text is None else instant_of(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: {error}; expected like 2026-03-01T09:30:00Z") from None
+
+
+async def _outcome(number: int, file: Any) -> difference.Outcome:
+    async def work(connection: Connection) -> difference.Outcome:
+        found = await difference.outcome(connection, number)
+        if file is not None:
+            await difference.write_csv(connection, found.version.schema, file)
+        return found
+
+    return await _on_connection(work)
+
+
+def say(progress: Progress) -> None:
+    left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
+    rate = f", {progress.records_per_second:,.0f}/s" if progress.records else ""
+    click.echo(f"{progress.phase} {progress.finished}/{progress.units}{rate}{left}", err=True)
+
+
+def _show_plan(found: Plan) -> None:
+    click.echo(f"from {found.before} to {found.label}")
+    if not found.is_needed:
+        click.echo("the same definition and the same code: a replay would change nothing")
+    if found.is_other_code:
+        click.echo("the promoted version was folded by other code: rows may differ for that reason too")
+    for path in found.changes:
+        click.echo(f"  changes {path}")
+    click.echo(
+        f"{found.records:,} events of {found.journeys:,} journeys, {len(found.tables)} tables, "
+        f"about {duration(found.seconds)} and {found.bytes / MEGABYTE:,.0f} MB"
+    )
+
+
+def _show_switched(found: Switched) -> None:
+    attempts = f"{found.attempts} attempt{'' if found.attempts == 1 else 's'}"
+    click.echo(f"BI reads {found.after} now, no longer {found.before} ({attempts}, {found.seconds:.2f} s)")
+    click.echo("the way back: leadlog replay rollback")
+
+
+def _show_verdict(found: Verdict) -> None:
+    for row in found.rows:
+        who = {"added": "only the topics say", "gone": "only BI reads"}.get(row.kind, ", ".join(row.columns))
+        click.echo(f"{row.table} {row.key}: {who} (event {row.event_id})")
+    for journey_id in found.states:
+        click.echo(f"{journey_id}: the folded state differs")
+    moved = f"; {found.moved:,} moved meanwhile and were left out" if found.moved else ""
+    outcome = (
+        "equal" if found.is_equal else f"{len(found.rows):,} rows and {len(found.states):,} states differ"
+    )
+    click.echo(f"{outcome}: {found.journeys:,} journeys{moved}")
+
+
+def _status(row: dict[str, Any]) -> tuple[Any, ...]:
+    status = row["status"]
+    if status == "building":
+        status = f"building: {row['phase']} ({row['units_finished']}/{row['units']} units)"
+    kind = "a file (trial)" if row["is_trial"] else "agreed definition"
+    if row["as_known_at"] is not None:
+        kind += f", as known at {rfc3339(row['as_known_at'])}"
+    if not row["is_our_code"]:
+        kind += ", other code"
+    built = instant(rfc3339(row["built_at"])) if row["built_at"] is not None else ""
+    size = "" if row["bytes"] is None else f"{row['bytes'] / MEGABYTE:,.1f}"
+    return (row["version_no"], row["label"], status, kind, built, row["stale"], row["parked"], size)
+
+
+def _show_outcome(found: difference.Outcome) -> None:
+    out = console()
+    out.print(f"{found.version} against {found.against}, which BI reads", style="bold", markup=False)
+    if not found.tables:
+        out.print("no row differs")
+        return
+    counts = ("added", "gone", "changed")
+    table(out, ("table", *counts, "journeys"), found.tables, right=(*counts, "journeys"))
+    section(out, "Why")
+    table(out, ("reason", "rows", "journeys"), found.reasons, right=("rows", "journeys"))
+    section(out, "Columns")
+    table(out, ("table", "column", "rows"), found.columns, right=("rows",))
+    for name, lines in found.rankings.items():
+        if lines:
+            section(out, f"By {name}")
+            table(out, (name, "journeys", *counts), lines, right=("journeys", *counts))
+    if found.alerts:
+        section(out, "Alerts (clocks overdue now)")
+        table(out, ("policy", "would open", "would close"), found.alerts, right=("would open", "would close"))

@@ -1,0 +1,227 @@
+"""What a version changes against the one that BI reads: row by row, with the reason.
+
+Promises: every row that differs is in the version's table `difference`, with what decides it otherwise; both
+versions are compared journey by journey at one instant, so live processing makes no difference. Journeys that
+are behind or parked in either version are left out and counted. A kill costs one unit. Leaves showing it to
+`difference`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from projections.journey import TABLES
+from projections.table import Table
+from services import settings
+from services.projector.decoding import Decoding
+from services.registry import Registry
+from services.replay.compare import UNCOMPARED, Difference, Keyed, differences, keyed
+from services.replay.job import Done, Report, Stopwatch, Task
+from services.replay.reasons import Reasons
+from services.replay.runs import finish_unit, lock_unit, only_builder
+from services.replay.versions import Found, Refused, find, promoted
+from services.replay.workers import Effort, Workers
+from services.settings import Addresses
+from services.store.pool import Connection, connect
+from services.store.versions import writers
+
+PHASE = "diff"
+
+TABLES_OF_DIFF = """
+drop table if exists {schema}.difference, {schema}.differing;
+create table {schema}.differing (
+  journey_id text collate "C" primary key,
+  unit_no    integer not null
+);
+comment on table {schema}.differing is 'Journeys of which a row differs, and the work unit for it.';
+create table {schema}.difference (
+  table_name text not null,
+  journey_id text collate "C" not null,
+  row_key    jsonb not null,
+  kind       text not null,
+  columns    text[] not null,
+  before     jsonb,
+  after      jsonb,
+  reasons    text[] not null
+);
+comment on table {schema}.difference is 'Rows added, gone or changed against the version that BI read.';
+"""
+
+BEGIN = """
+insert into ops.replay_diff (version_no, against_no) values ($1, $2)
+on conflict (version_no) do update
+set against_no = excluded.against_no, began_at = now(), finished_at = null
+"""
+
+FINISH = "update ops.replay_diff set finished_at = now() where version_no = $1"
+
+BEGUN = "select against_no from ops.replay_diff where version_no = $1 and finished_at is null"
+
+FIND_DIFFERING = """
+insert into {schema}.differing
+select journey_id, (row_number() over (order by journey_id) - 1) / {size} from ({differing}) as found
+where journey_id not in ({left_out})
+"""
+
+PARKED = "select journey_id from ops.parked where version_no in ({numbers})"
+STALE = "select journey_id from {schema}.journey where is_stale"
+MOVED = """
+select journey_id from (
+  select subject_id as journey_id, revision from {schema}.revision
+  except
+  select subject_id, revision from log.subject where subject_id = journey_id
+) as gone
+union
+select journey_id from (
+  select subject_id as journey_id, revision from log.subject where subject_id = journey_id
+  except
+  select subject_id, revision from {schema}.revision
+) as come
+"""
+"""Journeys that changed in the log after the version was built."""
+
+DIFFERING_IN = """
+select coalesce(one.journey_id, other.journey_id) as journey_id
+from {against}.{table} as one
+full join {schema}.{table} as other using ({key})
+where ({ones}) is distinct from ({others})
+"""
+
+INSERT = """
+insert into {schema}.difference values ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+
+class Pair(NamedTuple):
+    """Two versions to compare."""
+
+    addresses: Addresses
+    version: Found
+    against: Found
+
+    @property
+    def version_no(self) -> int:
+        """The version that the rows are written to."""
+        return self.version.number
+
+
+async def diff(addresses: Addresses, number: int, report: Report, effort: Effort) -> Pair:
+    """Compares a version with the promoted one. Raises Refused, Busy."""
+    async with only_builder(addresses.postgres_dsn) as connection:
+        pair = Pair(addresses, await find(connection, number), await promoted(connection))
+        if pair.version.status not in ("built", "fed", "promoted"):
+            raise Refused(f"{pair.version} is {pair.version.status}: there is nothing complete to compare")
+        await _prepare(connection, pair)
+        last = await connection.fetchval(f"select max(unit_no) from {pair.version.schema}.differing")
+        tasks = [Task(PHASE, unit) for unit in range(0 if last is None else last + 1)]
+        with Workers(connection, report, effort) as workers:
+            await workers.run(explain, pair, tasks)
+        await connection.execute(
+            "update ops.replay_diff set finished_at = now() where version_no = $1", number
+        )
+    return pair
+
+
+async def _prepare(connection: Connection, pair: Pair) -> None:
+    """Finds the journeys that differ, unless that was done by a run that was killed."""
+    version, against = pair.version, pair.against
+    if await connection.fetchval(BEGUN, version.number) == against.number:
+        return
+    async with connection.transaction():
+        await connection.execute(TABLES_OF_DIFF.format(schema=version.schema))
+        await connection.execute(
+            "delete from ops.replay_unit where version_no = $1 and phase = $2", version.number, PHASE
+        )
+        await connection.execute(BEGIN, version.number, against.number)
+        await connection.execute(_find_differing(version, against), timeout=None)
+
+
+def _find_differing(version: Found, against: Found) -> str:
+    return FIND_DIFFERING.format(
+        schema=version.schema,
+        size=settings.REPLAY_DIFF_JOURNEYS,
+        differing=" union ".join(_differing_in(table, version.schema, against.schema) for table in TABLES),
+        left_out=_left_out(version, against),
+    )
+
+
+def _left_out(version: Found, against: Found) -> str:
+    """SQL of the journeys that cannot be compared now."""
+    behind = STALE if version.status != "built" else MOVED
+    return " union ".join(
+        [
+            behind.format(schema=version.schema),
+            STALE.format(schema=against.schema),
+            PARKED.format(numbers=f"{version.number}, {against.number}"),
+        ]
+    )
+
+
+def _differing_in(table: Table, schema: str, against: str) -> str:
+    columns = [name for name in table.columns if name not in UNCOMPARED and name not in table.key]
+    return DIFFERING_IN.format(
+        schema=schema,
+        against=against,
+        table=table.name,
+        key=", ".join(table.key),
+        ones=", ".join(["one.journey_id", *(f"one.{name}" for name in columns)]),
+        others=", ".join(["other.journey_id", *(f"other.{name}" for name in columns)]),
+    )
+
+
+async def explain(pair: Pair, task: Task) -> Done:
+    """Compares the rows of some journeys and says why they differ."""
+    stopwatch = Stopwatch()
+    connection = await connect(pair.addresses.postgres_dsn)
+    try:
+        async with connection.transaction(isolation="repeatable_read"):
+            journeys = await connection.fetch(
+                f"select journey_id from {pair.version.schema}.differing where unit_no = $1 "
+                f"and journey_id not in ({_left_out(pair.version, pair.against)})",
+                task.number,
+            )
+            if await lock_unit(connection, pair.version_no, task):
+                await _explain(connection, pair, [row["journey_id"] for row in journeys])
+                await finish_unit(connection, pair.version_no, task, stopwatch.done(len(journeys)))
+        return stopwatch.done(len(journeys))
+    finally:
+        await connection.close()
+
+
+async def _explain(connection: Connection, pair: Pair, journeys: Sequence[str]) -> None:
+    before = await _read(connection, pair.against.schema, journeys)
+    after = await _read(connection, pair.version.schema, journeys)
+    found = {id: differences(before[id], after[id]) for id in journeys}
+    explained = await Reasons.between(connection, pair.against, pair.version)
+    async with Registry(pair.addresses.registry_url) as registry:
+        why = await explained.of(connection, Decoding(registry), found, before)
+    rows = [_row(id, each, why[id, each.table, each.key]) for id, some in found.items() for each in some]
+    await connection.executemany(INSERT.format(schema=pair.version.schema), rows)
+
+
+async def _read(connection: Connection, schema: str, journeys: Sequence[str]) -> dict[str, Keyed]:
+    """The rows of journeys, each keyed apart."""
+    rows: dict[str, dict[str, list[tuple[object, ...]]]] = {id: {} for id in journeys}
+    for name, statements in writers(schema).items():
+        [table] = (table for table in TABLES if table.name == name)
+        place = table.columns.index("journey_id")
+        for row in await connection.fetch(statements.read, journeys):
+            rows[row[place]].setdefault(name, []).append(tuple(row))
+    return {id: keyed(some) for id, some in rows.items()}
+
+
+def _row(journey_id: str, found: Difference, why: Sequence[str]) -> tuple[object, ...]:
+    def encoded(value: object) -> str | None:
+        return None if value is None else msgspec.json.encode(value).decode()
+
+    return (
+        found.table,
+        journey_id,
+        encoded(found.key),
+        found.kind,
+        found.columns,
+        encoded(found.before),
+        encoded(found.after),
+        why,
+    )

@@ -1,0 +1,143 @@
+"""An empty Postgres filled again from the topics: the log, the definition in force, and what BI reads.
+
+Promises: the log as the projector would have made it, and the definitions whose activations the topics hold
+as versions, the last one promoted; a kill costs one batch or one unit, the same command goes on. No reject
+is sent again. Leaves the registry's ids to the lock file, and newer records to the projector.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from schemas.records import DefinitionActivated, DefinitionProposed
+from services import settings
+from services.broker import end_offsets
+from services.projector.batch import Batch
+from services.projector.decoding import Decoding
+from services.projector.delivery import Offsets
+from services.projector.log import Grown
+from services.registry import Registry
+from services.replay.build import build
+from services.replay.catch_up import catch_up
+from services.replay.job import Progress, Report
+from services.replay.runs import Candidate
+from services.replay.topics import Range, read
+from services.replay.versions import Refused
+from services.replay.workers import Effort
+from services.settings import Addresses
+from services.store.migrate import migrate
+from services.store.pool import Connection, connect
+from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, promote
+from services.wait import INPUT_TOPICS
+
+ACTIVATIONS = """
+select fact from log.reference where record_name = 'DefinitionActivated' order by recorded_at, event_id
+"""
+PROPOSAL = """
+select fact from log.reference
+where record_name = 'DefinitionProposed' and fact ->> 'definition_id' = $1
+  and (fact ->> 'version')::bigint = $2
+order by recorded_at, event_id limit 1
+"""
+NOT_SENT_AGAIN = "delete from ops.outbox where topic = 'lead.rejected'"
+KEPT_VERSIONS = 2
+"""The definition in force and the one before, to go back to."""
+
+
+async def log_rebuild(addresses: Addresses, migrations: Path, report: Report, effort: Effort) -> list[int]:
+    """Fills the log and builds the versions, the promoted one last. Raises Refused, Busy."""
+    await migrate(addresses.postgres_dsn, migrations)
+    connection = await connect(addresses.postgres_dsn)
+    try:
+        if await connection.fetchval("select exists (select from ops.version where status = 'promoted')"):
+            raise Refused("a version is promoted here: `log rebuild` is for an empty database")
+        async with Registry(addresses.registry_url) as registry:
+            await registry.deploy()
+            await _fill(connection, addresses, Decoding(registry), report)
+        await connection.execute(NOT_SENT_AGAIN)
+        numbers = []
+        for timeline in await _timelines(connection):
+            number = await _version(connection, addresses, timeline, report, effort)
+            numbers.append(number)
+        await _promote(connection, numbers[-1])
+        return numbers
+    finally:
+        await connection.close()
+
+
+async def _fill(connection: Connection, addresses: Addresses, decoding: Decoding, report: Report) -> None:
+    """Takes all records as the projector does; no version is fed yet."""
+    ends = await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)
+    stored = await _positions(connection)
+    left = [Range(*place, stored.get(place, 0), end) for place, end in sorted(ends.items())]
+    left = [each for each in left if each.begin < each.end]
+    total, done = sum(each.end - each.begin for each in left), 0
+    for each in left:
+        async for _, portion in read(addresses.kafka_bootstrap, [each]):
+            for begin in range(0, len(portion), settings.BATCH_RECORDS):
+                await _take(connection, decoding, portion[begin : begin + settings.BATCH_RECORDS])
+            done += len(portion)
+            report(Progress("log", done, total, 0, 0, None))
+
+
+async def _positions(connection: Connection) -> Offsets:
+    rows = await connection.fetch("select topic, partition, next_offset from log.position")
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+
+
+async def _take(connection: Connection, decoding: Decoding, records: Sequence[Any]) -> None:
+    decoded = await decoding.batch(records)
+    seeds: set[str] = set()
+    while True:
+        try:
+            async with connection.transaction():
+                await Batch(connection, Fed(), decoding).apply(records, decoded, seeds)
+            return
+        except Grown as grown:
+            seeds = grown.subjects
+
+
+async def _timelines(connection: Connection) -> list[list[TimelineEntry]]:
+    """The last definitions in force, earliest first. Raises Refused."""
+    timelines: list[list[TimelineEntry]] = []
+    for row in await connection.fetch(ACTIVATIONS):
+        fact = msgspec.json.decode(row["fact"], type=DefinitionActivated)
+        text = await connection.fetchval(PROPOSAL, fact.definition_id, fact.version)
+        if text is None:
+            continue
+        entry = TimelineEntry(fact.valid_from, msgspec.json.decode(text, type=DefinitionProposed).body)
+        if fact.valid_from is None:
+            timelines = [known for known in timelines if known != [entry]] + [[entry]]
+        elif timelines:
+            timelines[-1].append(entry)
+    if not timelines:
+        raise Refused(
+            "the topics hold no activation of a definition that was proposed: `leadlog up` starts anew"
+        )
+    return timelines[-KEPT_VERSIONS:]
+
+
+async def _version(
+    connection: Connection,
+    addresses: Addresses,
+    timeline: Sequence[TimelineEntry],
+    report: Report,
+    effort: Effort,
+) -> int:
+    """Builds a version of the timeline and catches up, unless that was done before a kill."""
+    known = await connection.fetchval(
+        "select version_no from ops.version where timeline = $1::text::jsonb and status in ('built', 'fed')",
+        msgspec.json.encode(timeline).decode(),
+    )
+    number = known or await build(addresses, Candidate(timeline), report, effort)
+    await catch_up(addresses, number, report)
+    return number
+
+
+async def _promote(connection: Connection, number: int) -> None:
+    """What the topics say is in force takes effect; it is no new activation."""
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+        await promote(connection, number)

@@ -1,0 +1,86 @@
+"""What a replay of a candidate would mean, before anything is built.
+
+Promises: reads only. Times are those of the last build here, or a cautious guess; space is that of the
+promoted version.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from projections import definition
+from projections.journey import TABLES
+from services.replay.changes import single_changes
+from services.replay.runs import Candidate
+from services.replay.versions import Found, promoted
+from services.store.pool import Connection
+from services.store.versions import TimelineEntry, code_version
+
+GUESS_RECORDS_PER_SECOND = 20_000
+"""Of a first build on two cores."""
+SPILL_BYTES = 150
+"""Of a record on disk during a build."""
+
+LAST_RATE = """
+with spent as (
+  select version_no, extract(epoch from built_at - began_at) as seconds,
+    (select sum((position ->> 2)::bigint) from jsonb_array_elements(positions) as position) as records
+  from ops.replay where built_at is not null order by built_at desc limit 1
+)
+select records / seconds from spent where records > 10000 and seconds > 0
+"""
+
+SIZE = """
+select sum(pg_total_relation_size(class.oid))::bigint from pg_class as class
+where class.relnamespace = $1::text::regnamespace and class.relkind = 'r'
+"""
+
+
+class Plan(NamedTuple):
+    """What a build takes and changes."""
+
+    before: Found
+    label: str
+    changes: list[str]
+    """Paths of the definition's changes."""
+    is_other_code: bool
+    """The promoted version was folded by other code."""
+    tables: list[str]
+    """Projections that are built: all of them, from all events."""
+    records: int
+    journeys: int
+    seconds: float
+    bytes: int
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the rows may differ at all."""
+        return bool(self.changes) or self.is_other_code
+
+
+async def plan(connection: Connection, candidate: Candidate) -> Plan:
+    """The plan of a candidate. Raises Refused."""
+    before = await promoted(connection)
+    text = await connection.fetchval("select timeline::text from ops.version where status = 'promoted'")
+    known = msgspec.json.decode(text, type=list[TimelineEntry])
+    records = await connection.fetchval("select coalesce(sum(next_offset), 0)::bigint from log.position")
+    journeys = await connection.fetchval("select count(*) from log.subject where subject_id = journey_id")
+    rate = await connection.fetchval(LAST_RATE) or GUESS_RECORDS_PER_SECOND
+    size = await connection.fetchval(SIZE, before.schema)
+    return Plan(
+        before=before,
+        label="+".join(definition.parse(entry.body).label for entry in candidate.timeline),
+        changes=_changes(known, candidate),
+        is_other_code=before.code_version != code_version(),
+        tables=[table.name for table in TABLES],
+        records=records,
+        journeys=journeys,
+        seconds=records / float(rate),
+        bytes=size + records * SPILL_BYTES,
+    )
+
+
+def _changes(known: list[TimelineEntry], candidate: Candidate) -> list[str]:
+    if len(known) == len(candidate.timeline) == 1:
+        return [change.path for change in single_changes(known[0].body, candidate.timeline[0].body)]
+    return [] if known == list(candidate.timeline) else ["the timeline"]

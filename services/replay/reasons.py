@@ -1,0 +1,121 @@
+"""Why rows of two versions differ: what one line of the definition decides otherwise, late facts, or code.
+
+Promises: a line is a reason for a row if the journey, folded under the earlier definition with this line
+alone changed, has that row otherwise. A row that needs several lines together says so. Leaves what the rows
+are to `diff`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+import msgspec
+
+from projections import journey
+from projections.history import History
+from projections.rules import Rules
+from services.projector.decoding import Decoding
+from services.projector.histories import read_histories
+from services.replay.changes import Change, single_changes
+from services.replay.compare import Difference, Key, Keyed, differences, keyed
+from services.replay.versions import Found
+from services.store.pool import Connection
+from services.store.versions import TimelineEntry, calendar_facts, rules_of
+
+CODE = "code"
+LATE_FACTS = "facts recorded later"
+TOGETHER = "several changes together"
+SCHEDULE = "another timeline"
+
+Why = dict[tuple[str, str, Key], list[str]]
+"""Journey, table and key to the reasons."""
+Places = set[tuple[str, Key]]
+
+
+class Tried(NamedTuple):
+    """The earlier definition with one change."""
+
+    reason: str
+    rules: Rules
+
+
+class Reasons:
+    """What may be the reason for a difference between two versions."""
+
+    def __init__(self, base: Rules, tried: Sequence[Tried], only: str | None, otherwise: str) -> None:
+        """`only` is the reason when there can be but one, so that nothing needs to be folded; `otherwise`
+        is that of rows for which none is found."""
+        self._base, self._tried, self._only, self._otherwise = base, tried, only, otherwise
+
+    @classmethod
+    async def between(cls, connection: Connection, before: Found, after: Found) -> Self:
+        """The reasons why the later version may differ."""
+        old, new = await _timeline(connection, before), await _timeline(connection, after)
+        calendars = await calendar_facts(connection)
+        changes = _changes(old, new)
+        tried = [
+            Tried(change.path, rules_of([TimelineEntry(None, change.body)], calendars))
+            for change in changes
+            if change.body is not None
+        ]
+        causes = [change.path for change in changes]
+        causes += [LATE_FACTS] if after.as_known_at is not None else []
+        causes += [CODE] if before.code_version != after.code_version else []
+        otherwise = TOGETHER if after.as_known_at is None else LATE_FACTS
+        return cls(rules_of(old, calendars), tried, causes[0] if len(causes) == 1 else None, otherwise)
+
+    async def of(
+        self,
+        connection: Connection,
+        decoding: Decoding,
+        found: Mapping[str, Sequence[Difference]],
+        stored: Mapping[str, Keyed],
+    ) -> Why:
+        """The reasons for differences, by journey, given with the rows as the earlier version has them."""
+        if self._only is not None:
+            return {(id, each.table, each.key): [self._only] for id, some in found.items() for each in some}
+        why: Why = {}
+        members = await _members(connection, list(found))
+        for history in await read_histories(connection, members, decoding):
+            id = history.journey_id
+            moved = self._moved(history, stored[id])
+            for each in found[id]:
+                place = (each.table, each.key)
+                why[id, *place] = [name for name, places in moved.items() if place in places] or [
+                    self._otherwise
+                ]
+        return why
+
+    def _moved(self, history: History, stored: Keyed) -> dict[str, Places]:
+        """Reason to the rows that are otherwise because of it."""
+        known = keyed(journey.project(history, self._base))
+        moved = {
+            each.reason: _places(differences(known, keyed(journey.project(history, each.rules))))
+            for each in self._tried
+        }
+        return moved | {CODE: _places(differences(stored, known))}
+
+
+def _changes(old: Sequence[TimelineEntry], new: Sequence[TimelineEntry]) -> list[Change]:
+    if len(old) == len(new) == 1:
+        return single_changes(old[0].body, new[0].body)
+    return [] if old == new else [Change(SCHEDULE, None)]
+
+
+async def _timeline(connection: Connection, version: Found) -> list[TimelineEntry]:
+    text = await connection.fetchval(
+        "select timeline::text from ops.version where version_no = $1", version.number
+    )
+    return msgspec.json.decode(text, type=list[TimelineEntry])
+
+
+def _places(found: Sequence[Difference]) -> Places:
+    return {(each.table, each.key) for each in found}
+
+
+async def _members(connection: Connection, journeys: Sequence[str]) -> dict[str, list[str]]:
+    members: dict[str, list[str]] = {id: [] for id in journeys}
+    for row in await connection.fetch(
+        "select journey_id, subject_id from log.subject where journey_id = any($1) order by 2", journeys
+    ):
+        members[row["journey_id"]].append(row["subject_id"])
+    return members

@@ -1,0 +1,123 @@
+"""Lets BI read another version, in one instant, and back.
+
+Promises: readers see the earlier version or the other, never none and never a mix, and wait at most
+`ATTEMPT_MILLISECONDS` at a time; what cannot be had in `PATIENCE_SECONDS` is given up with the sessions in
+the way named, and nothing is changed. The activation is recorded in the same transaction. Only a version
+that is fed, up to date and agreed on takes over. Leaves bringing it up to date to `catch_up`.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import asyncpg
+
+from services.replay.activation import record_activations
+from services.replay.versions import Found, Refused, count_stale, find, promoted
+from services.store.pool import Connection
+from services.store.versions import FEEDING_LOCK, code_version, promote
+
+ATTEMPT_MILLISECONDS = 40
+"""What an attempt waits for locks at most, and so what a reader that came after it waits."""
+PATIENCE_SECONDS = 60.0
+PAUSE_SECONDS = 0.2
+"""Between attempts: readers that waited go first."""
+
+HOLDERS = """
+select distinct activity.pid, activity.usename, activity.application_name, activity.client_addr::text,
+  activity.state, round(extract(epoch from now() - activity.xact_start))::bigint as seconds,
+  left(activity.query, 80) as query
+from pg_locks as held
+join pg_class as class on class.oid = held.relation
+join pg_stat_activity as activity on activity.pid = held.pid
+where class.relnamespace = 'bi'::regnamespace and held.granted and held.pid <> pg_backend_pid()
+  and held.database = (select oid from pg_database where datname = current_database())
+order by seconds desc nulls last
+"""
+
+BEFORE = """
+select version_no from ops.version where status = 'fed' and promoted_at is not null
+order by promoted_at desc limit 1
+"""
+
+
+class Blocked(RuntimeError):
+    """Sessions kept the views locked all the time; nothing was changed."""
+
+
+class Switched(NamedTuple):
+    """What took over from what."""
+
+    before: Found
+    after: Found
+    attempts: int
+    seconds: float
+    """From the first attempt to the commit."""
+
+
+async def switch(connection: Connection, number: int) -> Switched:
+    """Promotes a version. Raises Refused, Blocked."""
+    began, attempts = time.monotonic(), 0
+    while True:
+        attempts += 1
+        try:
+            before, after = await asyncio.wait_for(_attempt(connection, number), PATIENCE_SECONDS)
+            return Switched(before, after, attempts, time.monotonic() - began)
+        except (asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError, TimeoutError):
+            if time.monotonic() - began > PATIENCE_SECONDS:
+                raise Blocked(await _in_the_way(connection, attempts)) from None
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def previous(connection: Connection) -> int:
+    """The version that BI read before the present one. Raises Refused."""
+    number: int | None = await connection.fetchval(BEFORE)
+    if number is None:
+        raise Refused("no earlier version is kept up: `leadlog replay status` lists what there is")
+    return number
+
+
+async def _attempt(connection: Connection, number: int) -> tuple[Found, Found]:
+    """One transaction that waits for locks for a short time only."""
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+        before, after = await promoted(connection), await find(connection, number)
+        await _check(connection, before, after)
+        await record_activations(connection, after.number)
+        await connection.execute(f"set local statement_timeout = {ATTEMPT_MILLISECONDS}")
+        await promote(connection, number)
+    return before, after
+
+
+async def _check(connection: Connection, before: Found, after: Found) -> None:
+    """Raises Refused with the reason and what to do."""
+    if after.number == before.number:
+        raise Refused(f"{after} is promoted already")
+    if after.is_trial or after.as_known_at is not None:
+        raise Refused(f"{after} is a trial: both teams have not approved it, so it can never be promoted")
+    if after.status != "fed":
+        raise Refused(f"{after} is {after.status}, not fed: `leadlog replay catch-up {after.number}` first")
+    if after.code_version != code_version():
+        raise Refused(f"{after} is of other code than this release: switch with the release that feeds it")
+    if stale := await count_stale(connection, after):
+        raise Refused(
+            f"{stale} journeys of {after} are behind the log: `leadlog replay catch-up {after.number}`, "
+            "or wait for the projector"
+        )
+
+
+async def _in_the_way(connection: Connection, attempts: int) -> str:
+    holders: Sequence[asyncpg.Record] = await connection.fetch(HOLDERS)
+    lines = [
+        f"  pid {row['pid']}: {row['usename']} {row['application_name'] or '(no name)'} "
+        f"from {row['client_addr'] or 'a socket'}, {row['state']} for {row['seconds']} s: {row['query']}"
+        for row in holders
+    ]
+    return "\n".join(
+        [
+            f"{attempts} attempts in {PATIENCE_SECONDS:.0f} s found the views locked; nothing was changed. "
+            "End these transactions and try again:",
+            *(lines or ["  (none holds a lock at this moment)"]),
+        ]
+    )

@@ -1,0 +1,121 @@
+"""The versions that there are, and how one goes away.
+
+Promises: `retire` takes nothing that BI reads or that is being built. Leaves making them to `build`.
+"""
+
+import shutil
+from typing import Any, NamedTuple
+
+from schemas.records import Micros
+from services import settings
+from services.replay.runs import only_builder
+from services.settings import Addresses
+from services.store.pool import Connection
+from services.store.versions import FEEDING_LOCK, code_version
+
+FIND = """
+select version_no, schema_name, label, status, code_version, is_trial, as_known_at
+from ops.version where version_no = $1
+"""
+
+TABLES = "select tablename from pg_tables where schemaname = $1"
+
+OVERVIEW = """
+select
+  version_no, label, status, is_trial, as_known_at, code_version = $1 as is_our_code,
+  created_at, built_at, promoted_at,
+  (select phase from ops.replay_unit as unit where unit.version_no = version.version_no
+   and finished_at is null order by array_position($2::text[], phase), unit_no limit 1) as phase,
+  (select count(*) from ops.replay_unit as unit where unit.version_no = version.version_no
+   and finished_at is not null) as units_finished,
+  (select count(*) from ops.replay_unit as unit where unit.version_no = version.version_no) as units,
+  (select count(*) from ops.parked where parked.version_no = version.version_no) as parked,
+  (select sum(pg_total_relation_size(class.oid)) from pg_class as class
+   where class.relnamespace = to_regnamespace(schema_name) and class.relkind = 'r')::bigint as bytes
+from ops.version left join ops.replay using (version_no)
+order by version_no
+"""
+
+
+COUNT_STALE = """
+select count(*) from {schema}.journey, log.reference_revision as current
+where is_stale or reference_revision < current.revision and not exists (
+  select from ops.parked where parked.version_no = $1 and parked.journey_id = journey.journey_id
+)
+"""
+
+PHASES = ("route", "read", "ids", "settle", "fold", "index", "diff")
+
+
+class Refused(RuntimeError):
+    """What was asked for is not possible as things stand; nothing was changed."""
+
+
+class Found(NamedTuple):
+    """A version as `ops.version` has it."""
+
+    number: int
+    schema: str
+    label: str
+    status: str
+    code_version: str
+    is_trial: bool
+    as_known_at: Micros | None
+
+    def __str__(self) -> str:
+        return f"version {self.number} ({self.label})"
+
+
+async def find(connection: Connection, number: int) -> Found:
+    """The version of this number. Raises Refused."""
+    row = await connection.fetchrow(FIND, number)
+    if row is None:
+        raise Refused(f"there is no version {number}: `leadlog replay status` lists them")
+    return Found(*row)
+
+
+async def promoted(connection: Connection) -> Found:
+    """The version that BI reads. Raises Refused."""
+    number = await connection.fetchval("select version_no from ops.version where status = 'promoted'")
+    if number is None:
+        raise Refused("no version is promoted yet: `leadlog up` makes the first one")
+    return await find(connection, number)
+
+
+async def overview(connection: Connection) -> list[dict[str, Any]]:
+    """Every version with how far it is; `stale` is None where nothing is kept up."""
+    rows = [dict(row) for row in await connection.fetch(OVERVIEW, code_version(), list(PHASES))]
+    for row in rows:
+        is_fed = row["status"] in ("fed", "promoted")
+        found = await find(connection, row["version_no"])
+        row["stale"] = await count_stale(connection, found) if is_fed else None
+    return rows
+
+
+async def count_stale(connection: Connection, version: Found) -> int:
+    """Journeys of the version that are behind the log, without parked ones."""
+    stale: int = await connection.fetchval(COUNT_STALE.format(schema=version.schema), version.number)
+    return stale
+
+
+async def retire(addresses: Addresses, number: int) -> None:
+    """Drops a version's tables. Raises Refused, Busy."""
+    async with only_builder(addresses.postgres_dsn) as connection:
+        version = await find(connection, number)
+        if version.status in ("promoted", "retired"):
+            raise Refused(f"{version} is {version.status}: only a version that BI does not read can go")
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+            await _drop(connection, version)
+    shutil.rmtree(settings.state_folder() / "replay" / version.schema, ignore_errors=True)
+
+
+async def _drop(connection: Connection, version: Found) -> None:
+    """Without `cascade`: a view that still reads the version must stop it."""
+    rows = await connection.fetch(TABLES, version.schema)
+    names = ", ".join(f"{version.schema}.{row['tablename']}" for row in rows)
+    await connection.execute(f"drop table {names}; drop schema {version.schema}")
+    await connection.execute("delete from ops.parked where version_no = $1", version.number)
+    await connection.execute(
+        "update ops.version set status = 'retired' where version_no = $1", version.number
+    )

