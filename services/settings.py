@@ -175,3 +175,7 @@ PUBLISH_RETRY_SECONDS = number("PUBLISH_RETRY_SECONDS", 1)
 TOPIC_COPIES = number("TOPIC_COPIES", 1)
 """Replication factor of topics that are created, 1 since the local stack has one broker. A cluster of three
 takes 3, with `min.insync.replicas` 2 on the brokers."""
+
+DECISION_SECONDS = number("DECISION_SECONDS", 30)
+"""How long `leadlog definition` waits until the projector has taken a decision: usually well under a
+second."""

@@ -2,7 +2,7 @@
 
 import click
 
-from services.cli import generate, importer, lead, parked, publish, run, stack, summary, wait
+from services.cli import definition, generate, importer, lead, parked, publish, run, stack, summary, wait
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,6 +20,7 @@ COMMANDS = (
     wait.command,
     lead.command,
     summary.command,
+    definition.command,
     parked.command,
 )
 
