@@ -5,21 +5,18 @@ have with that timeline; and that nothing counts without both approvals or after
 themselves come to is guarded in `test_standing`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 import msgspec
 import pytest
 
-from infra import MIGRATIONS
 from projections import definition
 from projections.agreement import facts
 from schemas import records as r
-from services.store.migrate import migrate
-from services.store.pool import create_pool
 from tests import given as spec
-from tests import live, oracle
+from tests import live, oracle, test_live
 from tests.comparison import differences
 from tests.histories import DAY, MINUTE, MONDAY, Timeline, random_definition, random_log
 from tests.test_live import Store
@@ -32,13 +29,7 @@ BEFORE = MONDAY - DAY
 """When the teams decide."""
 
 
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Store]:
-    """A store without a version."""
-    await migrate(database, MIGRATIONS)
-    pool = await create_pool(database, size=4)
-    yield Store(database, pool)
-    await pool.close()
+store = test_live.store
 
 
 def decided(text: str, valid_from: int, now: int = BEFORE) -> list[r.Record]:

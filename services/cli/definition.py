@@ -9,13 +9,15 @@ import asyncpg
 import click
 
 from projections import definition
-from projections.agreement.diff import Change, affected, diff
+from projections.agreement.diff import Change, diff
 from projections.agreement.standing import TEAMS, Agreement
 from projections.definition import Definition, DefinitionFaults
 from schemas import faults
 from schemas.instants import rfc3339
 from schemas.records import Envelope, Micros, Team
 from services import definitions, settings
+from services.cli import backtest
+from services.cli.definition_file import YAML, read_file, show_changes
 from services.cli.exits import AWAY, REFUSED, end, run
 from services.cli.layout import console, instant, section, table
 from services.cli.sending import fault_lines
@@ -24,7 +26,6 @@ from services.store.pool import Connection, connect
 
 BY = click.option("--by", metavar="NAME", help="Who decides (default: your user name on this machine).")
 JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
-YAML = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group("definition")
@@ -136,40 +137,9 @@ def show_diff(before: str, after: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([_change(each) for each in found], indent=2))
     else:
-        show_changes(found)
+        show_changes(console(), found)
     if found:
         raise SystemExit(REFUSED)
-
-
-def show_changes(found: Sequence[Change]) -> None:
-    """A sentence a line, with its line in the files, and what the changes reach."""
-    if not found:
-        click.echo("They mean the same.")
-        return
-    cells = [(change.sentence, _lines(change)) for change in found]
-    table(console(), ("change", "line"), cells, wrapped=["change"])
-    reached = ", ".join(sorted(affected(found)))
-    click.echo(f"Rows may differ in: {reached}." if reached else "No row of the past differs.")
-
-
-def _lines(change: Change) -> str:
-    """`26`; `58 gone`; `60 new`; `26, was 24`."""
-    if change.line_after is None:
-        return f"{change.line_before or 'default'} gone"
-    if change.line_before is None:
-        return f"{change.line_after} new"
-    moved = "" if change.line_before == change.line_after else f", was {change.line_before}"
-    return f"{change.line_after}{moved}"
-
-
-def read_file(file: Path) -> Definition:
-    """The definition in a file; its faults end the command."""
-    try:
-        return definition.parse(file.read_text())
-    except DefinitionFaults as found:
-        end(REFUSED, f"{file} is no definition:\n{found}")
-    except UnicodeDecodeError as error:
-        end(REFUSED, f"{file} is no text in UTF-8: {error}")
 
 
 def read_source(source: str) -> Definition:
@@ -212,7 +182,7 @@ def _show(known: Standing, others: Sequence[Standing]) -> None:
     present = next((each for each in others if each.status == "in force"), None)
     if present is not None and known.status not in ("in force", "refused"):
         section(out, f"What it changes against {present.agreement.label}, which is in force")
-        show_changes(diff(*(definition.parse(_body(each)) for each in (present, known))))
+        show_changes(out, diff(*(definition.parse(_body(each)) for each in (present, known))))
 
 
 def _decisions(agreement: Agreement) -> Iterator[tuple[str, str, str, str]]:
@@ -280,6 +250,7 @@ def _at(at: Micros | None) -> str:
     return instant(_instant(at))
 
 
+command.add_command(backtest.command)
 Answer = TypeVar("Answer")
 
 
