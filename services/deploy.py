@@ -5,31 +5,26 @@ topics and schemas are looked after. Leaves starting processes to whoever calls.
 """
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from projections import definition
-from schemas.records import (
-    Actor,
-    DefinitionActivated,
-    DefinitionApproved,
-    DefinitionProposed,
-    Micros,
-    ReferenceFact,
-)
-from schemas.wire import encode, headers
-from services.broker import connected, create_producer, ensure_topics
+from projections.agreement.facts import approved, proposed
+from projections.agreement.standing import TEAMS, DefinitionFact
+from schemas.records import Actor, Micros
+from services.broker import connected, ensure_topics
+from services.definitions import publish
 from services.registry import Registry
 from services.settings import Addresses
+from services.store.definition_facts import record_activations
 from services.store.migrate import migrate
 from services.store.pool import Connection, connect
 from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, promote
 
-SOURCE = "leadlog"
-"""The `source` of facts that the product itself publishes."""
+BY = Actor(kind="system", id="leadlog up")
+"""Who agrees to the first definition."""
 
 
 class AlreadyStarted(RuntimeError):
@@ -82,50 +77,33 @@ async def promoted_label(connection: Connection) -> str | None:
 
 async def first_version(connection: Connection, text: str) -> str:
     """Builds and promotes v0001 unless somebody else just has."""
+    timeline = [TimelineEntry(None, text)]
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
         if await promoted_label(connection) is None:
-            number = await create_version(connection, [TimelineEntry(None, text)])
+            number = await create_version(connection, timeline)
             await promote(connection, number)
+            await record_activations(connection, number, timeline, BY, time.time_ns() // 1000)
     label = await promoted_label(connection)
     assert label is not None
     return label
 
 
 async def publish_definition(addresses: Addresses, text: str) -> None:
-    """Puts the definition and its approvals on the log, as far as they are not there yet."""
-    facts = definition_facts(text, time.time_ns() // 1000)
+    """Puts the first definition and its approvals on the log, as far as they are not there yet."""
     present = await known_ids(addresses.kafka_bootstrap)
-    bootstrap = addresses.kafka_bootstrap
-    async with connected(create_producer(bootstrap), bootstrap) as producer:
-        for fact in facts:
-            if fact.event_id not in present:
-                await producer.send_and_wait(
-                    "lead.reference", encode(fact), key=fact.subject_id.encode(), headers=headers(fact)
-                )
+    facts = first_facts(text, time.time_ns() // 1000)
+    await publish(addresses.kafka_bootstrap, [fact for fact in facts if fact.event_id not in present])
 
 
-def definition_facts(text: str, now: Micros) -> Sequence[ReferenceFact]:
-    """Proposed, approved by both teams, activated for the whole history. Raises DefinitionFaults."""
+def first_facts(text: str, now: Micros) -> list[DefinitionFact]:
+    """Proposed, and approved by both teams: who starts the product agrees for both.
+
+    Raises DefinitionFaults.
+    """
     agreed = definition.parse(text)
-    version: dict[str, Any] = {"definition_id": agreed.definition_id, "version": agreed.version}
-
-    def envelope(what: str) -> dict[str, Any]:
-        return version | {
-            "event_id": f"{SOURCE}:{agreed.label}:{what}",
-            "subject_id": agreed.definition_id,
-            "occurred_at": now,
-            "recorded_at": now,
-            "source": SOURCE,
-            "actor": Actor(kind="system", id="leadlog up"),
-        }
-
-    return (
-        DefinitionProposed(**envelope("proposed"), body=text, rationale=agreed.rationale),
-        DefinitionApproved(**envelope("approved:marketing"), team="marketing"),
-        DefinitionApproved(**envelope("approved:sales"), team="sales"),
-        DefinitionActivated(**envelope("activated")),
-    )
+    proposal = proposed(agreed, agreed.rationale, BY, now)
+    return [proposal, *(approved(agreed.definition_id, agreed.version, team, BY, now) for team in TEAMS)]
 
 
 async def known_ids(bootstrap: str) -> set[str]:

@@ -254,3 +254,7 @@ REPLAY_STALLED_SECONDS = number("REPLAY_STALLED_SECONDS", 60)
 
 REPLAY_DIFF_JOURNEYS = number("REPLAY_DIFF_JOURNEYS", 500)
 """Journeys that `replay diff` looks at as one work unit: a few seconds with many changes."""
+
+DECISION_SECONDS = number("DECISION_SECONDS", 30)
+"""How long `leadlog definition` waits until the projector has taken a decision: usually well under a
+second."""

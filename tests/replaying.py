@@ -20,7 +20,7 @@ from schemas.records import TouchRecorded
 from schemas.straight import writer
 from schemas.topics import EVENTS, IDENTITY
 from schemas.wire import MAGIC, PREFIX
-from services.deploy import definition_facts
+from services.deploy import first_facts
 from services.projector.decoding import Decoding
 from services.projector.delivery import Record
 from services.projector.refold import Refold
@@ -198,7 +198,7 @@ class Case:
     def __init__(self, seed: int, earlier: int) -> None:
         rng = Random(seed)
         self.agreed = [random_definition(rng, version) for version in (1, 2)]
-        facts = [fact for n, text in enumerate(self.agreed) for fact in definition_facts(text, n)]
+        facts = [fact for n, text in enumerate(self.agreed) for fact in first_facts(text, n)]
         self.events = [*facts, *many_logs(rng, 20, 40)]
         records = live.on_topics(self.events)
         for place, event in enumerate(self.events):

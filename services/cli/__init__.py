@@ -4,6 +4,7 @@ import click
 
 from services.cli import (
     bi,
+    definition,
     generate,
     importer,
     key,
@@ -39,6 +40,7 @@ COMMANDS = (
     summary.command,
     report.command,
     bi.command,
+    definition.command,
     parked.command,
     rejected.command,
     key.command,

@@ -5,12 +5,13 @@ all, so a crash, a second worker or a redelivery changes nothing. Locks are take
 `services.projector.log` states.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from projections import fault
-from schemas.records import CalendarChanged, ReferenceFact
+from projections.agreement.standing import Schedule, schedules
+from schemas.records import CalendarChanged, Micros, ReferenceFact
 from services.projector import metrics
 from services.projector.decoding import Decoded, Decoding, Reject
 from services.projector.delivery import OffsetGap, Offsets, Partition, Record
@@ -18,9 +19,9 @@ from services.projector.fold import BatchFold, plan
 from services.projector.log import Arrival, Stored, lock_journeys, lock_rejects, store
 from services.projector.redaction import erased_subjects, personal_names, redact
 from services.rejections import Place
-from services.store.calendars import write_calendars
+from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
-from services.store.versions import FEEDING_LOCK, Fed
+from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, extend_timelines, lay_out
 
 LOCK_FEEDING = "select pg_advisory_xact_lock_shared($1)"
 
@@ -109,31 +110,44 @@ class Batch:
         lock = "update" if facts else "share"
         await self._connection.execute(f"select revision from log.reference_revision for {lock}")
         stored = await store(self._connection, arrivals)
-        remeasured = await self._learn(stored) if facts else False
+        is_learned = await self._learn(stored) if facts else False
         journeys = await lock_journeys(self._connection, stored, seeds)
         if journeys.erased:
             await redact(self._connection, journeys.erased, self._decoding)
         work = plan(stored, journeys)
         for version in await self._fed.load(self._connection):
-            if remeasured:
-                await write_calendars(self._connection, version.schema, version.rules)
+            if is_learned:
+                await lay_out(self._connection, version.schema, version.rules)
             await BatchFold(self._connection, version, work, self._decoding).run()
 
     async def _learn(self, stored: Stored) -> bool:
-        """Keeps the reference facts; returns whether folds depend on one of them.
+        """Keeps the reference facts; returns whether folds depend on one of them: then the revision counts
+        up.
 
         What a definition newly calls personal is overwritten for those erased before: their subjects are
-        touched.
+        touched. A definition agreed on for a date joins the timelines.
         """
-        known = await personal_names(self._connection)
-        remeasured = await self._remember(stored)
+        known, agreed = await personal_names(self._connection), await self._agreed()
+        is_remeasured = await self._remember(stored)
         if not await personal_names(self._connection) <= known:
             stored.touched |= await erased_subjects(self._connection)
-        return remeasured
+        is_extended = await self._extend(agreed)
+        if is_remeasured or is_extended:
+            await self._connection.execute("update log.reference_revision set revision = revision + 1")
+        return is_remeasured or is_extended
+
+    async def _agreed(self) -> dict[Micros, Schedule]:
+        return schedules(await definition_facts(self._connection))
+
+    async def _extend(self, known: Mapping[Micros, Schedule]) -> bool:
+        """Lets what has newly been agreed on for a date count from then on; returns whether anything was."""
+        fresh = [each for date, each in (await self._agreed()).items() if known.get(date) != each]
+        for each in fresh:
+            await extend_timelines(self._connection, TimelineEntry(each.valid_from, each.body))
+        return bool(fresh)
 
     async def _remember(self, stored: Stored) -> bool:
-        """Keeps the reference facts that count; returns whether folds depend on one: then the revision counts
-        up."""
+        """Keeps the reference facts that count; returns whether open hours depend on one."""
         facts = [
             each.record
             for each in stored.counting
@@ -153,10 +167,7 @@ class Batch:
                 for each in facts
             ],
         )
-        remeasured = any(isinstance(each, CalendarChanged) for each in facts)
-        if remeasured:
-            await self._connection.execute("update log.reference_revision set revision = revision + 1")
-        return remeasured
+        return any(isinstance(each, CalendarChanged) for each in facts)
 
     async def _refuse(self, rejects: list[Reject]) -> None:
         """Keeps what could not be taken, byte for byte, and leaves it to the outbox to tell."""

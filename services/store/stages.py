@@ -22,8 +22,9 @@ StageRow = tuple[int, Micros | None, int, str, str]
 
 
 async def write_stages(connection: Connection, schema: str, rules: Rules) -> None:
-    """Fills the table of a new version; makes it if missing."""
+    """Fills the table of a version anew; makes it if missing. In the caller's transaction."""
     await connection.execute(TABLE.format(schema=schema))
+    await connection.execute(f"delete from {schema}.stage")
     await connection.copy_records_to_table("stage", schema_name=schema, records=stage_rows(rules))
 
 

@@ -17,7 +17,7 @@ import msgspec
 from projections import definition
 from projections.business_time import Calendar
 from projections.journey import TABLES, Rows
-from projections.rules import Entry, Rules
+from projections.rules import BEGINNING, Entry, Rules
 from projections.table import Table, table
 from schemas.records import CalendarChanged, Micros, order_key
 from services.store.calendars import write_calendars
@@ -51,6 +51,11 @@ INDEXES = """
 create index if not exists journey_stale on journey (journey_id) where is_stale;
 create index if not exists journey_reference on journey (reference_revision);
 create index if not exists opportunity_deal on opportunity (opportunity_id);
+"""
+
+EXTENSIBLE = """
+select version_no, timeline from ops.version where status in ('building', 'fed', 'promoted')
+order by version_no for update
 """
 
 MARK_STALE = """
@@ -120,9 +125,38 @@ async def make_version(connection: Connection, timeline: Sequence[TimelineEntry]
         "values ($1, $2, $3, $4, $5, $6)",
         *(number, schema, rules.label, "building", code_version(), msgspec.json.encode(timeline).decode()),
     )
+    await lay_out(connection, schema, rules)
+    return number
+
+
+async def lay_out(connection: Connection, schema: str, rules: Rules) -> None:
+    """Writes what the views read of the rules themselves: the stages and the open hours of a version."""
     await write_calendars(connection, schema, rules)
     await write_stages(connection, schema, rules)
-    return number
+
+
+async def extend_timelines(connection: Connection, entry: TimelineEntry) -> None:
+    """Lets a definition count from its date on in every version that is fed or will be.
+
+    In the caller's transaction, which holds the reference revision and counts it up: every journey is folded
+    again then, since its state kept no touches for another definition, and its rows name the timeline.
+    """
+    for row in await connection.fetch(EXTENSIBLE):
+        timeline = with_entry(msgspec.json.decode(row["timeline"], type=list[TimelineEntry]), entry)
+        await connection.execute(
+            "update ops.version set timeline = $2, label = $3 where version_no = $1",
+            row["version_no"],
+            msgspec.json.encode(timeline).decode(),
+            rules_of(timeline, ()).label,
+        )
+
+
+def with_entry(timeline: Iterable[TimelineEntry], entry: TimelineEntry) -> list[TimelineEntry]:
+    """The timeline with one more entry, which replaces one of the same date; earliest first."""
+    others = [each for each in timeline if each.valid_from != entry.valid_from]
+    return sorted(
+        [*others, entry], key=lambda each: BEGINNING if each.valid_from is None else each.valid_from
+    )
 
 
 async def feed(connection: Connection, version_no: int) -> None:

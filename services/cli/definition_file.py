@@ -1,0 +1,46 @@
+"""Definitions as arguments of commands, and what one changes as a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from projections import definition
+from projections.agreement.diff import Change, affected
+from projections.definition import Definition, DefinitionFaults
+from services.cli.exits import REFUSED, end
+from services.cli.layout import table
+
+YAML = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def read_file(file: Path) -> Definition:
+    """The definition in a file; its faults end the command."""
+    try:
+        return definition.parse(file.read_text())
+    except DefinitionFaults as found:
+        end(REFUSED, f"{file} is no definition:\n{found}")
+    except UnicodeDecodeError as error:
+        end(REFUSED, f"{file} is no text in UTF-8: {error}")
+
+
+def show_changes(out: Console, found: Sequence[Change]) -> None:
+    """A sentence a line, with its line in the files, and what the changes reach."""
+    if not found:
+        out.print("They mean the same.")
+        return
+    cells = [(change.sentence, _lines(change)) for change in found]
+    table(out, ("change", "line"), cells, wrapped=["change"])
+    reached = ", ".join(sorted(affected(found)))
+    out.print(f"Rows may differ in: {reached}." if reached else "No row of the past differs.", markup=False)
+
+
+def _lines(change: Change) -> str:
+    """`26`; `58 gone`; `60 new`; `26, was 24`."""
+    if change.line_after is None:
+        return f"{change.line_before or 'default'} gone"
+    if change.line_before is None:
+        return f"{change.line_after} new"
+    moved = "" if change.line_before == change.line_after else f", was {change.line_before}"
+    return f"{change.line_after}{moved}"

@@ -1,0 +1,305 @@
+"""What one definition says that another does not: guards that every change is told once, in words, at its
+line, and with every table that it may reach. That a replay uses it is guarded elsewhere.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from importlib.resources import files
+from random import Random
+from typing import Any
+
+import pytest
+
+from projections import journey
+from projections.agreement.diff import Change, affected, diff
+from projections.definition import Definition, DefinitionFaults, parse
+from tests import histories
+from tests.comparison import Tables, differences, projected
+from tests.test_oracle import EXAMPLES
+
+SHIPPED = files("projections").joinpath("default.yaml").read_text()
+DEFINITION = parse(SHIPPED)
+STAGES = {"lead_state", "stage_visit", "handoff", "sla_clock", "sla_warning", "fault", "credit"}
+CLOCKS = {"sla_clock", "sla_warning"}
+
+
+def changes(*edits: tuple[str, str], to: str = SHIPPED) -> list[Change]:
+    """The changes when texts of a file are replaced, each once."""
+    text = to
+    for old, new in edits:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    return diff(parse(to), parse(text))
+
+
+SENTENCES = [
+    ("score_at_least: 50", "score_at_least: 60", "MQL now needs 60 points instead of 50", STAGES),
+    ("is: true", "is: false", "MQL now rules out leads with competitor false instead of true", STAGES),
+    ("name: MQL ", "name: Hot ", "The stage of role mql is now called Hot instead of MQL", STAGES),
+    (
+        "within: 30d",
+        "within: 14d",
+        "MQL now needs 1 form_submitted for offer contact_sales, demo_request or pricing within 14 days "
+        "instead of 30",
+        STAGES,
+    ),
+    (
+        "            - {touch: {touch_type: form_submitted",
+        "            - {event: MeetingHeld}\n            - {touch: {touch_type: form_submitted",
+        "MQL can now also be reached by an event MeetingHeld",
+        STAGES,
+    ),
+    (
+        "        - {not: {attribute: {name: competitor, is: true}}}\n",
+        "",
+        "MQL no longer needs not competitor true",
+        STAGES,
+    ),
+    (", enter: {score_at_least: 10}", "", "Engaged is no longer entered by rule", STAGES),
+    ("  - {name: SAL, role: sal}", "#", "The stage SAL of role sal is gone", STAGES),
+    (
+        "points: 25",
+        "points: 30",
+        "Scoring: inbound event_attended or referral gives 30 instead of 25 points for 180 days",
+        STAGES,
+    ),
+    ("    - student\n", "", "Sales can no longer turn a lead down for student", STAGES),
+    (
+        "    - student\n",
+        "    - student\n    - spam\n",
+        "Sales can now also turn a lead down for spam",
+        STAGES,
+    ),
+    ("target: 8h", "target: 4h", "handoff_review is now due after 4 hours instead of 8", CLOCKS),
+    (
+        "warn_at: [0.5, 0.8]",
+        "warn_at: [0.5, 0.9]",
+        "Warnings of handoff_review, as shares of its target: now 50 % and 90 % instead of 80",
+        CLOCKS,
+    ),
+    (
+        "max_pause: 5d",
+        "max_pause: 10d",
+        "Pauses of handoff_review now count at most 10 instead of 5 days in all",
+        CLOCKS,
+    ),
+    (
+        "    target: 24h\n    time: calendar",
+        "    target: 24h\n    time: business\n    calendar: office",
+        "first_contact is now measured in business time of office instead of calendar time",
+        CLOCKS,
+    ),
+    ("{record: HandoffRejected}, ", "", "handoff_review no longer stops at HandoffRejected", CLOCKS),
+    (
+        "target: 8h",
+        "filter: {attribute: {name: country, in: [DE, AT]}}\n    target: 8h",
+        "handoff_review is now only for leads with country AT or DE",
+        CLOCKS,
+    ),
+    (
+        '      - "2025-01-01"\n',
+        "",
+        "office is now open on 2025-01-01, no longer a holiday",
+        {"stage_visit", *CLOCKS},
+    ),
+    (
+        '[["09:00", "15:30"]]',
+        '[["09:00", "17:00"]]',
+        "The hours of office on fri are now 09:00-17:00 instead of 09:00-15:30",
+        {"stage_visit", *CLOCKS},
+    ),
+    (
+        "{utm_medium: organic}, channel: organic_search",
+        "{utm_medium: organic}, channel: search",
+        "Channels: touch with utm_medium organic is search instead of organic_search",
+        {"credit"},
+    ),
+    (
+        "lookback: 365d",
+        "lookback: 180d",
+        "Credit now looks back 180 days instead of 365 from a win",
+        {"credit"},
+    ),
+    ("exposures: []", "exposures: [impression]", "Exposures impression can now get credit too", {"credit"}),
+    ("      - chat\n", "", "chat no longer gets credit", {"credit"}),
+    ("phone, ", "", "phone is no longer personal data", set()),
+    ("version: 1", "version: 2", "It is now version 2 instead of 1", set()),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "sentence", "tables"), SENTENCES, ids=[each[2] for each in SENTENCES])
+def test_a_change_is_told_in_the_language_of_the_trade(
+    old: str, new: str, sentence: str, tables: AbstractSet[str]
+) -> None:
+    """One sentence, and the tables that it reaches."""
+    [change] = changes((old, new))
+    assert (change.sentence, change.affects) == (sentence, tables)
+
+
+def test_the_same_meaning_in_another_notation_is_no_change() -> None:
+    """Order where it does not count, one value or a list of it, units, defaults written out, comments."""
+    assert diff(DEFINITION, DEFINITION) == []
+    edits = [
+        ("[demo_request, contact_sales, pricing], within: 30d", "[pricing, contact_sales, demo_request]"),
+        ("touch_type: form_submitted", "within: 720h, touch_type: [form_submitted]"),
+        ("                - {score_at_least: 50}\n", ""),
+        ("exists: false}}\n", "exists: false}}\n                - {score_at_least: 50}\n"),
+        ("lookback: 365d", "# a year"),
+    ]
+    assert changes(*edits) == []
+
+
+def test_order_counts_where_the_first_match_does() -> None:
+    """A scoring line that is asked earlier may take touches from those behind it."""
+    line = "  - {touch_type: page_view, points: 1, expires_after: 30d}\n"
+    [change] = changes((line, ""), ("scoring:\n", f"scoring:\n{line}"))
+    assert change.sentence == (
+        "Scoring now asks for page_view in line 1 instead of 7; the first line that matches counts"
+    )
+    assert (change.line_before, change.line_after) == (50, 44)
+
+
+def test_points_that_no_rule_asks_for_reach_the_score_alone() -> None:
+    """Nothing but the score shown depends on them."""
+    unasked = SHIPPED.replace("{score_at_least: 50}", "{event: MeetingHeld}").replace(
+        "{score_at_least: 10}", "{event: TouchRecorded}"
+    )
+    assert affected(changes(("points: 25", "points: 30"), to=unasked)) == {"lead_state"}
+
+
+def test_a_renaming_of_the_version_reaches_nothing() -> None:
+    """Name, version and rationale decide nothing: no row of the past needs another look."""
+    edits = [
+        ("version: 1", "version: 2"),
+        ("Starting point", "Start"),
+        ("definition_id: default", "definition_id: b"),
+    ]
+    found = changes(*edits)
+    assert len(found) == 3
+    assert affected(found) == set()
+
+
+TOKENS: list[tuple[str, list[str]]] = [
+    (r"\b(\d+)(?=[smhdw]\b)", ["7"]),
+    (r"(?<=points: )\d+|(?<=at_least: )\d+|(?<=version: )\d+", ["77"]),
+    (r"(?<=[\[ ])0\.\d+", ["0.7"]),
+    (r'"\d\d:\d\d"', ['"08:15"', '"18:45"']),
+    (r'"\d{4}-\d\d-\d\d"', ['"2031-02-03"']),
+    (r"\b(true|false)\b", ["true", "false"]),
+    (r"\b(form_submitted|referral|chat|call|page_view|email_clicked|content_downloaded)\b", ["email_opened"]),
+    (
+        r"\b(demo_request|pricing|google|linkedin|cpc|newsletter|organic|student|office|phone)\b",
+        ["something"],
+    ),
+    (r"(?<=name: )\w+|(?<=channel: )\w+|(?<=id: )\w+", ["something"]),
+    (r"\b(HandoffAccepted|MeetingHeld)\b", ["LeadAssigned"]),
+    (r"\b(inbound|outbound)\b", ["inbound", "outbound"]),
+    (r"(?<=entered: )\w+", ["won"]),
+    (r"\bEurope/Berlin\b", ["Europe/Lisbon"]),
+]
+"""What can be written otherwise on a line, and otherwise how."""
+
+
+def edited_lines() -> Iterator[tuple[int, str]]:
+    """The shipped definition with one line changed or taken out, in every way that gives a definition."""
+    lines = SHIPPED.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        code, hash_, comment = line.partition("#")
+        edits = {
+            code[: found.start()] + other + code[found.end() :] + hash_ + comment
+            for pattern, others in TOKENS
+            for found in re.finditer(pattern, code)
+            for other in others
+        }
+        for edit in sorted({*edits, ""} - {line}):
+            yield number + 1, "".join([*lines[:number], edit, *lines[number + 1 :]])
+
+
+def valid(text: str) -> Definition | None:
+    """The definition, if it is one."""
+    try:
+        return parse(text)
+    except DefinitionFaults:
+        return None
+
+
+@pytest.mark.slow
+def test_each_single_line_change_gives_exactly_that_change() -> None:
+    """Whatever one line is changed to, or if it goes: one change, and it names that line."""
+    seen, silent = set(), set()
+    for line, text in edited_lines():
+        definition = None if is_same(text) else valid(text)
+        if definition is None:
+            continue
+        found = diff(DEFINITION, definition)
+        if found:
+            assert {change.line_before for change in found} == {line}, found
+            assert len(found) == 1 or line == PERSONAL_LINE, found
+            assert found[0].line_after in (line, None)
+            seen.add(line)
+        else:
+            silent.add(SHIPPED.splitlines()[line - 1].partition("#")[0].strip())
+    assert silent == set(SAYS_THE_DEFAULT)
+    assert len(seen) > 80
+
+
+PERSONAL_LINE = len(SHIPPED.splitlines())
+"""Several names on one line: without it each of them is gone."""
+SAYS_THE_DEFAULT = [
+    *("calendar: office", "time: business", "time: calendar", "warn_at: 0.8", "lookback: 365d"),
+    *("direction: inbound", "exposures: []"),
+]
+"""Lines that may go without a change: what they say counts anyway."""
+
+
+def is_same(text: str) -> bool:
+    """Whether only a comment differs."""
+    return [x.partition("#")[0].strip() for x in text.splitlines() if x.partition("#")[0].strip()] == [
+        x.partition("#")[0].strip() for x in SHIPPED.splitlines() if x.partition("#")[0].strip()
+    ]
+
+
+SECTIONS = ["stages", "scoring", "handoff", "calendars", "sla", "channels", "attribution", "calendar"]
+
+
+def shown(tables: Tables) -> Tables:
+    """Rows without the name of the definition."""
+    return {
+        name: [{k: v for k, v in row.items() if k not in ("definition_version", "message")} for row in rows]
+        for name, rows in tables.items()
+    }
+
+
+def crossed(rng: Random, theme: str) -> tuple[str, str]:
+    """A definition, and the same with a section or two of another, as far as that is one."""
+    one, other = (json.loads(histories.random_definition(rng, 1, theme)) for _ in range(2))
+    other["calendar"] = "other"
+    after: dict[str, Any] = dict(one)
+    for section in rng.sample(SECTIONS, rng.choice([1, 1, 1, 2])):
+        after.pop(section, None)
+        if section in other:
+            after[section] = other[section]
+    return json.dumps(one), json.dumps(after)
+
+
+@pytest.mark.slow
+def test_no_row_differs_in_a_table_that_no_change_reaches() -> None:
+    """Definitions with another section, folded over random logs: what differs was announced."""
+    differing = Counter[str]()
+    for seed in range(EXAMPLES):
+        rng = Random(seed)
+        theme = rng.choice(list(histories.THEMES))
+        log, texts = histories.random_log(rng, 60, theme), crossed(rng, theme)
+        before, after = map(valid, texts)
+        if before is None or after is None:
+            continue
+        one, other = (shown(projected(log, [(None, text)])) for text in texts)
+        reached = affected(diff(before, after))
+        for table in (table.name for table in journey.TABLES):
+            lines = differences({table: one.get(table, [])}, {table: other.get(table, [])})
+            assert not lines or table in reached, (seed, table, lines, diff(before, after))
+            differing[table] += bool(lines)
+    assert all(differing[table] for table in STAGES)
