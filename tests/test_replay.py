@@ -20,6 +20,7 @@ from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.pool import connect
 from tests.faults.equality import compare
+from tests.feeding import HUMAN
 from tests.fresh import drop_database
 from tests.replaying import SMALL, Case, Store, prepared, random_case
 
@@ -62,13 +63,13 @@ async def test_a_version_goes_its_way_from_the_topics_to_bi_and_back(store: Stor
     assert await store.connection.fetch("select * from ops.parked") == []
 
     assert (await store.diff(number)).tables
-    switched = await switch(store.connection, number)
+    switched = await switch(store.connection, number, HUMAN)
     assert (switched.before.number, switched.after.number) == (1, number)
     assert (await store.diff(2)).tables == []
     with pytest.raises(Refused, match="promoted"):
         await retire(store.addresses, number)
     assert await previous(store.connection) == 1
-    await switch(store.connection, 1)
+    await switch(store.connection, 1, HUMAN)
     await retire(store.addresses, number)
     activations = "select count(*) from ops.outbox where topic = 'lead.reference'"
     assert await store.connection.fetchval(activations) == len(case.first) + len(case.other)
@@ -125,7 +126,7 @@ async def test_an_empty_postgres_is_made_again_from_the_topics(store: Store, cas
         assert [
             line for each in await compare(store.connection, other, ["log"]) for line in each.differences
         ] == []
-        await switch(other, numbers[0])
+        await switch(other, numbers[0], HUMAN)
         await other.close()
 
 

@@ -17,7 +17,7 @@ from services.replay.versions import Refused
 from services.store.pool import Connection, connect
 from services.store.versions import Fed, TimelineEntry, create_version
 from services.store.versions import feed as join_feeding
-from tests.feeding import DEFINITION, demo_request, given
+from tests.feeding import DEFINITION, HUMAN, demo_request, given
 from tests.live import refolded
 
 pytestmark = pytest.mark.servers
@@ -100,7 +100,7 @@ async def test_readers_see_one_version_or_the_other_and_never_an_error(place: Pl
     async with asyncio.TaskGroup() as group:
         readers = [group.create_task(kind(place, until)) for kind in kinds]
         for number in range(SWITCHES):
-            switched = await switch(place.connection, 2 - number % 2)
+            switched = await switch(place.connection, 2 - number % 2, HUMAN)
             assert switched.after.number == 2 - number % 2
         until.set()
     assert all(reader.result() for reader in readers)
@@ -117,15 +117,15 @@ async def test_what_blocks_is_named_and_nothing_is_changed(
         cursor = await reader.cursor("select journey_id from bi.lead_current order by 1")
         assert len(await cursor.fetch(1)) == 1
         with pytest.raises(Blocked, match="slow report"):
-            await switch(place.connection, 2)
+            await switch(place.connection, 2, HUMAN)
         assert len(await cursor.fetch(5)) == 1
     assert (
         await place.connection.fetchval("select version_no from ops.version where status = 'promoted'") == 1
     )
     assert await place.connection.fetchval("select count(*) from ops.outbox") == 0
-    await switch(place.connection, 2)
+    await switch(place.connection, 2, HUMAN)
     assert await reader.fetchval("select max(definition_version) from bi.lead_current") == "default@2"
-    await switch(place.connection, await previous(place.connection))
+    await switch(place.connection, await previous(place.connection), HUMAN)
     assert await reader.fetchval("select max(definition_version) from bi.lead_current") == "default@1"
     await reader.close()
 
@@ -140,6 +140,6 @@ async def test_only_an_agreed_version_that_is_up_to_date_takes_over(place: Place
     }.items():
         await place.connection.execute(change)
         with pytest.raises(Refused, match=why):
-            await switch(place.connection, 2)
+            await switch(place.connection, 2, HUMAN)
     with pytest.raises(Refused, match="promoted already"):
-        await switch(place.connection, 1)
+        await switch(place.connection, 1, HUMAN)

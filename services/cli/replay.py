@@ -14,6 +14,7 @@ from schemas.instants import instant_of, rfc3339
 from services import settings
 from services.cli.exits import REFUSED, end, run
 from services.cli.layout import console, duration, instant, section, table
+from services.definitions import person
 from services.replay import candidates, difference
 from services.replay.build import build
 from services.replay.catch_up import catch_up
@@ -103,7 +104,7 @@ def diff_command(number: int, file: Any, show: bool, processes: int, full_speed:
 @number_of_version
 def promote_command(number: int) -> None:
     """Let BI read this version from now on."""
-    _show_switched(kindly(_on_connection(lambda connection: switch(connection, number))))
+    _show_switched(kindly(_on_connection(lambda connection: switch(connection, number, person(None)))))
 
 
 @command.command("rollback")
@@ -111,7 +112,7 @@ def rollback_command() -> None:
     """Let BI read the version that it read before."""
 
     async def work(connection: Connection) -> Switched:
-        return await switch(connection, await previous(connection))
+        return await switch(connection, await previous(connection), person(None))
 
     _show_switched(kindly(_on_connection(work)))
 
@@ -230,8 +231,10 @@ def _show_plan(found: Plan) -> None:
         click.echo("the same definition and the same code: a replay would change nothing")
     if found.is_other_code:
         click.echo("the promoted version was folded by other code: rows may differ for that reason too")
-    for path in found.changes:
-        click.echo(f"  changes {path}")
+    for change in found.changes:
+        click.echo(f"  {change}")
+    if found.changes:
+        click.echo(f"rows may differ in {', '.join(found.affected)}" if found.affected else "no row differs")
     click.echo(
         f"{found.records:,} events of {found.journeys:,} journeys, {len(found.tables)} tables, "
         f"about {duration(found.seconds)} and {found.bytes / MEGABYTE:,.0f} MB"

@@ -4,7 +4,7 @@ Promises: applied together they give the other definition; a change is the small
 elsewhere or another value. Stages, policies and models are the same if their names are. Pure.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import msgspec
 import yaml
 
 from projections import definition
+from projections.agreement import diff as agreement
 
 NAMES = ("name", "id")
 """Members that name a part of a list."""
@@ -20,17 +21,30 @@ LABELS = ("definition_id", "version", "rationale")
 
 
 class Change(NamedTuple):
-    """`body` is the earlier definition with this change only, None where that makes no definition."""
+    """`reason` says the change in the language of the trade, with the line where it stands; `body` is the
+    earlier definition with this change only, None where that makes no definition."""
 
-    path: str
+    reason: str
     body: str | None
 
 
 def single_changes(before: str, after: str) -> list[Change]:
-    """The changes from one definition's text to another's."""
+    """The changes from one definition's text to another's that decide something otherwise."""
     old, new = (_deciding(yaml.safe_load(text)) for text in (before, after))
     labels = {name: yaml.safe_load(before)[name] for name in LABELS if name in yaml.safe_load(before)}
-    return [Change(path, _body(labels | tree)) for path, tree in _variants(old, new)]
+    bodies = [(path, _body(labels | tree)) for path, tree in _variants(old, new)]
+    lines = {each.sentence: each.line_after or each.line_before for each in _told(before, after)}
+    return [Change(_reason(path, before, body, lines), body) for path, body in bodies]
+
+
+def _reason(path: str, before: str, body: str | None, lines: Mapping[str, int | None]) -> str:
+    told = [each.sentence for each in _told(before, body)] if body else []
+    at = [line for sentence in told if (line := lines.get(sentence))]
+    return f"line {at[0]}: {'; '.join(told)}" if at else "; ".join(told) or path
+
+
+def _told(before: str, after: str) -> list[agreement.Change]:
+    return agreement.diff(definition.parse(before), definition.parse(after))
 
 
 def _deciding(tree: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from projections.agreement.facts import SOURCE
 from schemas.records import DefinitionActivated, DefinitionProposed
 from services import settings
 from services.broker import end_offsets
@@ -33,7 +34,15 @@ from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, promote
 from services.wait import INPUT_TOPICS
 
 ACTIVATIONS = """
-select fact from log.reference where record_name = 'DefinitionActivated' order by recorded_at, event_id
+select fact from log.reference where record_name = 'DefinitionActivated' and fact ->> 'source' = $1
+order by recorded_at, event_id
+"""
+"""Those that a switch of versions or `definition schedule` wrote."""
+BUILT = """
+insert into ops.activation (event_id, version_no)
+select event_id, $2 from log.reference
+where record_name = 'DefinitionActivated' and fact ->> 'source' = $1 and fact ->> 'valid_from' is null
+on conflict do nothing
 """
 PROPOSAL = """
 select fact from log.reference
@@ -102,7 +111,7 @@ async def _take(connection: Connection, decoding: Decoding, records: Sequence[An
 async def _timelines(connection: Connection) -> list[list[TimelineEntry]]:
     """The last definitions in force, earliest first. Raises Refused."""
     timelines: list[list[TimelineEntry]] = []
-    for row in await connection.fetch(ACTIVATIONS):
+    for row in await connection.fetch(ACTIVATIONS, SOURCE):
         fact = msgspec.json.decode(row["fact"], type=DefinitionActivated)
         text = await connection.fetchval(PROPOSAL, fact.definition_id, fact.version)
         if text is None:
@@ -141,3 +150,4 @@ async def _promote(connection: Connection, number: int) -> None:
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
         await promote(connection, number)
+        await connection.execute(BUILT, SOURCE, number)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import msgspec
 
 from projections import definition
+from projections.agreement.diff import affected, diff
 from projections.journey import TABLES
-from services.replay.changes import single_changes
 from services.replay.runs import Candidate
 from services.replay.versions import Found, promoted
 from services.store.pool import Connection
@@ -42,7 +42,9 @@ class Plan(NamedTuple):
     before: Found
     label: str
     changes: list[str]
-    """Paths of the definition's changes."""
+    """What the definition says otherwise, in words, with the lines."""
+    affected: list[str]
+    """Tables in which rows may differ for that."""
     is_other_code: bool
     """The promoted version was folded by other code."""
     tables: list[str]
@@ -55,7 +57,7 @@ class Plan(NamedTuple):
     @property
     def is_needed(self) -> bool:
         """Whether the rows may differ at all."""
-        return bool(self.changes) or self.is_other_code
+        return bool(self.affected) or self.is_other_code
 
 
 async def plan(connection: Connection, candidate: Candidate) -> Plan:
@@ -67,10 +69,12 @@ async def plan(connection: Connection, candidate: Candidate) -> Plan:
     journeys = await connection.fetchval("select count(*) from log.subject where subject_id = journey_id")
     rate = await connection.fetchval(LAST_RATE) or GUESS_RECORDS_PER_SECOND
     size = await connection.fetchval(SIZE, before.schema)
+    changes, affected = _changes(known, candidate)
     return Plan(
         before=before,
         label="+".join(definition.parse(entry.body).label for entry in candidate.timeline),
-        changes=_changes(known, candidate),
+        changes=changes,
+        affected=affected,
         is_other_code=before.code_version != code_version(),
         tables=[table.name for table in TABLES],
         records=records,
@@ -80,7 +84,12 @@ async def plan(connection: Connection, candidate: Candidate) -> Plan:
     )
 
 
-def _changes(known: list[TimelineEntry], candidate: Candidate) -> list[str]:
+def _changes(known: list[TimelineEntry], candidate: Candidate) -> tuple[list[str], list[str]]:
+    """What is said otherwise, and the tables that it reaches."""
     if len(known) == len(candidate.timeline) == 1:
-        return [change.path for change in single_changes(known[0].body, candidate.timeline[0].body)]
-    return [] if known == list(candidate.timeline) else ["the timeline"]
+        found = diff(*(definition.parse(each[0].body) for each in (known, candidate.timeline)))
+        told = [f"line {each.line_after or each.line_before}: {each.sentence}" for each in found]
+        return told, sorted(affected(found))
+    if known == list(candidate.timeline):
+        return [], []
+    return ["the timeline of definitions"], [table.name for table in TABLES]

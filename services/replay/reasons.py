@@ -8,8 +8,6 @@ are to `diff`.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
-import msgspec
-
 from projections import journey
 from projections.history import History
 from projections.rules import Rules
@@ -17,7 +15,7 @@ from services.projector.decoding import Decoding
 from services.projector.histories import read_histories
 from services.replay.changes import Change, single_changes
 from services.replay.compare import Difference, Key, Keyed, differences, keyed
-from services.replay.versions import Found
+from services.replay.versions import Found, timeline_of
 from services.store.pool import Connection
 from services.store.versions import TimelineEntry, calendar_facts, rules_of
 
@@ -49,15 +47,15 @@ class Reasons:
     @classmethod
     async def between(cls, connection: Connection, before: Found, after: Found) -> Self:
         """The reasons why the later version may differ."""
-        old, new = await _timeline(connection, before), await _timeline(connection, after)
+        old, new = await timeline_of(connection, before), await timeline_of(connection, after)
         calendars = await calendar_facts(connection)
         changes = _changes(old, new)
         tried = [
-            Tried(change.path, rules_of([TimelineEntry(None, change.body)], calendars))
+            Tried(change.reason, rules_of([TimelineEntry(None, change.body)], calendars))
             for change in changes
             if change.body is not None
         ]
-        causes = [change.path for change in changes]
+        causes = [change.reason for change in changes]
         causes += [LATE_FACTS] if after.as_known_at is not None else []
         causes += [CODE] if before.code_version != after.code_version else []
         otherwise = TOGETHER if after.as_known_at is None else LATE_FACTS
@@ -99,13 +97,6 @@ def _changes(old: Sequence[TimelineEntry], new: Sequence[TimelineEntry]) -> list
     if len(old) == len(new) == 1:
         return single_changes(old[0].body, new[0].body)
     return [] if old == new else [Change(SCHEDULE, None)]
-
-
-async def _timeline(connection: Connection, version: Found) -> list[TimelineEntry]:
-    text = await connection.fetchval(
-        "select timeline::text from ops.version where version_no = $1", version.number
-    )
-    return msgspec.json.decode(text, type=list[TimelineEntry])
 
 
 def _places(found: Sequence[Difference]) -> Places:

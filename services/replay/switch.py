@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import asyncpg
 
-from services.replay.activation import record_activations
-from services.replay.versions import Found, Refused, count_stale, find, promoted
+from schemas.records import Actor
+from services.replay.versions import Found, Refused, count_stale, find, promoted, timeline_of
+from services.store.definition_facts import record_activations
 from services.store.pool import Connection
 from services.store.versions import FEEDING_LOCK, code_version, promote
 
@@ -56,13 +57,13 @@ class Switched(NamedTuple):
     """From the first attempt to the commit."""
 
 
-async def switch(connection: Connection, number: int) -> Switched:
-    """Promotes a version. Raises Refused, Blocked."""
+async def switch(connection: Connection, number: int, by: Actor) -> Switched:
+    """Promotes a version, in somebody's name. Raises Refused, Blocked."""
     began, attempts = time.monotonic(), 0
     while True:
         attempts += 1
         try:
-            before, after = await asyncio.wait_for(_attempt(connection, number), PATIENCE_SECONDS)
+            before, after = await asyncio.wait_for(_attempt(connection, number, by), PATIENCE_SECONDS)
             return Switched(before, after, attempts, time.monotonic() - began)
         except (asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError, TimeoutError):
             if time.monotonic() - began > PATIENCE_SECONDS:
@@ -78,13 +79,14 @@ async def previous(connection: Connection) -> int:
     return number
 
 
-async def _attempt(connection: Connection, number: int) -> tuple[Found, Found]:
+async def _attempt(connection: Connection, number: int, by: Actor) -> tuple[Found, Found]:
     """One transaction that waits for locks for a short time only."""
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
         before, after = await promoted(connection), await find(connection, number)
         await _check(connection, before, after)
-        await record_activations(connection, after.number)
+        timeline = await timeline_of(connection, after)
+        await record_activations(connection, after.number, timeline, by, time.time_ns() // 1000)
         await connection.execute(f"set local statement_timeout = {ATTEMPT_MILLISECONDS}")
         await promote(connection, number)
     return before, after

@@ -6,12 +6,14 @@ Promises: `retire` takes nothing that BI reads or that is being built. Leaves ma
 import shutil
 from typing import Any, NamedTuple
 
+import msgspec
+
 from schemas.records import Micros
 from services import settings
 from services.replay.runs import only_builder
 from services.settings import Addresses
 from services.store.pool import Connection
-from services.store.versions import FEEDING_LOCK, code_version
+from services.store.versions import FEEDING_LOCK, TimelineEntry, code_version
 
 FIND = """
 select version_no, schema_name, label, status, code_version, is_trial, as_known_at
@@ -45,6 +47,14 @@ where is_stale or reference_revision < current.revision and not exists (
 """
 
 PHASES = ("route", "read", "ids", "settle", "fold", "index", "diff")
+
+
+async def timeline_of(connection: Connection, version: "Found") -> list[TimelineEntry]:
+    """The definitions of a version."""
+    text = await connection.fetchval(
+        "select timeline::text from ops.version where version_no = $1", version.number
+    )
+    return msgspec.json.decode(text, type=list[TimelineEntry])
 
 
 class Refused(RuntimeError):
