@@ -35,6 +35,7 @@ DAYS = 200
 ZONE = ZoneInfo("Europe/Berlin")
 """That of the default definition's calendar."""
 SUCCESS = ("anonymous", "known", "engaged", "mql", "sal", "sql", "opportunity", "won")
+SEGMENT = ("segment_kind", "attribute_name", "segment")
 SPANS = (7, 30, 90, 180, 365)
 CONFIRMED = ("met", "met_logged_late", "breached", "overdue")
 
@@ -424,26 +425,26 @@ def first_inbound(bi: Bi) -> dict[str, str]:
     return {journey: row["channel"] for journey, row in found.items()}
 
 
-def segments(bi: Bi) -> dict[str, dict[str, str | None]]:
-    """Kind of segment to journey to its segment."""
+def segments(bi: Bi) -> dict[tuple[str, str | None], dict[str, str | None]]:
+    """Kind of segment and attribute to journey to its segment."""
     channels = first_inbound(bi)
-    found: dict[str, dict[str, str | None]] = {
-        "offer": {row["journey_id"]: row["first_offer_id"] for row in bi["lead_current"]},
-        "campaign": {row["journey_id"]: row["first_campaign_id"] for row in bi["lead_current"]},
-        "channel": {row["journey_id"]: channels.get(row["journey_id"]) for row in bi["lead_current"]},
+    found: dict[tuple[str, str | None], dict[str, str | None]] = {
+        ("offer", None): {row["journey_id"]: row["first_offer_id"] for row in bi["lead_current"]},
+        ("campaign", None): {row["journey_id"]: row["first_campaign_id"] for row in bi["lead_current"]},
+        ("channel", None): {row["journey_id"]: channels.get(row["journey_id"]) for row in bi["lead_current"]},
     }
     for name, rows in grouped(bi["lead_attribute"], lambda row: row["name"]).items():
         texts = [row for row in rows if row["number_value"] is None]
         if texts and len({row["value"] for row in texts}) <= 50:
-            found[f"attribute.{name}"] = {row["journey_id"]: row["value"] for row in texts}
+            found["attribute", name] = {row["journey_id"]: row["value"] for row in texts}
     return found
 
 
 def test_conversion_by_segment(bi: Bi) -> None:
     """How many of those whose days are over got there in time, and how fast, by offer, channel and so on."""
-    view = by(bi["conversion_by_segment"], "segment_kind", "segment", "to_role", "within_days")
+    view = by(bi["conversion_by_segment"], *SEGMENT, "to_role", "within_days")
     roles = reached(bi)
-    for kind, of_journey in segments(bi).items():
+    for (kind, attribute), of_journey in segments(bi).items():
         for segment in set(of_journey.values()):
             mine = [roles[journey] for journey, its in of_journey.items() if its == segment]
             for days in SPANS:
@@ -455,7 +456,7 @@ def test_conversion_by_segment(bi: Bi) -> None:
                         for role in mature
                         if later in role and role[later] - role["anonymous"] <= span
                     ]
-                    row = view.pop((kind, segment, later, days))
+                    row = view.pop((kind, attribute, segment, later, days))
                     assert (row["leads"], row["immature_leads"]) == (len(mature), len(mine) - len(mature))
                     assert row["converted"] == len(took)
                     assert row["conversion"] == rate(len(took), len(mature))
@@ -469,7 +470,11 @@ def test_conversion_by_segment(bi: Bi) -> None:
 def test_conversion_by_one_kind_of_segment(bi: Bi, kind: str, name: str) -> None:
     """Offers, campaigns and channels have views of their own, with the same rows."""
     expected = [
-        {key if key != "segment" else name: value for key, value in row.items() if key != "segment_kind"}
+        {
+            key if key != "segment" else name: value
+            for key, value in row.items()
+            if key not in ("segment_kind", "attribute_name")
+        }
         for row in bi["conversion_by_segment"]
         if row["segment_kind"] == kind
     ]

@@ -1,29 +1,14 @@
 create or replace view bi.stage_reached as
 select
-  first_at.journey_id,
+  lead.journey_id,
   reached.stage_role,
   reached.reached_at,
-  first_at.definition_version
-from (
-  select
-    visit.journey_id,
-    visit.definition_version,
-    min(visit.entered_at) as anonymous,
-    min(visit.entered_at) filter (where role.position >= 2) as known,
-    min(visit.entered_at) filter (where role.position >= 3) as engaged,
-    min(visit.entered_at) filter (where role.position >= 4) as mql,
-    min(visit.entered_at) filter (where role.position >= 5) as sal,
-    min(visit.entered_at) filter (where role.position >= 6) as sql,
-    min(visit.entered_at) filter (where role.position >= 7) as opportunity,
-    min(visit.entered_at) filter (where role.position >= 8) as won
-  from {schema}.stage_visit as visit
-  join bi.stage_role as role on role.role = visit.stage_role and role.is_success
-  group by visit.journey_id, visit.definition_version
-) as first_at
+  lead.definition_version
+from bi.lead_progress as lead
 cross join lateral (
   values
-    ('anonymous', anonymous), ('known', known), ('engaged', engaged), ('mql', mql), ('sal', sal), ('sql', sql),
-    ('opportunity', opportunity), ('won', won)
+    ('anonymous', anonymous_at), ('known', known_at), ('engaged', engaged_at), ('mql', mql_at), ('sal', sal_at),
+    ('sql', sql_at), ('opportunity', opportunity_at), ('won', won_at)
 ) as reached (stage_role, reached_at)
 join bi.stage on stage.role = reached.stage_role
 where reached.reached_at is not null;
