@@ -7,7 +7,7 @@ name of the definition. Credit is compared model by model, as BI reads it. Pure.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from projections.journey import TABLES, Rows
+from projections.journey import EVENT_TABLES, TABLES, Rows
 
 Key = tuple[object, ...]
 Values = dict[str, object]
@@ -26,8 +26,7 @@ KEYS = {
     "opportunity": ("journey_id", "opportunity_id"),
     "credit": ("journey_id", "opportunity_id", "touch_event_id", "model", "kind", "event_id"),
     "fault": ("event_id", "copy_no"),
-    "touch": ("event_id",),
-    "campaign_exposure": ("event_id",),
+    **{table.name: ("event_id",) for table in EVENT_TABLES},
 }
 """Columns by which a row is the same row in another version."""
 UNCOMPARED = {"visit_no", "handoff_no", "clock_no", "message", LABEL}

@@ -66,6 +66,8 @@ async def switch(connection: Connection, number: int, by: Actor) -> Switched:
             before, after = await asyncio.wait_for(_attempt(connection, number, by), PATIENCE_SECONDS)
             return Switched(before, after, attempts, time.monotonic() - began)
         except (asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError, TimeoutError):
+            if connection.is_in_transaction():  # the time limit met the rollback itself
+                await connection.execute("rollback")
             if time.monotonic() - began > PATIENCE_SECONDS:
                 raise Blocked(await _in_the_way(connection, attempts)) from None
         await asyncio.sleep(PAUSE_SECONDS)
