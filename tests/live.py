@@ -40,7 +40,7 @@ async def clear(connection: Connection) -> None:
     """Leaves an empty log without versions."""
     for row in await connection.fetch("select schema_name from ops.version"):
         await connection.execute(f"drop schema {row['schema_name']} cascade")
-    await connection.execute(f"truncate {LOG_TABLES}")
+    await connection.execute(f"truncate {LOG_TABLES} cascade")
 
 
 async def add_versions(connection: Connection, timelines: Iterable[Timeline]) -> list[str]:
