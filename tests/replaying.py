@@ -167,9 +167,10 @@ class Store:
                 pass
         await pool.close()
 
-    async def build(self, timeline: Timeline, *, is_trial: bool = False) -> int:
+    async def build(self, timeline: Timeline, as_known_at: int | None = None) -> int:
         """A version of this timeline from the topics."""
-        candidate = Candidate([TimelineEntry(*entry) for entry in timeline], is_trial)
+        entries = [TimelineEntry(*entry) for entry in timeline]
+        candidate = Candidate(entries, as_known_at is not None, as_known_at)
         return await build(self.addresses, candidate, self.said.append, Effort(2, 0))
 
     async def catch_up(self, number: int) -> None:

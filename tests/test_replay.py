@@ -75,6 +75,20 @@ async def test_a_version_goes_its_way_from_the_topics_to_bi_and_back(store: Stor
     assert await store.connection.fetchval(activations) == len(case.first) + len(case.other)
 
 
+async def test_what_was_believed_then_can_be_built(store: Store, case: Case) -> None:
+    """As known at an instant: the fold of what the log had by then; what differs from today is late facts.
+    Such a version is never fed."""
+    await store.take(len(case.records))
+    await store.settle()
+    then = sorted(event.recorded_at for event in case.events)[len(case.events) // 2]
+    number = await store.build(case.first, as_known_at=then)
+    known = [event for event in case.events if event.recorded_at <= then]
+    assert await store.differences(number, known, case.first) == []
+    assert {reason for reason, *_ in (await store.diff(number)).reasons} == {"facts recorded later"}
+    with pytest.raises(Refused, match="as known"):
+        await store.catch_up(number)
+
+
 async def test_whatever_is_changed_by_hand_is_found(store: Store, case: Case) -> None:
     """Projections are proved by building again, the log by reading the topics again: equal at first, then a
     row less, another value, a row more and altered bytes are told, each in its place."""

@@ -84,6 +84,7 @@ async def test_nothing_tells_that_a_replay_was_killed(
         await store.settle()
         await _catch_up_and_diff(commands)
         await _promote(store, commands, rng)
+        await _look_and_go_back(commands)
         number = await store.build([(None, case.agreed[1])])
         await store.catch_up(number)
         assert await store.differences(3, case.events, [(None, case.agreed[1])]) == []
@@ -117,3 +118,16 @@ async def _promote(store: Store, commands: Commands, rng: Random) -> None:
     await commands.finished("promote", "3")
     assert await store.connection.fetchval(SAYS) == "d@2"
     assert await store.connection.fetchval(ACTIVATED) == 1
+
+
+async def _look_and_go_back(commands: Commands) -> None:
+    """The other commands, as a user gives them."""
+    for arguments, said in (
+        (("plan",), "a replay would change nothing"),
+        (("status",), "promoted"),
+        (("diff", "3", "--show"), "reason"),
+        (("rollback",), "BI reads version 1"),
+        (("retire", "2"), "version 2 is gone"),
+    ):
+        _, out = await commands.finished(*arguments)
+        assert said in out, out
