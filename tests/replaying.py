@@ -14,9 +14,11 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from infra import MIGRATIONS
+from projections import definition
+from projections.agreement.facts import activated
 from schemas.ids import schema_text
+from schemas.records import Micros, TouchRecorded
 from schemas.records import Record as Event
-from schemas.records import TouchRecorded
 from schemas.straight import writer
 from schemas.topics import EVENTS, IDENTITY
 from schemas.wire import MAGIC, PREFIX
@@ -39,6 +41,7 @@ from services.store.pool import Connection, connect, create_pool
 from services.store.versions import Fed, TimelineEntry
 from tests import live
 from tests.comparison import differences, projected
+from tests.feeding import HUMAN
 from tests.histories import Timeline, is_reference, random_definition, random_log, random_timeline
 
 NAMES = ("event_id", "subject_id", "other_subject_id", "target_event_id", "link_event_id")
@@ -193,13 +196,19 @@ class Store:
         return [tuple(row) for row in await self.connection.fetch(query)]
 
 
+def decided(text: str, now: Micros) -> list[Event]:
+    """A definition proposed, approved by both teams, and promoted by a replay."""
+    agreed = definition.parse(text)
+    return [*first_facts(text, now), activated(agreed.definition_id, agreed.version, None, HUMAN, now)]
+
+
 class Case:
     """A random log with facts about definitions, spoiled records, and some in an earlier schema."""
 
     def __init__(self, seed: int, earlier: int) -> None:
         rng = Random(seed)
         self.agreed = [random_definition(rng, version) for version in (1, 2)]
-        facts = [fact for n, text in enumerate(self.agreed) for fact in first_facts(text, n)]
+        facts = [fact for n, text in enumerate(self.agreed) for fact in decided(text, n)]
         self.events = [*facts, *many_logs(rng, 20, 40)]
         records = live.on_topics(self.events)
         for place, event in enumerate(self.events):

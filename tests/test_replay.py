@@ -95,7 +95,7 @@ async def test_whatever_is_changed_by_hand_is_found(store: Store, case: Case) ->
     await store.take(len(case.records))
     await store.settle()
     assert (await store.verify()).is_equal
-    assert all(each.is_equal for each in await log_verify(store.addresses, store.said.append))
+    assert [each for each in await log_verify(store.addresses, store.said.append) if not each.is_equal] == []
 
     lead = await store.connection.fetchval("select min(journey_id) from v0001.lead_state")
     await store.connection.execute(

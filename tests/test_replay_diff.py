@@ -19,19 +19,22 @@ def paths(before: str, after: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("line", "other", "path"),
+    ("line", "other", "path", "told"),
     [
-        ("{score_at_least: 50}", "{score_at_least: 60}", "stages[MQL]"),
-        ("target: 8h", "target: 6h", "sla[handoff_review].target"),
-        ("lookback: 365d", "lookback: 30d", "attribution.lookback"),
+        ("{score_at_least: 50}", "{score_at_least: 60}", "stages[MQL]", "60"),
+        ("target: 8h", "target: 6h", "sla[handoff_review].target", "6 hours"),
+        ("lookback: 365d", "lookback: 30d", "attribution.lookback", "30 days"),
     ],
 )
-def test_one_line_is_one_change(line: str, other: str, path: str) -> None:
-    """Its definition is the earlier one with this line alone."""
+def test_one_line_is_one_change(line: str, other: str, path: str, told: str) -> None:
+    """Its definition is the earlier one with this line alone; its reason names the line and says it."""
     assert line in DEFAULT
     after = DEFAULT.replace(line, other, 1)
     [change] = single_changes(DEFAULT, after)
     assert change.path.startswith(path)
+    number = next(n for n, text in enumerate(DEFAULT.splitlines(), 1) if line in text)
+    assert change.reason.startswith(f"line {number}: ")
+    assert told in change.reason
     assert change.body is not None
     assert definition.parse(change.body).label == definition.parse(DEFAULT).label
     assert single_changes(change.body, after) == []

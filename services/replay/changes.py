@@ -24,6 +24,7 @@ class Change(NamedTuple):
     """`reason` says the change in the language of the trade, with the line where it stands; `body` is the
     earlier definition with this change only, None where that makes no definition."""
 
+    path: str
     reason: str
     body: str | None
 
@@ -34,7 +35,7 @@ def single_changes(before: str, after: str) -> list[Change]:
     labels = {name: yaml.safe_load(before)[name] for name in LABELS if name in yaml.safe_load(before)}
     bodies = [(path, _body(labels | tree)) for path, tree in _variants(old, new)]
     lines = {each.sentence: each.line_after or each.line_before for each in _told(before, after)}
-    return [Change(_reason(path, before, body, lines), body) for path, body in bodies]
+    return [Change(path, _reason(path, before, body, lines), body) for path, body in bodies]
 
 
 def _reason(path: str, before: str, body: str | None, lines: Mapping[str, int | None]) -> str:
@@ -44,7 +45,10 @@ def _reason(path: str, before: str, body: str | None, lines: Mapping[str, int | 
 
 
 def _told(before: str, after: str) -> list[agreement.Change]:
-    return agreement.diff(definition.parse(before), definition.parse(after))
+    try:
+        return agreement.diff(definition.parse(before), definition.parse(after))
+    except definition.DefinitionFaults:
+        return []
 
 
 def _deciding(tree: dict[str, Any]) -> dict[str, Any]:

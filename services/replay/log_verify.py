@@ -79,10 +79,15 @@ rejected as (
   select coalesce(seen.topic, reject.topic) as topic, coalesce(seen.partition, reject.partition) as partition,
     count(*) filter (where reject.topic is null) as rejects_missing,
     count(*) filter (where seen.topic is null) as rejects_foreign,
-    count(*) filter (where seen.value_hash <> sha256(coalesce(reject.value, ''))) as rejects_altered
+    count(*) filter (
+      where seen.value_hash <> sha256(coalesce(reject.value, '')) and not is_forgotten
+    ) as rejects_altered
   from (select * from ops.seen where event_id is null) as seen
   full join (
-    select reject.* from log.reject join until using (topic, partition) where "offset" < end_offset
+    select reject.*, reject.value is null and erased_at is not null as is_forgotten
+    from log.reject join until using (topic, partition)
+    left join log.subject using (subject_id)
+    where "offset" < end_offset
   ) as reject using (topic, partition, "offset")
   group by 1, 2
 )
