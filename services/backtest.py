@@ -99,7 +99,7 @@ class Trial:
             self._count_handoffs(tally, side, state)
             self._count_deals(tally, side, state)
             self._count_clocks(tally, side, state)
-            if len(timely) < len(history.events):
+            if state.handoffs.all and len(timely) < len(history.events):
                 known = journey.fold(msgspec.structs.replace(history, events=timely), self.rules[side])
                 tally.counts[side, "late"] += len(_openings(state) - _openings(known))
         _count_leads(tally, states)

@@ -35,9 +35,11 @@ from services import settings
 from services.broker import create_producer, end_offsets
 from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
+from services.store.versions import TimelineEntry, rules_of
 
 TOPIC = "lead.reference"
 LOOK_AGAIN_SECONDS = 0.1
+NONE_IN_FORCE = "no definition is in force yet: `leadlog up` makes the first version"
 
 PROMOTED = "select label, timeline, promoted_at from ops.version where status = 'promoted'"
 POSITION = "select next_offset from log.position where topic = 'lead.reference' and partition = 0"
@@ -216,9 +218,17 @@ async def read_timeline(connection: Connection) -> Timeline:
     """The promoted version's. Raises Refused before the first."""
     row = await connection.fetchrow(PROMOTED)
     if row is None:
-        raise Refused("no definition is in force yet: `leadlog up` makes the first version")
+        raise Refused(NONE_IN_FORCE)
     starts = [entry["valid_from"] for entry in msgspec.json.decode(row["timeline"])]
     return Timeline(list(zip(starts, row["label"].split("+"), strict=True)), row["promoted_at"])
+
+
+async def read_in_force(connection: Connection) -> Definition:
+    """The definition of the promoted version that counts now. Raises Refused before the first."""
+    row = await connection.fetchrow(PROMOTED)
+    if row is None:
+        raise Refused(NONE_IN_FORCE)
+    return rules_of(msgspec.json.decode(row["timeline"], type=list[TimelineEntry]), ()).at(now())
 
 
 async def read_standings(connection: Connection) -> list[Standing]:

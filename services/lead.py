@@ -197,12 +197,13 @@ def _entry(event: Envelope, row: Row, found: Trace) -> Entry:
         return Entry(event, row["copy_no"], "fault", ["conflict: another copy of this id counts"])
     if event.event_id in found.faulty:
         return Entry(event, 1, "fault", effects)
-    if control := _control(event):
+    if control := control_of(event):
         return Entry(event, 1, "control", [control, *effects])
     return Entry(event, 1, "counts", effects)
 
 
-def _control(event: Envelope) -> str | None:
+def control_of(event: Envelope) -> str | None:
+    """What an event does that is read before the fold; None for any other."""
     match event:
         case EventRetracted(target_event_id=target):
             return f"takes back {target}"

@@ -1,24 +1,31 @@
 """`leadlog lead ID`: everything about one lead, and the event behind every value."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import click
 from rich.console import Console
 
+from projections.definition import Definition
 from schemas.contract import to_json
 from schemas.currencies import display
 from schemas.instants import rfc3339
 from schemas.records import Envelope
-from services import settings
+from services import definitions, settings
+from services.cli import lead_difference
+from services.cli.definition_file import YAML, read_file
 from services.cli.exits import REFUSED, end, run
 from services.cli.layout import console, duration, instant, section, table
+from services.definitions import Refused
 from services.lead import Entry, Lead, NothingPromoted, Shown, Unknown, read_lead
+from services.lead_difference import Difference, as_known, under
 from services.projector.decoding import Decoding
 from services.registry import Registry
-from services.store.pool import connect
+from services.store.pool import Connection, connect
 
 MODELS_ACROSS = 4
 """Attribution models side by side, so that a table fits a terminal of 120 columns."""
@@ -34,32 +41,67 @@ KEYS = ("journey_id", "definition_version")
 
 @click.command("lead")
 @click.argument("some_id", metavar="ID")
+@click.option("--definition", "file", type=YAML, help="What differs under the definition in this file.")
+@click.option("--as-known", "when", metavar="TIME", help="What was known then, and what differs today.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, everything in it.")
-def command(some_id: str, as_json: bool) -> None:
+def command(some_id: str, file: Path | None, when: str | None, as_json: bool) -> None:
     """All about one lead: state, timeline, visits, hand-offs, clocks, money and credit.
 
     ID is any of the lead's subject ids, its journey id, or the id of one of its events. Every value shows the
     event that it comes from.
+
+    With --definition or --as-known: only what differs from today, explained event by event. TIME is an
+    instant with offset, or a date, which begins in the zone of the definition's calendar.
     """
+    if file and when:
+        raise click.UsageError("--definition and --as-known exclude each other: one difference at a time")
     try:
+        if file or when:
+            _tell(run(_compare(some_id, read_file(file) if file else None, when or "")), as_json)
+            return
         lead = run(read(some_id))
     except Unknown:
         end(REFUSED, f"no subject, journey or event has the id {some_id!r}. `leadlog wait`, if it is new.")
     except (NothingPromoted, asyncpg.UndefinedTableError):
         end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")
+    except Refused as refused:
+        end(REFUSED, str(refused))
     if as_json:
         click.echo(json.dumps(as_object(lead), indent=2))
     else:
         show(console(), lead)
 
 
+def _tell(found: Difference, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(lead_difference.as_object(found), indent=2))
+    else:
+        lead_difference.show(found)
+
+
+async def _compare(some_id: str, candidate: Definition | None, when: str) -> Difference:
+    """The difference that a definition makes, or that time has made."""
+    async with _asking() as (connection, decoding):
+        if candidate is not None:
+            return await under(connection, some_id, candidate, decoding)
+        in_force = await definitions.read_in_force(connection)
+        return await as_known(connection, some_id, definitions.start_of(when, in_force), decoding)
+
+
 async def read(some_id: str) -> Lead:
-    """Asks Postgres; the registry only if the lead has events of schemas that this release does not know."""
+    """Asks Postgres."""
+    async with _asking() as (connection, decoding):
+        return await read_lead(connection, some_id, decoding)
+
+
+@asynccontextmanager
+async def _asking() -> AsyncIterator[tuple[Connection, Decoding]]:
+    """Postgres; and the registry only if a lead has events of schemas that this release does not know."""
     addresses = settings.addresses()
     connection = await connect(addresses.postgres_dsn)
     try:
         async with Registry(addresses.registry_url) as registry:
-            return await read_lead(connection, some_id, Decoding(registry))
+            yield connection, Decoding(registry)
     finally:
         await connection.close()
 
