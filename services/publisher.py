@@ -49,7 +49,7 @@ class Sent(NamedTuple, Generic[T]):
     acknowledgements: list[Acknowledgement]
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=10_000)
 def partition_of(topic: str, key: str) -> int:
     """The partition of a key, as Kafka's default partitioner has it."""
     return (murmur2(key.encode()) & 0x7FFFFFFF) % PARTITIONS_OF[topic]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench import ground, ingest, live
+from tests.bench import ground, importing, ingest, live
 from tests.servers import RunningServers
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -33,3 +33,18 @@ async def test_the_door_and_its_rival_are_measured(
     await ingest.measure(local, number=1_000, rounds=1, seconds=1, parts=ingest.PARTS)
     told = capsys.readouterr().out
     assert [told.count(name) for name in ingest.RIVALS] == [3, 3]
+
+
+async def test_import_and_publish_are_weighed_beside_bare_loops(
+    local: RunningServers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each command and its rival takes all of the same file, and fills its row."""
+    await importing.measure(local.addresses, 2_000)
+    table = [line.rsplit(maxsplit=5) for line in capsys.readouterr().out.splitlines()]
+    assert [(name, rows) for name, rows, *_ in table] == [
+        ("bare loop, CSV", "2,000"),
+        ("import, property history", "2,000"),
+        ("import, deal stages, 4 joins", "2,500"),
+        ("bare loop, JSON lines", "2,000"),
+        ("publish", "2,000"),
+    ]

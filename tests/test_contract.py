@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.contract import MAX_EVENT_BYTES, MAX_FAULTS, parse, parse_line, to_json
+from schemas.contract import MAX_EVENT_BYTES, MAX_FAULTS, parse, parse_line, record_of, to_json
 from schemas.currencies import DIGITS, display
 from schemas.faults import SHOWN_CHARACTERS, Fault, Refused
 from schemas.instants import day_of, instant_of, iso_date, rfc3339
@@ -155,6 +155,18 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
+
+
+@given(records())
+def test_fields_in_memory_are_judged_as_those_of_json(record: Record) -> None:
+    """An import, which has its times as numbers, gets the record or the faults that the JSON would get."""
+    name = type(record).__name__
+    values = left_out(msgspec.to_builtins(record), "record")
+    try:
+        found: Record | tuple[Fault, ...] = record_of(name, values)
+    except Refused as refusal:
+        found = refusal.faults
+    assert found == answer(to_json(record))
 
 
 @given(st.sampled_from([fullest(name) for name in RECORDS]), st.data())

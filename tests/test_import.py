@@ -196,6 +196,8 @@ def test_joined_rows(tmp_path: Path) -> None:
     rows = "id,time,origin\n1,2026-03-01 10:00:00,ann@x.example\n2,2026-03-01 10:00:00,bob@x.example\n"
     records, faults = make(tmp_path, mapping, rows)
     assert faults == []
+    nobody = "id,time,origin\n3,2026-03-01 10:00:00,\n"
+    assert make(tmp_path, mapping, nobody, PEOPLE + ";No address;\n") == ([], [])
     found = [(record.event_id, record.value) for record in records if isinstance(record, AttributeChanged)]
     assert found == [("1:Ann & Co", 12.0), ("1:Second", None)]
     needed = mapping.replace("origin}}", "origin}, required: true}")

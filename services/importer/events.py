@@ -58,7 +58,7 @@ class Translator:
 
 def _found(join: Join, joined: Joined, row: Row, faults: list[RowFault]) -> Sequence[Row]:
     key = tuple([row[column] for column in join.on])
-    found = joined.find(key)
+    found = joined.find(key) if all(key) else ()
     if not found and join.required:
         expected = f"a row of {join.input} with it as {', '.join(join.columns)}"
         faults.append(fault_of(Bad("no_match", ", ".join(key), expected), join.on))

@@ -96,7 +96,7 @@ class Reasons:
 def _changes(old: Sequence[TimelineEntry], new: Sequence[TimelineEntry]) -> list[Change]:
     if len(old) == len(new) == 1:
         return single_changes(old[0].body, new[0].body)
-    return [] if old == new else [Change(SCHEDULE, None)]
+    return [] if old == new else [Change(SCHEDULE, SCHEDULE, None)]
 
 
 def _places(found: Sequence[Difference]) -> Places:
