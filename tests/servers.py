@@ -139,8 +139,9 @@ def new_folder() -> Path:
 
 def other_ports() -> dict[str, int]:
     """A free port for each listener, none of them a usual one."""
-    other = random.sample(ports.OTHERS, len(ports.USUAL))
-    return ports.choose(dict(zip(ports.USUAL, other, strict=True)), {}, ())
+    names = ports.wishes(workers=1)
+    other = random.sample(ports.OTHERS, len(names))
+    return ports.choose(dict(zip(names, other, strict=True)), {}, ())
 
 
 def remove_abandoned() -> None:

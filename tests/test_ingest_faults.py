@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -18,7 +19,12 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from starlette.requests import Request
 
+from services import settings
+from services.ingest.health import Health
+from services.ingest.lookout import Lookout
+from services.ingest.sender import Sender
 from services.settings import Addresses
 from tests.door import Opened, open_door
 from tests.reading import everything, records_on_topics
@@ -137,12 +143,18 @@ def test_memory_stays_flat_whatever_comes(opened: Opened) -> None:
 
 def say(opened: Opened, *parts: bytes) -> bytes:
     """What the door answers to bytes on a connection, which then ends from this side."""
-    address = urlsplit(opened.door.url)
-    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+    address, received = urlsplit(opened.door.url), b""
+    with (
+        socket.create_connection((address.hostname, address.port), timeout=30) as connection,
+        suppress(ConnectionError),
+    ):
         for part in parts:
             connection.sendall(part)
-        connection.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: connection.recv(65_536), b""))
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+        while more := connection.recv(65_536):
+            received += more
+    return received
 
 
 def head(opened: Opened, *lines: str) -> bytes:
@@ -238,12 +250,25 @@ class Sending:
             number += 1
 
 
+async def test_a_door_that_gets_on_no_more_asks_to_be_started_again() -> None:
+    """`/livez` fails when Kafka answers and acknowledges nothing, or when nobody looks any more."""
+    sender = Sender("127.0.0.1:1")
+    lookout = Lookout({"kafka": sender.connect})
+    health, request = Health(lookout, sender), Request({"type": "http"})
+    assert (await health.livez(request)).status_code == 200
+    sender.silent_looks = settings.STUCK_SECONDS + 1
+    assert (await health.livez(request)).status_code == 503
+    sender.silent_looks = None
+    lookout.looked_at["kafka"] -= settings.STUCK_SECONDS + 1
+    assert (await health.livez(request)).status_code == 503
+
+
 @pytest.mark.slow
 def test_a_broker_killed_during_batches_loses_nothing(
     servers: Servers, stack: Addresses, tmp_path: Path
 ) -> None:
     """What is told taken is on a topic; what is not is told so, and is taken when it is sent again."""
-    with open_door(stack, tmp_path, ingest_ack_seconds="2") as opened:
+    with open_door(stack, tmp_path, ingest_ack_seconds="2", stuck_seconds="1") as opened:
         sending = Sending(opened)
         try:
             for kills in (1, 2):
@@ -258,6 +283,7 @@ def test_a_broker_killed_during_batches_loses_nothing(
         for at in range(0, len(missed), 100):
             until(partial(resent, sending, missed[at : at + 100]), "the broker is back, and nothing is taken")
         assert sending.unacknowledged
+        assert requests.get(f"{opened.door.url}/livez", timeout=60).status_code == 200
         on_topics = asyncio.run(everything(opened.addresses))
         assert sending.taken == {dict(each.headers)["ce_id"].decode() for each in on_topics}
 

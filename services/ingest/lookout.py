@@ -21,6 +21,8 @@ from services.store.pool import PASSING
 
 LOOK_SECONDS = 1.0
 """Pause between two looks at a server, a small request each. So long a revoked key may still work."""
+PATIENCE_SECONDS = 2 * ANSWER_SECONDS
+"""Longest look: each connection gives up after half of it and cleans up after itself."""
 TROUBLE = (KafkaError, asyncpg.PostgresError, WrongIds, *PASSING)
 """What a server that is away, or not as it should be, makes of a question."""
 
@@ -52,7 +54,7 @@ class Lookout:
     async def _watch(self, name: str) -> None:
         while True:
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     await self._questions[name]()
             except TROUBLE as error:
                 self._note_away(name, str(error) or type(error).__name__)
