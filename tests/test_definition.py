@@ -459,7 +459,7 @@ def test_a_policy_that_never_starts_is_a_fault_but_one_of_several_stops_may_be_m
         ("- a", "a mapping"),
         ("just words", "a mapping"),
         ("a: \x07", "printable characters"),
-        ("\tversion: 1", "valid YAML"),
+        ("\tversion: 1", "takes no tabs"),
         ("x" * (MAX_CHARACTERS + 1), "at most"),
         ("a: " + "[" * 100_000, "less nesting"),
         ("a: " * 1, "one of definition_id"),
