@@ -13,6 +13,7 @@ USUAL: Mapping[str, int] = {
     "registry_management": 8082,
 }
 """Name of each listener and its usual port. The workers' follow: `worker_1` at 6066 and so on."""
+ALERTING: Mapping[str, int] = {"clock": 6050, "notifier": 6051}
 FIRST_WORKER = 6066
 # Below the range from which Linux takes the near end of outgoing connections (32768 and up): a client that
 # keeps knocking at such a port while its server is down can connect to itself and so keep the server out.
@@ -20,8 +21,9 @@ OTHERS = range(20_000, 30_000)
 
 
 def wishes(workers: int) -> dict[str, int]:
-    """The usual ports of the servers and of so many workers."""
-    return dict(USUAL) | {f"worker_{number}": FIRST_WORKER + number - 1 for number in range(1, workers + 1)}
+    """The usual ports of the servers, of clock and notifier, and of so many workers."""
+    of_workers = {f"worker_{number}": FIRST_WORKER + number - 1 for number in range(1, workers + 1)}
+    return {**USUAL, **ALERTING, **of_workers}
 
 
 def is_free(port: int) -> bool:

@@ -1,8 +1,8 @@
-"""The local stack of one state folder: Postgres, Kafka, the registry, and the workers on top.
+"""The local stack of one state folder: Postgres, Kafka, the registry, and the services on top.
 
 Promises after `up` that every server answers and that `stack.json` tells where; after `down` that nothing
 runs and the data is there for the next `up`. A server given by the environment is used, never started. What
-belongs between servers and workers (migrations, topics, first build) is the caller's.
+belongs between servers and services (migrations, topics, first build) is the caller's.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from infra import artifacts, kafka, ports, postgres, registry, worker
+from infra import alerting, artifacts, kafka, ports, postgres, registry, worker
 from infra.progress import Say, download
 from infra.supervision import Program, Supervisor
 from services import settings
@@ -84,7 +84,7 @@ class Stack:
         return _read(self.state / "stack.json")
 
     def up(self, workers: int, say: Say) -> Addresses:
-        """Start what is not given and wait until all of it answers. Workers wait for `start_workers`.
+        """Start what is not given and wait until all of it answers. Services wait for `start_services`.
 
         Raises Failed, supervision.Failed, postgres.Failed, kafka.Failed, artifacts.Unavailable.
         """
@@ -100,10 +100,10 @@ class Stack:
         self._remember(plan, workers)
         return plan.addresses
 
-    def start_workers(self) -> None:
-        """Start the workers of the last `up`. Raises supervision.Failed."""
+    def start_services(self) -> None:
+        """Start the workers, the clock and the notifier of the last `up`. Raises supervision.Failed."""
         for name in self.supervisor.processes():
-            if name.startswith(worker.PREFIX):
+            if name.startswith(worker.PREFIX) or name in alerting.NAMES:
                 self.supervisor.start(name)
 
     def down(self) -> None:
@@ -162,7 +162,8 @@ class Stack:
             servers = [pool.submit(make) for address, make in makers.items() if plan.is_local(address)]
             programs = [server.result() for server in servers]
         numbers = range(1, workers + 1)
-        return programs + [worker.program(self.state, number, plan.ports) for number in numbers]
+        services = [worker.program(self.state, number, plan.ports) for number in numbers]
+        return [*programs, *services, *alerting.programs(self.state, plan.ports)]
 
     async def _until_ready(self, plan: Plan) -> None:
         addresses = plan.addresses
@@ -211,13 +212,15 @@ class Stack:
 
     def _remember(self, plan: Plan, workers: int) -> None:
         used = [f"worker_{number}" for number in range(1, workers + 1)]
+        metered = (*used, *alerting.NAMES)
         known = plan.addresses._asdict() | {
             "bi_dsn": plan.dsn(postgres.READER, postgres.OWNER) if plan.is_local("postgres_dsn") else "",
             "worker_urls": [f"http://{ports.HOST}:{plan.ports[name]}" for name in used],
             "state_folder": str(self.state),
             "log_folder": str(self.supervisor.logs),
             "supervisor_pid": self.supervisor.pid(),
-            "ports": {name: plan.ports[name] for name in (*ports.USUAL, *used)},
+            "metrics_urls": {name: f"http://{ports.HOST}:{plan.ports[name]}/metrics" for name in metered},
+            "ports": {name: plan.ports[name] for name in (*ports.USUAL, *metered)},
         }
         _write(self.state / "stack.json", known)
 

@@ -44,19 +44,19 @@ def _say(line: str) -> None:
 @click.option(
     "--definition", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="First start only."
 )
-@click.option("--servers-only", is_flag=True, help="Start no worker and touch no data.")
+@click.option("--servers-only", is_flag=True, help="Start no service and touch no data.")
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 16), help="Projector processes."
 )
 def up(definition: Path | None, servers_only: bool, workers: int) -> None:
-    """Start the local servers and the workers, and wait until they answer."""
+    """Start the local servers, the workers, clock and notifier, and wait until the servers answer."""
     stack = Stack(settings.state_folder())
     began = time.monotonic()
     with _kindly(AWAY):
         addresses = stack.up(workers, _say)
         if not servers_only:
             _deploy(definition)
-            stack.start_workers()
+            stack.start_services()
     _say(f"Up after {time.monotonic() - began:.1f} s. Postgres, Kafka and the registry:")
     for address in addresses:
         click.echo(address)

@@ -46,6 +46,8 @@ comment on table journey is 'The folded state of a journey and the revisions of 
 
 INDEXES = """
 create index opportunity_deal on opportunity (opportunity_id);
+create index if not exists sla_clock_due on sla_clock (due_at) where stopped_at is null;
+create index if not exists sla_warning_at on sla_warning (warn_at);
 """
 
 MARK_STALE = """
