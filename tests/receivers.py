@@ -104,6 +104,10 @@ class Receiver:
                 _count(opened, state, key, told["status"])
         return opened
 
+    def statuses(self) -> list[str]:
+        """What Alertmanager said, without its watchdog."""
+        return [told["status"] for told in self.taken if "alert_key" in told["groupLabels"]]
+
     def end(self) -> None:
         """Lets go of hanging requests."""
         self._over.set()

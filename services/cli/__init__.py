@@ -2,7 +2,7 @@
 
 import click
 
-from services.cli import generate, importer, lead, parked, publish, run, stack, summary, wait
+from services.cli import alerts, generate, importer, lead, parked, publish, run, sla, stack, summary, wait
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,6 +21,8 @@ COMMANDS = (
     lead.command,
     summary.command,
     parked.command,
+    alerts.command,
+    sla.command,
 )
 
 for command in COMMANDS:
