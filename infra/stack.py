@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from infra import artifacts, door, kafka, ports, postgres, registry, worker
+from infra import alerting, artifacts, door, kafka, ports, postgres, registry, worker
 from infra.progress import Say, download
 from infra.supervision import Program, Supervisor
 from services import settings
@@ -109,12 +109,13 @@ class Stack:
         return plan.addresses
 
     def start_services(self) -> None:
-        """Start the workers and the door of the last `up`; wait until the door takes events.
+        """Start the workers, the door, the clock and the notifier of the last `up`; wait until the door takes
+        events.
 
         Raises supervision.Failed, Failed.
         """
         for name in self.supervisor.processes():
-            if name.startswith(worker.PREFIX) or name == door.NAME:
+            if name.startswith(worker.PREFIX) or name in (door.NAME, *alerting.NAMES):
                 self.supervisor.start(name)
         asyncio.run(self._until(door.NAME, partial(door.answers, self.known()["ingest_url"])))
 
@@ -177,7 +178,8 @@ class Stack:
             programs = [server.result() for server in servers]
         numbers = range(1, workers + 1)
         services = [worker.program(self.state, number, plan.ports) for number in numbers]
-        return [*programs, *services, door.program(self.state, plan.ports)]
+        others = [door.program(self.state, plan.ports), *alerting.programs(self.state, plan.ports)]
+        return [*programs, *services, *others]
 
     async def _until_ready(self, plan: Plan) -> None:
         addresses = plan.addresses
@@ -235,6 +237,7 @@ class Stack:
 
     def _remember(self, plan: Plan, workers: int) -> None:
         used = [f"worker_{number}" for number in range(1, workers + 1)]
+        metered = (door.NAME, *used, *alerting.NAMES)
         known = plan.addresses._asdict() | {
             "bi_dsn": plan.dsn(postgres.READER, postgres.OWNER) if plan.is_local("postgres_dsn") else "",
             "ingest_url": door.url(plan.ports),
@@ -243,7 +246,8 @@ class Stack:
             "state_folder": str(self.state),
             "log_folder": str(self.supervisor.logs),
             "supervisor_pid": self.supervisor.pid(),
-            "ports": {name: plan.ports[name] for name in (*ports.USUAL, door.NAME, *used)},
+            "metrics_urls": {name: f"http://{ports.HOST}:{plan.ports[name]}/metrics" for name in metered},
+            "ports": {name: plan.ports[name] for name in (*ports.USUAL, *metered)},
         }
         _write(self.state / "stack.json", known)
 

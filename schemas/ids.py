@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from schemas.records import RECORDS, TOPIC_OF
+from schemas.topics import TOPIC_OF_ANY
 
 FOLDER = Path(__file__).parent
 LOCK = FOLDER / "ids.lock.json"
@@ -29,7 +29,7 @@ class Released(NamedTuple):
     @property
     def subject(self) -> str:
         """The name in the registry: topic and record name (Confluent's TopicRecordNameStrategy)."""
-        return f"{TOPIC_OF[self.record]}-leadlog.{self.record}"
+        return f"{TOPIC_OF_ANY[self.record]}-leadlog.{self.record}"
 
 
 def fingerprint(text: str) -> str:
@@ -49,7 +49,7 @@ def without(schema: Any, *keys: str) -> Any:
 
 def schema_text(record: str) -> str:
     """Today's `.avsc` of a record."""
-    return (FOLDER / "avro" / TOPIC_OF[record] / f"{record}.avsc").read_text()
+    return (FOLDER / "avro" / TOPIC_OF_ANY[record] / f"{record}.avsc").read_text()
 
 
 def released_file(record: str, version: int) -> Path:
@@ -99,7 +99,7 @@ def unreleased(releases: dict[int, Released]) -> list[str]:
     known = latest(releases)
     return [
         name
-        for name in RECORDS
+        for name in TOPIC_OF_ANY
         if name not in known or known[name].fingerprint != fingerprint(schema_text(name))
     ]
 

@@ -44,5 +44,9 @@ TOPICS = (
     Topic(DERIVED, 12, NINETY_DAYS),
     Topic(REJECTED, 3, NINETY_DAYS),
 )
+DERIVED_RECORDS = ("StageEntered", "ClockWarned", "ClockBreached", "ClockMet", "ClockWithdrawn")
+"""The records of `lead.derived`, as `schemas.derived` has them."""
+TOPIC_OF_ANY = TOPIC_OF | dict.fromkeys(DERIVED_RECORDS, DERIVED)
+"""Record name to topic, of what is read and of what is concluded."""
 INPUT_TOPICS = tuple(dict.fromkeys(TOPIC_OF.values()))
 """The topics that projections are computed from."""

@@ -258,3 +258,23 @@ REPLAY_DIFF_JOURNEYS = number("REPLAY_DIFF_JOURNEYS", 500)
 DECISION_SECONDS = number("DECISION_SECONDS", 30)
 """How long `leadlog definition` waits until the projector has taken a decision: usually well under a
 second."""
+
+ALERT_MAX_AGE_SECONDS = number("ALERT_MAX_AGE_SECONDS", 3_600)
+"""An obligation that was due for longer than this when its starting event reached the broker, or when its
+version was promoted, opens silently: history pages nobody."""
+
+ALERT_DIGEST_OVER = number("ALERT_DIGEST_OVER", 100)
+"""More obligations than this that open in one look of the clock become one alert. Looks are half a second
+apart, so 10,000 spread over a minute are still told one by one."""
+
+ALERT_DIGEST_SECONDS = number("ALERT_DIGEST_SECONDS", 300)
+"""A storm that goes on joins the open digest of the last so many seconds: Alertmanager's usual interval."""
+
+CLOCK_PORT = number("CLOCK_PORT", 0)
+"""Port of the clock's `/metrics` on 127.0.0.1; 0 takes a free one."""
+
+NOTIFIER_PORT = number("NOTIFIER_PORT", 0)
+"""Port of the notifier's `/metrics` on 127.0.0.1; 0 takes a free one."""
+
+ALERTS = text("ALERTS", "")
+"""The file that says where alerts go, see infra/alerts/channels.yaml. Without one they are only listed."""

@@ -38,15 +38,22 @@ async def prepare_database(dsn: str, connection: Connection, definition: str) ->
     return number
 
 
-async def feed(connection: Connection, events: Iterable[Envelope]) -> None:
-    """Takes events as one batch, in this order, from partition 0 of their topics."""
+async def feed(connection: Connection, events: Iterable[Envelope], appended_at: int = 0) -> None:
+    """Takes events as one batch, in this order, from partition 0 of their topics.
+
+    `appended_at`: when the broker got them, in microseconds.
+    """
     decoding = offline()
     rows = await connection.fetch("select topic, next_offset from log.position where partition = 0")
     offsets = defaultdict(int, {row["topic"]: row["next_offset"] for row in rows})
     records = []
     for event in events:
         topic = TOPIC_OF[type(event).__name__]
-        records.append(Record(topic, 0, offsets[topic], 0, event.subject_id.encode(), encode(event), ()))
+        records.append(
+            Record(
+                topic, 0, offsets[topic], appended_at // 1000, event.subject_id.encode(), encode(event), ()
+            )
+        )
         offsets[topic] += 1
     decoded = await decoding.batch(records)
     assert not decoded.rejects

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from schemas import derived
 from schemas.content import content_hash
 from schemas.contract import to_json
 from schemas.faults import FIELDS
@@ -42,6 +43,14 @@ def fullest(name: str) -> Record:
     return _made(name, {field.name: _value(field.type, field.name) for field in FIELDS[name]})
 
 
+def concluded(name: str) -> derived.Derived:
+    """A conclusion with every field."""
+    info = inspect.type_info(derived.STRUCTS[name])
+    assert isinstance(info, inspect.StructType)
+    fields = {field.name: _value(field.type, field.name) for field in info.fields}
+    return msgspec.convert(fields, derived.STRUCTS[name])
+
+
 def _made(name: str, fields: dict[str, Any]) -> Record:
     return msgspec.convert(fields, RECORDS[name])
 
@@ -58,6 +67,10 @@ def _value(kind: inspect.Type, name: str) -> Any:
             return {"currency": "EUR", "zone": "Europe/Berlin"}.get(name, f"{name} Žofie 1½")
         case inspect.IntType():
             return -(2**40) - len(name)
+        case inspect.FloatType():
+            return 0.8
+        case inspect.BoolType():
+            return True
         case inspect.ListType():
             return [_value(kind.item_type, name), _value(kind.item_type, name)]
         case inspect.DictType():
@@ -70,8 +83,10 @@ def _value(kind: inspect.Type, name: str) -> Any:
     raise TypeError(f"no example for {kind}")
 
 
-def golden(record: Record) -> dict[str, Any]:
+def golden(record: Record | derived.Derived) -> dict[str, Any]:
     """What a golden file says about one event."""
+    if isinstance(record, derived.Derived):
+        return {"value": derived.encode(record).hex(), "event": msgspec.to_builtins(record)}
     return {
         "value": encode(record).hex(),
         "event": to_json(record),
@@ -83,7 +98,8 @@ def write_missing() -> list[Path]:
     """Write the files of newly released schemas. Returns them."""
     new = [r for r in RELEASED.values() if r.schema_id == SCHEMA_ID[r.record] and not golden_file(r).exists()]
     for release in new:
-        events = [golden(smallest(release.record)), golden(fullest(release.record))]
+        made = (concluded,) if release.record in derived.STRUCTS else (smallest, fullest)
+        events = [golden(make(release.record)) for make in made]
         golden_file(release).write_text(json.dumps(events, indent=1, ensure_ascii=False) + "\n")
     return [golden_file(release) for release in new]
 

@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 
 from infra import registry
-from schemas.ids import RELEASED, SCHEMA_ID, schema_text
+from schemas.derived import STRUCTS
+from schemas.ids import RELEASED, SCHEMA_ID, fingerprint, schema_text
 from schemas.records import TOPIC_OF
 from schemas.wire import Decoder, encode
 from services.registry import Incompatible, Registry, RegistryAway, WrongIds
@@ -63,6 +64,9 @@ async def test_the_registry_has_every_released_schema(deployed: Registry) -> Non
     for schema_id, release in RELEASED.items():
         text = await deployed.schema(schema_id)
         assert text is not None
+        if release.record in STRUCTS:
+            assert fingerprint(text) == release.fingerprint
+            continue
         record = fullest(release.record)
         assert Decoder({schema_id: text}).decode(encode(record, schema_id)) == record
 

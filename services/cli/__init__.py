@@ -3,6 +3,7 @@
 import click
 
 from services.cli import (
+    alerts,
     bi,
     definition,
     generate,
@@ -16,6 +17,7 @@ from services.cli import (
     replay,
     report,
     run,
+    sla,
     stack,
     summary,
     wait,
@@ -46,6 +48,8 @@ COMMANDS = (
     key.command,
     replay.command,
     log.command,
+    alerts.command,
+    sla.command,
 )
 
 for command in COMMANDS:

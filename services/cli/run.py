@@ -1,6 +1,7 @@
 """`leadlog run …`: one process of the system, in the foreground, until a signal ends it."""
 
 import sys
+from collections.abc import Awaitable, Callable
 
 import click
 
@@ -73,4 +74,55 @@ def ingest(host: str, port: int) -> None:
     try:
         sys.exit(server.run(settings.addresses(), host, port))
     except server.PortTaken as error:
+        end(REFUSED, str(error))
+
+
+@command.command()
+@click.option(
+    "--web-port",
+    type=click.IntRange(0, 65535),
+    default=settings.CLOCK_PORT,
+    show_default=True,
+    help="Port of /metrics on 127.0.0.1; 0 takes a free one and logs it.",
+)
+def clock(web_port: int) -> None:
+    """Say what is due when no event comes: warnings and breaches of SLA clocks, once each.
+
+    A second clock stands by.
+    """
+    from services.clock import process  # noqa: PLC0415 (as above)
+
+    _serve("clock", web_port, process.run)
+
+
+@command.command()
+@click.option(
+    "--web-port",
+    type=click.IntRange(0, 65535),
+    default=settings.NOTIFIER_PORT,
+    show_default=True,
+    help="Port of /metrics on 127.0.0.1; 0 takes a free one and logs it.",
+)
+def notifier(web_port: int) -> None:
+    """Tell on-call about alerts, over the channels of the file LEADLOG_ALERTS.
+
+    A second notifier stands by, channel by channel.
+    """
+    from services.notifier import process  # noqa: PLC0415 (as above)
+    from services.notifier.config import Faulty, read  # noqa: PLC0415
+
+    try:
+        config = read(settings.ALERTS)
+    except Faulty as error:
+        end(REFUSED, str(error))
+    _serve("notifier", web_port, lambda dsn: process.run(dsn, config))
+
+
+def _serve(name: str, port: int, work: Callable[[str], Awaitable[None]]) -> None:
+    from services.daemon import PortTaken, serve  # noqa: PLC0415 (as above)
+
+    try:
+        dsn = settings.addresses().postgres_dsn
+        sys.exit(serve(name, port, lambda: work(dsn)))
+    except PortTaken as error:
         end(REFUSED, str(error))

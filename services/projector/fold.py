@@ -20,6 +20,7 @@ from projections.identity import CONTROLS
 from projections.journey import JourneyState, Rows
 from schemas.records import Envelope, Record, order_key
 from services.projector import metrics
+from services.projector.conclusions import draw
 from services.projector.decoding import Decoding
 from services.projector.histories import read_histories
 from services.projector.log import Journeys, Stored
@@ -132,8 +133,10 @@ class BatchFold:
         for journey_id in journeys.members:
             await self._sort(journey_id)
         await self._fold_again()
-        await remove_journeys(self._connection, self._version, gone)
-        await write_changes(self._connection, self._version, self._changes)
+        removed = await remove_journeys(self._connection, self._version, gone)
+        written = await write_changes(self._connection, self._version, self._changes)
+        pairs = [(removed, {}), *((change.before, change.after) for change in written)]
+        await draw(self._connection, self._version, pairs)
         if self._stale:
             await self._connection.execute(MARK_STALE.format(schema=self._version.schema), self._stale)
 
@@ -257,20 +260,22 @@ def by_journey(rows: Rows) -> dict[str, Rows]:
     return found
 
 
-async def write_changes(connection: Connection, version: Version, changes: list[Change]) -> None:
-    """Writes rows and states. Data that Postgres refuses parks the one journey it belongs to."""
+async def write_changes(connection: Connection, version: Version, changes: list[Change]) -> list[Change]:
+    """Writes rows and states; returns what was written. Data that Postgres refuses parks the one journey it
+    belongs to."""
     if not changes:
-        return
+        return []
     try:
         async with connection.transaction():
             await write_all(connection, version, changes)
     except UNWRITABLE as error:
         if len(changes) == 1:
             await park(connection, version, changes[0].journey_id, error)
-            return
+            return []
         middle = len(changes) // 2
-        await write_changes(connection, version, changes[:middle])
-        await write_changes(connection, version, changes[middle:])
+        first = await write_changes(connection, version, changes[:middle])
+        return first + await write_changes(connection, version, changes[middle:])
+    return changes
 
 
 async def write_all(connection: Connection, version: Version, changes: Iterable[Change]) -> None:
@@ -299,13 +304,15 @@ async def write_all(connection: Connection, version: Version, changes: Iterable[
     )
 
 
-async def remove_journeys(connection: Connection, version: Version, gone: list[str]) -> None:
-    """Removes what is stored of ids that no longer name a journey."""
+async def remove_journeys(connection: Connection, version: Version, gone: list[str]) -> Rows:
+    """Removes what is stored of ids that no longer name a journey; returns the rows that there were."""
     if not gone:
-        return
-    await write_rows(connection, version, await read_rows(connection, version, gone, journey.TABLES), {})
+        return {}
+    removed = await read_rows(connection, version, gone, journey.TABLES)
+    await write_rows(connection, version, removed, {})
     await connection.execute(f"delete from {version.schema}.journey where journey_id = any($1)", gone)
     await unpark(connection, version, gone)
+    return removed
 
 
 async def count_events(connection: Connection, members: Mapping[str, Sequence[str]]) -> dict[str, int]:

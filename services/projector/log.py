@@ -37,6 +37,8 @@ class Arrival(NamedTuple):
     body: bytes
     partition: int
     offset: int
+    appended_at: Micros
+    """By the broker's clock; nothing in a projection depends on it."""
 
     @property
     def topic(self) -> str:
@@ -56,6 +58,7 @@ class Copy(NamedTuple):
     body: bytes
     partition: int
     offset: int
+    appended_at: Micros | None
 
 
 class Grown(Exception):
@@ -113,18 +116,19 @@ REJECTS_LOCK = 7_104_015
 
 LOCK_EVENTS = """
 select event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition,
-       "offset"
+       "offset", appended_at
 from log.event where event_id = any($1) order by event_id for update
 """
 
 COPIES = """
-select event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition, "offset"
+select event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition, "offset",
+       appended_at
 from log.event_copy where event_id = any($1)
 """
 
 UPDATE_EVENT = """
 update log.event set content_hash = $2, subject_id = $3, record_name = $4, occurred_at = $5, recorded_at = $6,
-  body = $7, partition = $8, "offset" = $9
+  body = $7, partition = $8, "offset" = $9, appended_at = $10
 where event_id = $1
 """
 
@@ -186,6 +190,7 @@ def copy_of(arrival: Arrival) -> Copy:
         arrival.body,
         arrival.partition,
         arrival.offset,
+        arrival.appended_at,
     )
 
 

@@ -22,6 +22,7 @@ from projections.history import History
 from projections.journey import JourneyState, Rows
 from schemas.records import Envelope
 from services.projector import metrics
+from services.projector.conclusions import draw
 from services.projector.decoding import Decoding
 from services.projector.fold import (
     LONG_JOURNEY_EVENTS,
@@ -230,11 +231,13 @@ async def store_fold(
         if reference != version.reference_revision or {row["subject_id"] for row in now} != snapshot.members:
             return
         if folded is None:
-            await remove_journeys(connection, version, [journey_id])
+            removed = await remove_journeys(connection, version, [journey_id])
+            await draw(connection, version, [(removed, {})])
             return
         before = await read_rows(connection, version, [journey_id], journey.TABLES)
         change = Change(journey_id, snapshot.revision, before, folded.rows, folded.state)
         await write_all(connection, version, [change])
+        await draw(connection, version, [(before, folded.rows)])
         await unpark(connection, version, [journey_id])
         if now[0]["revision"] != snapshot.revision:
             await connection.execute(

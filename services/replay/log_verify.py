@@ -167,8 +167,9 @@ async def _read(
 
 
 def _rows(topic: str, decoded: Decoded) -> Iterable[tuple[Any, ...]]:
-    for event, content_hash, body, partition, offset in decoded.arrivals:
-        yield topic, partition, offset, event.event_id, content_hash, sha256(body).digest()
+    for each in decoded.arrivals:
+        value_hash = sha256(each.body).digest()
+        yield topic, each.partition, each.offset, each.record.event_id, each.content_hash, value_hash
     for record, *_ in decoded.rejects:
         value_hash = sha256(record.value or b"").digest()
         yield topic, record.partition, record.offset, None, None, value_hash

@@ -51,6 +51,8 @@ INDEXES = """
 create index if not exists journey_stale on journey (journey_id) where is_stale;
 create index if not exists journey_reference on journey (reference_revision);
 create index if not exists opportunity_deal on opportunity (opportunity_id);
+create index if not exists sla_clock_due on sla_clock (due_at) where stopped_at is null;
+create index if not exists sla_warning_at on sla_warning (warn_at);
 """
 
 EXTENSIBLE = """

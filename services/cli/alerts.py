@@ -1,0 +1,174 @@
+"""`leadlog alerts`: what on-call was told, over which channel, and a test of a channel."""
+
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import click
+
+from services import settings
+from services.cli.exits import REFUSED, end, run
+from services.notifier.config import Config, Faulty, read
+from services.notifier.deliver import send
+from services.notifier.message import Message, Owed
+from services.notifier.sending import Again, Refused
+from services.settings import addresses
+from services.store.pool import connect
+
+ALERTS = """
+select alert_key as key, severity, change, alert.outcome, alert.opened_at::text, alert.closed_at::text,
+  count(obligation.policy_id) filter (where obligation.closed_at is null) as open,
+  count(obligation.policy_id) as obligations,
+  min(obligation.journey_id) as journey_id, min(obligation.owner_id) as owner_id,
+  min(obligation.due_at)::text as due_at
+from ops.alert left join ops.obligation using (alert_id)
+where $1 or alert.closed_at is null
+group by alert_id order by alert_id desc limit $2
+"""
+
+OBLIGATIONS = """
+select policy_id, started_event_id, journey_id, clock_no, obligation.started_at::text, due_at::text, owner_id,
+  team_id, obligation.opened_at::text, obligation.closed_at::text, obligation.outcome, reason,
+  ended_by_event_id, definition_version
+from ops.obligation join ops.alert using (alert_id) where alert_key = $1
+order by obligation.opened_at, policy_id, started_event_id
+"""
+
+DELIVERIES = """
+select channel, alert_key as key, change, wanted_revision, sent_revision, attempts, sent_at::text,
+  next_at::text, gave_up_at::text, fell_back_at::text, error
+from ops.delivery join ops.alert using (alert_id)
+where ($1::text is null or alert_key = $1) and (not $2 or sent_revision < wanted_revision)
+order by alert_id desc, channel limit $3
+"""
+
+SHOWN = ("key", "severity", "change", "opened_at", "due_at", "journey_id", "owner_id", "obligations", "open")
+SENT = ("channel", "key", "change", "sent_at", "next_at", "attempts", "gave_up_at", "error")
+CHANNELS = 1_000
+"""Deliveries of one alert that are shown."""
+
+
+@click.group("alerts")
+def command() -> None:
+    """What on-call was told: hand-offs that nobody looks after in time."""
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+LIMIT = click.option("--limit", default=100, show_default=True, help="Rows at most, the latest first.")
+
+
+@command.command("list")
+@click.option("--all", "with_closed", is_flag=True, help="Closed ones too.")
+@LIMIT
+@JSON
+def list_alerts(with_closed: bool, limit: int, as_json: bool) -> None:
+    """List open alerts, the latest first."""
+    _print(run(fetch(ALERTS, with_closed, limit)), SHOWN, as_json, "no alert is open")
+
+
+@command.command("show")
+@click.argument("key")
+@JSON
+def show(key: str, as_json: bool) -> None:
+    """Show what an alert covers and whom it was told, by its KEY."""
+    owed = run(fetch(OBLIGATIONS, key))
+    if not owed:
+        end(REFUSED, f"there is no alert {key}: `leadlog alerts list --all` has the keys")
+    told = run(fetch(DELIVERIES, key, False, CHANNELS))
+    if as_json:
+        click.echo(json.dumps({"obligations": owed, "deliveries": told}))
+        return
+    for row in (*owed, *told):
+        click.echo("\n".join(f"{name}: {value}" for name, value in row.items() if value is not None) + "\n")
+
+
+@command.command("deliveries")
+@click.option("--waiting", is_flag=True, help="Only what a channel was not told yet, or never will be.")
+@LIMIT
+@JSON
+def deliveries(waiting: bool, limit: int, as_json: bool) -> None:
+    """List what each channel was told, and what failed."""
+    _print(run(fetch(DELIVERIES, None, waiting, limit)), SENT, as_json, "nothing was delivered")
+
+
+@command.command("test")
+@click.argument("channel")
+def test(channel: str) -> None:
+    """Send a made-up alert, and its end, over CHANNEL of the file LEADLOG_ALERTS."""
+    try:
+        config = read(settings.ALERTS)
+    except Faulty as error:
+        end(REFUSED, str(error))
+    if channel not in config.channels:
+        known = ", ".join(config.channels) or "none: LEADLOG_ALERTS names no file with channels"
+        raise click.UsageError(f"there is no channel {channel}. There are: {known}")
+    try:
+        run(_send_test(config, channel))
+    except (Again, Refused) as error:
+        end(REFUSED, f"{channel} did not take it: {error}")
+    click.echo(f"{channel} took a test alert and its end")
+
+
+async def _send_test(config: Config, channel: str) -> None:
+    now = time.time_ns() // 1000
+    async with aiohttp.ClientSession() as http:
+        for closed_at in (None, now):
+            await send(http, config.channels[channel], [_example(config, now, closed_at)])
+
+
+def _example(config: Config, now: int, closed_at: int | None) -> Message:
+    today = datetime.fromtimestamp(now / 1e6, UTC).isoformat(timespec="seconds")
+    owed = Owed(
+        policy="test",
+        journey_id="test:lead",
+        owner="nobody",
+        team=None,
+        started_at=today,
+        due_at=today,
+        late_seconds=0,
+        state="open" if closed_at is None else "resolved",
+        reason=None,
+        next_step="Nothing: this is a test.",
+        lead=config.lead_url.format(journey_id="test:lead"),
+    )
+    return Message(
+        key=f"test:{now}",
+        id=f"test:{now}:{'opened' if closed_at is None else 'resolved'}",
+        revision=1 if closed_at is None else 2,
+        change="opened" if closed_at is None else "resolved",
+        state="firing" if closed_at is None else "resolved",
+        severity="warning",
+        summary="Test of a channel, nothing is wrong",
+        opened_at=now,
+        changed_at=now,
+        closed_at=closed_at,
+        is_digest=False,
+        policy="test",
+        team=None,
+        count=1,
+        count_open=1 if closed_at is None else 0,
+        count_by_policy={"test": 1},
+        obligations=[owed],
+        runbook=config.runbook_url.format(runbook="sla-warning"),
+    )
+
+
+async def fetch(query: str, *arguments: object) -> list[dict[str, Any]]:
+    """Rows of a query as objects."""
+    connection = await connect(addresses().postgres_dsn)
+    try:
+        return [dict(row) for row in await connection.fetch(query, *arguments)]
+    finally:
+        await connection.close()
+
+
+def _print(rows: Sequence[dict[str, Any]], names: Sequence[str], as_json: bool, nothing: str) -> None:
+    if as_json:
+        click.echo(json.dumps(rows))
+    elif not rows:
+        click.echo(nothing)
+    for row in [] if as_json else rows:
+        click.echo("  ".join("-" if row[name] is None else str(row[name]) for name in names))

@@ -1,0 +1,83 @@
+"""`leadlog sla`: what another target, calendar or warning would have meant."""
+
+import json
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from projections.definition import DefinitionFaults
+from schemas.records import Micros
+from services import what_if
+from services.cli.exits import REFUSED, end, run
+from services.settings import addresses
+from services.store.pool import connect
+from services.what_if import Compared, Refused
+
+NOTE = (
+    "A mechanical re-scoring: starts, stops and pauses stay as they happened. Under another target people "
+    "would have acted otherwise. Night = outside the opening hours of the definition's calendar."
+)
+DAYS = 90
+
+
+@click.group("sla")
+def command() -> None:
+    """SLA policies: what a change would have meant."""
+
+
+@command.command("what-if")
+@click.option(
+    "--policy",
+    "file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML: `sla:` with one policy, its id and what changes; `calendars:` if need be.",
+)
+@click.option("--from", "begin", type=click.DateTime(["%Y-%m-%d"]), help=f"UTC; {DAYS} days ago if left out.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="UTC, exclusive; tomorrow if left out.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def score(file: Path, begin: datetime | None, until: datetime | None, as_json: bool) -> None:
+    """Score a changed policy on the clocks that started in a period."""
+    today = datetime.now(UTC).date()
+    first = begin.date() if begin else today - timedelta(days=DAYS)
+    last = until.date() if until else today + timedelta(days=1)
+    if first >= last:
+        raise click.UsageError(f"--from {first} is not before --until {last}")
+    try:
+        found = run(_score(file.read_text(), first, last))
+    except (Refused, DefinitionFaults) as error:
+        end(REFUSED, f"{file}: {error}")
+    if as_json:
+        click.echo(json.dumps({"note": NOTE, "teams": what_if.as_json(found)}))
+    else:
+        _show(found, (last - first).days)
+
+
+async def _score(text: str, first: date, last: date) -> dict[str, Compared]:
+    connection = await connect(addresses().postgres_dsn)
+    try:
+        asked = await what_if.prepare(connection, text)
+        return await what_if.score(connection, asked, _micros(first), _micros(last), time.time_ns() // 1000)
+    finally:
+        await connection.close()
+
+
+def _micros(day: date) -> Micros:
+    return (day - date(1970, 1, 1)).days * 86_400_000_000
+
+
+def _show(found: dict[str, Compared], days: int) -> None:
+    table = Table("team", "clocks", "breaches", "avoided", "added", "alerts", "alerts per night")
+    for team, each in found.items():
+        was, would_be = each.before, each.after
+        table.add_row(
+            *(team, str(was.clocks), f"{was.breaches} -> {would_be.breaches}"),
+            *(str(each.avoided), str(each.added), f"{was.alerts} -> {would_be.alerts}"),
+            f"{was.alerts_at_night / days:.2f} -> {would_be.alerts_at_night / days:.2f}",
+        )
+    Console().print(table if found else "no clock of the policy started in the period")
+    click.echo(NOTE)

@@ -1,0 +1,78 @@
+"""A process that works until a signal ends it: the clock, the notifier.
+
+Promises: SIGTERM and SIGINT end it in order with exit code 0; `/metrics` is served meanwhile; a server that
+is away is waited for, whatever else is raised ends the process, and its supervisor starts it again.
+"""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+import structlog
+from prometheus_client import start_http_server
+
+from services import settings
+from services.logging import configure
+from services.store.pool import DATA_ERRORS, PASSING
+
+RETRY_SECONDS = 0.5
+"""Pause before a connection to a server that was away is tried again."""
+HOST = "127.0.0.1"
+
+log = structlog.get_logger()
+
+
+class PortTaken(RuntimeError):
+    """Another process listens where `/metrics` should be."""
+
+
+def serve(name: str, port: int, work: Callable[[], Awaitable[None]]) -> int:
+    """Runs `work` again and again until a signal; returns the exit code. Raises PortTaken."""
+    configure(name, name, settings.LOG_LEVEL)
+    try:
+        server, _ = start_http_server(port, HOST)
+    except OSError as error:
+        raise PortTaken(f"{HOST}:{port}, where {name} serves /metrics, is taken: {error}") from error
+    log.info("metrics_served", address=f"http://{HOST}:{server.server_port}/metrics")
+    try:
+        asyncio.run(_until_signal(_for_ever(work)))
+    finally:
+        server.shutdown()
+    return 0
+
+
+async def together(*jobs: Coroutine[Any, Any, None]) -> None:
+    """Runs jobs that end only by failing; the first that does ends the others, and is raised."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for error in ended:
+        if isinstance(error, Exception):
+            raise error
+
+
+async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await work()
+        except DATA_ERRORS:
+            raise  # some are InterfaceErrors, but they do not pass
+        except (asyncpg.DeadlockDetectedError, asyncpg.UndefinedTableError, *PASSING) as error:
+            log.warning("postgres_away", error=repr(error))
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _until_signal(work: Awaitable[None]) -> None:
+    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
+    log.info("stopped")

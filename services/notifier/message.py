@@ -1,0 +1,163 @@
+"""What is told of an alert: who, what, due, late by, next step, where to look. No personal data.
+
+Promises: one message for every channel to put into its own form; `key` is the same for ever, `id` the same
+whenever this state of the alert is told again.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from schemas.instants import rfc3339
+from schemas.records import Micros
+from services.notifier.config import Config
+from services.store.pool import Connection
+
+SHOWN = 20
+"""Obligations of a digest that are told one by one; the others are counted."""
+
+ALERTS = """
+select alert_id, alert_key, is_digest, policy_id, team_id, severity, revision, change, opened_at, changed_at,
+  closed_at, outcome
+from ops.alert where alert_id = any($1) order by alert_id
+"""
+
+OBLIGATIONS = """
+select policy_id, started_event_id, journey_id, started_at, due_at, owner_id, team_id, closed_at, outcome,
+  reason
+from ops.obligation where alert_id = $1 and outcome is distinct from 'moved'
+order by closed_at is not null, due_at, policy_id, started_event_id
+"""
+
+
+class Owed(Struct, frozen=True):
+    """One obligation. Instants are RFC 3339 texts."""
+
+    policy: str
+    journey_id: str
+    owner: str | None
+    team: str | None
+    started_at: str
+    due_at: str | None
+    late_seconds: int | None
+    """Since it was due; null when it is not, or is over."""
+    state: str
+    """open, or how it ended: resolved, withdrawn."""
+    reason: str | None
+    next_step: str
+    lead: str
+
+
+class Message(Struct, frozen=True):
+    """The state of an alert."""
+
+    key: str
+    id: str
+    revision: int
+    change: str
+    state: str
+    """firing, resolved or withdrawn."""
+    severity: str
+    summary: str
+    opened_at: Micros
+    changed_at: Micros
+    closed_at: Micros | None
+    is_digest: bool
+    policy: str | None
+    """Of the obligation, as of the opening; null in a digest. The team too."""
+    team: str | None
+    count: int
+    count_open: int
+    count_by_policy: dict[str, int]
+    obligations: list[Owed]
+    runbook: str
+
+    @property
+    def is_firing(self) -> bool:
+        """Whether it is not over."""
+        return self.closed_at is None
+
+
+async def messages(connection: Connection, config: Config, alerts: Sequence[int]) -> dict[int, Message]:
+    """What is to be told of these alerts now."""
+    now: Micros = await connection.fetchval("select now()")
+    return {
+        alert["alert_id"]: _message(
+            dict(alert), await connection.fetch(OBLIGATIONS, alert["alert_id"]), config, now
+        )
+        for alert in await connection.fetch(ALERTS, list(alerts))
+    }
+
+
+def _message(alert: dict[str, Any], rows: Sequence[Any], config: Config, now: Micros) -> Message:
+    owed = [_owed(row, config, now) for row in rows[:SHOWN]]
+    by_policy = Counter(row["policy_id"] for row in rows)
+    state = alert["outcome"] or "firing"
+    runbook = "digest" if alert["is_digest"] else _runbook(alert["severity"])
+    return Message(
+        key=alert["alert_key"],
+        id=f"{alert['alert_key']}:{alert['revision']}",
+        revision=alert["revision"],
+        change=alert["change"],
+        state=state,
+        severity=alert["severity"],
+        summary=_summary(owed, by_policy, alert["is_digest"], state, alert["severity"]),
+        opened_at=alert["opened_at"],
+        changed_at=alert["changed_at"],
+        closed_at=alert["closed_at"],
+        is_digest=alert["is_digest"],
+        policy=alert["policy_id"],
+        team=alert["team_id"],
+        count=len(rows),
+        count_open=sum(row["closed_at"] is None for row in rows),
+        count_by_policy=dict(by_policy),
+        obligations=owed,
+        runbook=config.runbook_url.format(runbook=runbook),
+    )
+
+
+def _runbook(severity: str) -> str:
+    return "sla-breach" if severity == "critical" else "sla-warning"
+
+
+def _owed(row: Any, config: Config, now: Micros) -> Owed:
+    due_at = row["due_at"]
+    is_late = due_at is not None and due_at <= now and row["closed_at"] is None
+    step = config.next_steps.get(row["policy_id"], "Do what ends the clock, or pause it with a reason.")
+    return Owed(
+        policy=row["policy_id"],
+        journey_id=row["journey_id"],
+        owner=row["owner_id"],
+        team=row["team_id"],
+        started_at=rfc3339(row["started_at"]),
+        due_at=None if due_at is None else rfc3339(due_at),
+        late_seconds=(now - due_at) // 1_000_000 if is_late else None,
+        state=row["outcome"] or "open",
+        reason=row["reason"],
+        next_step=step,
+        lead=config.lead_url.format(journey_id=row["journey_id"]),
+    )
+
+
+def _summary(
+    owed: Sequence[Owed], by_policy: Mapping[str, int], is_digest: bool, state: str, severity: str
+) -> str:
+    """One line for people."""
+    what = "overdue" if severity == "critical" else "due soon"
+    end = {"firing": what, "resolved": "over", "withdrawn": "was in time, logged late"}[state]
+    if is_digest or not owed:
+        counts = ", ".join(f"{number} x {policy}" for policy, number in sorted(by_policy.items()))
+        return f"{counts}: {end}"
+    first = owed[0]
+    return f"{first.policy} of lead {first.journey_id} ({first.owner or first.team or 'nobody'}): {end}"
+
+
+def as_json(message: Message) -> dict[str, Any]:
+    """The message for programs, instants as RFC 3339."""
+    told: dict[str, Any] = msgspec.to_builtins(message)
+    for name in ("opened_at", "changed_at", "closed_at"):
+        told[name] = None if told[name] is None else rfc3339(told[name])
+    return told

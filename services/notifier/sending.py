@@ -1,0 +1,44 @@
+"""How a try to send ends, for every kind of channel.
+
+Promises: `Again` may go well later, after `retry_after` seconds if the receiver said so; `Refused` will not,
+until somebody changes the channel. Sending returns when the receiver has the message.
+"""
+
+from email.utils import parsedate_to_datetime
+
+AGAIN = (408, 425, 429)
+"""HTTP statuses below 500 that are worth another try."""
+
+
+class Again(Exception):
+    """Not delivered; try again."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Refused(Exception):
+    """Not delivered, and another try would not help."""
+
+
+def judge(status: int, text: str, retry_after: str | None, now: float) -> None:
+    """Raises what an HTTP answer means; `now` in Unix seconds."""
+    if status < 300:
+        return
+    told = f"HTTP {status}: {text[:200]}"
+    if status >= 500 or status in AGAIN:
+        raise Again(told, seconds(retry_after, now))
+    raise Refused(told)
+
+
+def seconds(retry_after: str | None, now: float) -> float | None:
+    """What a Retry-After header asks for: seconds, or a date (RFC 9110). None for anything else."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
+    except ValueError:
+        return None

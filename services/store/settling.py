@@ -1,0 +1,260 @@
+"""Sets obligations right by what a version says of their clocks now.
+
+Promises: an obligation is closed when its clock was stopped, cancelled or is no more; one whose journey now
+has another open clock of the policy that nobody was told of is the same obligation with another starting
+event, and takes its alert along; what was told too early, by what is known now, is taken back. All of it
+looks at the rows as they stand, so it can be repeated. Leaves opening and raising to the clock, which is told
+where to look. Called by the projector for what a batch changed, and when another version is promoted.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from schemas.derived import ClockWithdrawn
+from schemas.records import Micros
+from services.store.obligations import (
+    DUE,
+    Clock,
+    Closing,
+    Key,
+    Obligation,
+    change_alerts,
+    close,
+    columns,
+    concluded,
+    keep,
+    known,
+)
+from services.store.pool import Connection
+
+TELL_CLOCK = "insert into ops.changed_clock (journey_id) select unnest($1::text[])"
+
+CLOCK_COLUMNS = ", ".join(f"clock.{name}" for name in Clock._fields)
+
+CURRENT = f"""
+select asked.policy_id, asked.event_id, subject.journey_id as home,
+  coalesce(journey.is_stale, true) as is_stale, {CLOCK_COLUMNS}
+from unnest($1::text[], $2::text[]) asked (policy_id, event_id)
+join log.event on event.event_id = asked.event_id
+join log.subject on subject.subject_id = event.subject_id
+left join {{schema}}.journey on journey.journey_id = subject.journey_id
+left join {{schema}}.sla_clock clock on clock.journey_id = subject.journey_id
+  and clock.policy_id = asked.policy_id and clock.started_event_id = asked.event_id
+"""
+
+OPEN_CLOCKS = f"""
+select {CLOCK_COLUMNS} from {{schema}}.sla_clock clock where journey_id = any($1) and stopped_at is null
+"""
+
+FIRED = """
+select policy_id, started_event_id, threshold from ops.fired
+where (policy_id, started_event_id) in (select * from unnest($1::text[], $2::text[]))
+"""
+
+WARNINGS = """
+select clock.policy_id, clock.started_event_id, warning.share::text as threshold, warning.warn_at
+from {schema}.sla_clock clock join {schema}.sla_warning warning using (journey_id, policy_id, clock_no)
+where clock.journey_id = any($1)
+"""
+
+FORGET = """
+delete from ops.fired where (policy_id, started_event_id, threshold) in (
+  select * from unnest($1::text[], $2::text[], $3::text[])
+)
+"""
+
+INHERIT = """
+insert into ops.fired (policy_id, started_event_id, threshold, fired_at)
+select policy_id, $3, threshold, fired_at from ops.fired where policy_id = $1 and started_event_id = $2
+on conflict do nothing
+"""
+
+SHOW_JOURNEY = """
+update ops.obligation set journey_id = home
+from unnest($1::text[], $2::text[], $3::text[]) now (policy_id, event_id, home)
+where obligation.policy_id = now.policy_id and obligation.started_event_id = now.event_id
+"""
+
+
+class Current(NamedTuple):
+    """Where an obligation belongs now, and its clock if there is one."""
+
+    home: str
+    is_stale: bool
+    clock: Clock | None
+
+
+async def settle(
+    connection: Connection, schema: str, keys: Collection[Key], journeys: Collection[str] = ()
+) -> list[ClockWithdrawn]:
+    """Settles the obligations of these keys, and the open ones of these journeys; returns what to take back.
+
+    In the transaction that changed the rows, after it did.
+    """
+    obligations = await known(connection, keys, journeys)
+    if not obligations:
+        return []
+    now: Micros = await connection.fetchval("select now()")
+    current = await current_clocks(connection, schema, obligations)
+    gone = [each for each in obligations.values() if each.closed_at is None and _is_gone(current, each)]
+    moved = await _move(connection, schema, gone, {each.key: current[each.key].home for each in gone})
+    await _wait_for_fold(connection, obligations.values(), current)
+    ended = [
+        ending(each, clock)
+        for each in obligations.values()
+        if each.closed_at is None and (clock := _clock(current, each)) and clock.stopped_at is not None
+    ]
+    lost = [Closing(each.key, "resolved", "gone", None) for each in gone if each.key not in moved]
+    running = [
+        (each, clock)
+        for each in obligations.values()
+        if (clock := _clock(current, each)) and clock.stopped_at is None and clock.key not in moved.values()
+    ]
+    running += await _arrived(connection, schema, moved)
+    early = await _go_on(connection, schema, running, now)
+    closings = [*ended, *lost, *early]
+    await close(connection, closings)
+    return [
+        ClockWithdrawn(**concluded(clock, "withdrawn", now, now), reason=each.reason)
+        for each in closings
+        if each.outcome == "withdrawn" and (clock := current[each.key].clock)
+    ]
+
+
+async def current_clocks(connection: Connection, schema: str, keys: Iterable[Key]) -> Mapping[Key, Current]:
+    """What the version says now of these obligations."""
+    rows = await connection.fetch(CURRENT.format(schema=schema), *columns(keys, 2))
+    none = Current("", False, None)
+    found: dict[Key, Current] = defaultdict(lambda: none)
+    for policy_id, event_id, home, is_stale, *clock in rows:
+        found[policy_id, event_id] = Current(home, is_stale, Clock(*clock) if clock[0] is not None else None)
+    return found
+
+
+def _clock(current: Mapping[Key, Current], obligation: Obligation) -> Clock | None:
+    return current[obligation.key].clock
+
+
+def _is_gone(current: Mapping[Key, Current], obligation: Obligation) -> bool:
+    """No clock, in a journey that is up to date: one that is behind may show it yet."""
+    found = current[obligation.key]
+    return found.clock is None and not found.is_stale
+
+
+def ending(obligation: Obligation, clock: Clock) -> Closing:
+    """How the end of its clock ends an obligation: withdrawn if what was told of it was never true."""
+    if clock.cancelled_reason is not None:
+        return Closing(obligation.key, "resolved", clock.cancelled_reason, clock.stopped_event_id)
+    if not clock.is_met:
+        return Closing(obligation.key, "resolved", "stopped_late", clock.stopped_event_id)
+    assert clock.stopped_at is not None
+    was_in_time = clock.warn_at is not None and clock.stopped_at <= clock.warn_at
+    if obligation.severity == "critical" or was_in_time:
+        return Closing(obligation.key, "withdrawn", "met_logged_late", clock.stopped_event_id)
+    return Closing(obligation.key, "resolved", "met", clock.stopped_event_id)
+
+
+async def _wait_for_fold(
+    connection: Connection, obligations: Iterable[Obligation], current: Mapping[Key, Current]
+) -> None:
+    """Lets obligations whose journey is behind be found again when that is folded."""
+    waiting = [
+        (*each.key, found.home)
+        for each in obligations
+        if each.closed_at is None and (found := current[each.key]).clock is None and found.is_stale
+    ]
+    if waiting:
+        await connection.execute(SHOW_JOURNEY, *columns(waiting, 3))
+
+
+async def _move(
+    connection: Connection, schema: str, gone: Sequence[Obligation], homes: Mapping[Key, str]
+) -> dict[Key, Key]:
+    """Hands the alerts of obligations that are no more to the clocks that took their place; returns from
+    which key to which."""
+    if not gone:
+        return {}
+    rows = await connection.fetch(OPEN_CLOCKS.format(schema=schema), sorted(set(homes.values())))
+    clocks = [Clock(*row) for row in rows]
+    others = await known(connection, [clock.key for clock in clocks])
+    taken = {key for key, each in others.items() if each.closed_at is None}
+    heirs = {(c.journey_id, c.policy_id): c for c in clocks if c.key not in taken}
+    moved: dict[Key, Key] = {}
+    for each in gone:
+        heir = heirs.pop((homes[each.key], each.policy_id), None)
+        if heir is not None:
+            await keep(connection, [(heir, each.alert_id)])
+            await connection.execute(INHERIT, *each.key, heir.started_event_id)
+            await close(connection, [Closing(each.key, "moved", heir.started_event_id, None)])
+            await change_alerts(connection, [each.alert_id], "changed")
+            moved[each.key] = heir.key
+    return moved
+
+
+async def _arrived(
+    connection: Connection, schema: str, moved: Mapping[Key, Key]
+) -> list[tuple[Obligation, Clock]]:
+    """The obligations that took over an alert, with their clocks."""
+    if not moved:
+        return []
+    obligations = await known(connection, set(moved.values()))
+    current = await current_clocks(connection, schema, obligations)
+    return [(each, clock) for each in obligations.values() if (clock := _clock(current, each))]
+
+
+async def _go_on(
+    connection: Connection, schema: str, running: Sequence[tuple[Obligation, Clock]], now: Micros
+) -> list[Closing]:
+    """Brings open obligations up to date with their running clocks; returns those told too early.
+
+    What fired and is not reached any more may fire again. What was closed and runs again is told again.
+    """
+    if not running:
+        return []
+    fired = await _fired(connection, [clock.key for _, clock in running])
+    instants = await _instants(connection, schema, [clock for _, clock in running])
+    unreached = {
+        clock.key: _unreached(each, fired[clock.key], instants[clock.key], now) for each, clock in running
+    }
+    forgotten = [(*key, name) for key, names in unreached.items() for name in names]
+    if forgotten:
+        await connection.execute(FORGET, *columns(forgotten, 3))
+    await connection.execute(TELL_CLOCK, sorted({clock.journey_id for _, clock in running}))
+    still_open = [(each, clock) for each, clock in running if each.closed_at is None]
+    await keep(connection, [(clock, None) for _, clock in still_open])
+    lowered = [e.alert_id for e, c in still_open if e.severity == "critical" and DUE in unreached[c.key]]
+    shifted = [e.alert_id for e, c in still_open if e.due_at != c.due_at and e.alert_id not in lowered]
+    await change_alerts(connection, lowered, "lowered", "warning")
+    await change_alerts(connection, shifted, "changed")
+    early = [c.key for _, c in still_open if fired[c.key] == unreached[c.key]]
+    return [Closing(key, "withdrawn", "not_due", None) for key in early]
+
+
+def _unreached(
+    obligation: Obligation, fired: set[str], instants: Mapping[str, Micros], now: Micros
+) -> set[str]:
+    """What fired and may fire again: of one that was closed all, else what is not reached any more."""
+    if obligation.closed_at is not None:
+        return fired
+    return {name for name in fired if name not in instants or instants[name] > now}
+
+
+async def _fired(connection: Connection, keys: Sequence[Key]) -> dict[Key, set[str]]:
+    found: dict[Key, set[str]] = {key: set() for key in keys}
+    for row in await connection.fetch(FIRED, *columns(keys, 2)):
+        found[row["policy_id"], row["started_event_id"]].add(row["threshold"])
+    return found
+
+
+async def _instants(
+    connection: Connection, schema: str, clocks: Sequence[Clock]
+) -> dict[Key, dict[str, Micros]]:
+    """When each threshold of the clocks is reached, as far as that is known."""
+    found = {each.key: {} if each.due_at is None else {DUE: each.due_at} for each in clocks}
+    journeys = sorted({each.journey_id for each in clocks})
+    for row in await connection.fetch(WARNINGS.format(schema=schema), journeys):
+        key = (row["policy_id"], row["started_event_id"])
+        if key in found and row["warn_at"] is not None:
+            found[key][row["threshold"]] = row["warn_at"]
+    return found

@@ -1,0 +1,254 @@
+"""Obligations and alerts on a real Postgres: one incident per obligation, whatever the log does.
+
+Promises: what the clock opens and raises and what the projector ends. Leaves receivers to test_notifier, and
+kills to test_alerts_crash.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from schemas import records as r
+from schemas.derived import ClockMet, StageEntered
+from services import settings
+from services.clock.reconcile import reconcile, would_close, would_open
+from services.store.pool import connect
+from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, feed, promote
+from tests.alerting import REVIEW, TARGET, Alert, Scene, clocks, definition
+
+pytestmark = pytest.mark.servers
+
+HOUR = 3600
+AS_IF_TIME_PASSED = """
+update v0001.sla_clock set due_at = now();
+update v0001.sla_warning set warn_at = now() - interval '1 microsecond' where share = 0.9
+"""
+
+
+@pytest.fixture
+async def scene(database: str) -> AsyncIterator[Scene]:
+    """An empty log with the policy `review`."""
+    connection = await connect(database)
+    scene = Scene(connection)
+    await scene.begin(database)
+    yield scene
+    await connection.close()
+
+
+async def test_a_warning_opens_and_the_breach_raises_one_alert(scene: Scene) -> None:
+    """Each threshold fires once, in order; looking again changes nothing."""
+    await scene.take(scene.mql(TARGET / 2))
+    assert await scene.look() == 1
+    assert await scene.look() == 0
+    assert await scene.alerts() == [Alert("review:start", "warning", "opened", None, [None])]
+    await scene.connection.execute(AS_IF_TIME_PASSED)
+    assert await scene.look() == 2
+    assert await scene.look() == 0
+    assert await scene.alerts() == [Alert("review:start", "critical", "raised", None, [None])]
+    told = ["clock_warned@0.5:review:start", "clock_warned@0.9:review:start", "clock_breached:review:start"]
+    assert clocks(await scene.told()) == told
+
+
+async def test_nothing_fires_early(scene: Scene) -> None:
+    """Before the first warning there is no alert, and the clock knows how long it may sleep."""
+    await scene.take(scene.mql(TARGET / 2 - 20))
+    assert await scene.look() == 0
+    assert await scene.alerts() == []
+
+
+async def test_an_acceptance_ends_it(scene: Scene) -> None:
+    """Met after a warning, or late: the alert is resolved, once."""
+    await scene.take(scene.mql(60, "a", "crm:a"), scene.mql(200, "b", "crm:b"))
+    await scene.look()
+    await scene.take(scene.accepted(0, "a2", "crm:a"), scene.accepted(0, "b2", "crm:b"))
+    await scene.look()
+    assert {alert.key: (alert.outcome, alert.reasons) for alert in await scene.alerts()} == {
+        "review:a": ("resolved", ["met"]),
+        "review:b": ("resolved", ["stopped_late"]),
+    }
+
+
+async def test_a_rejection_a_move_and_an_erasure_end_it(scene: Scene) -> None:
+    """Each resolves the alert of its lead, with its own reason."""
+    await scene.take(*(scene.mql(200, id, f"crm:{id}") for id in ("rejected", "moved", "erased")))
+    await scene.look()
+    await scene.take(
+        r.HandoffRejected(**scene.at(0, "r", "crm:rejected"), reason_code="no_need", return_to="nurture"),
+        r.StageChanged(**scene.at(0, "m", "crm:moved"), to_stage="Disqualified", reason_code="spam"),
+        r.SubjectErased(**scene.at(0, "e", "crm:erased"), request_id="1"),
+    )
+    assert {alert.key: (alert.outcome, alert.reasons) for alert in await scene.alerts()} == {
+        "review:rejected": ("resolved", ["stopped_late"]),
+        "review:moved": ("resolved", ["moved"]),
+        "review:erased": ("resolved", ["erased"]),
+    }
+
+
+async def test_late_evidence_withdraws_it(scene: Scene) -> None:
+    """Accepted in time and recorded after the breach: withdrawn, and the conclusion says logged late."""
+    await scene.take(scene.mql(200))
+    await scene.look()
+    await scene.take(scene.accepted(150))
+    assert await scene.alerts() == [
+        Alert("review:start", "critical", "withdrawn", "withdrawn", ["met_logged_late"])
+    ]
+    told = await scene.told()
+    assert clocks(told)[-2:] == ["clock_withdrawn:review:start", "clock_met:review:start"]
+    assert [each.is_logged_late for each in told if isinstance(each, ClockMet)] == [True]
+
+
+async def test_a_late_start_takes_the_alert_along(scene: Scene) -> None:
+    """An earlier form that arrives later starts the clock instead: the same alert, no second one."""
+    await scene.take(scene.mql(60))
+    await scene.look()
+    await scene.take(scene.mql(200, "earlier"))
+    await scene.look()
+    [alert] = await scene.alerts()
+    assert (alert.key, alert.severity, alert.outcome) == ("review:start", "critical", None)
+    assert sorted(map(str, alert.reasons)) == ["None", "earlier"]
+
+
+async def test_a_retracted_start_ends_it_and_a_restored_one_is_the_same_incident(scene: Scene) -> None:
+    """The obligation is gone with its event, and back with it, under the same key."""
+    await scene.take(scene.mql(200))
+    await scene.look()
+    away = r.EventRetracted(**scene.at(0, "away"), target_event_id="start", reason_code="test")
+    await scene.take(away)
+    assert [(a.outcome, a.reasons) for a in await scene.alerts()] == [("resolved", ["gone"])]
+    await scene.take(r.EventRetracted(**scene.at(0, "back"), target_event_id="away", reason_code="test"))
+    await scene.look()
+    assert [(a.key, a.change, a.outcome) for a in await scene.alerts()] == [
+        ("review:start", "reopened", None)
+    ]
+
+
+async def test_an_acceptance_taken_back_opens_it_again(scene: Scene) -> None:
+    """What is owed again is told again, as the same incident."""
+    await scene.take(scene.mql(200))
+    await scene.look()
+    await scene.take(scene.accepted(0))
+    await scene.take(r.EventRetracted(**scene.at(0, "x"), target_event_id="accept", reason_code="test"))
+    await scene.look()
+    assert await scene.alerts() == [Alert("review:start", "critical", "reopened", None, [None])]
+
+
+async def test_links_and_unlinks_make_no_second_alert(scene: Scene) -> None:
+    """Two leads that become one, and two again: each obligation keeps its alert, or ends with it."""
+    await scene.take(scene.mql(200, "a", "crm:b"), scene.mql(150, "b", "web:1"))
+    await scene.look()
+    link = r.SubjectsLinked(**scene.at(0, "link", "crm:b"), other_subject_id="web:1", evidence="same_email")
+    await scene.take(link)
+    await scene.look()
+    assert {a.key: a.outcome for a in await scene.alerts()} == {"review:a": None, "review:b": "resolved"}
+    await scene.take(
+        link_to := r.SubjectsLinked(**scene.at(0, "l2", "crm:a"), other_subject_id="crm:b", evidence="manual")
+    )
+    assert link_to.other_subject_id == "crm:b"  # the journey has another name from now on
+    await scene.take(r.SubjectsUnlinked(**scene.at(0, "u", "crm:b"), link_event_id="link", reason_code="no"))
+    await scene.look()
+    assert {a.key: (a.outcome, a.change) for a in await scene.alerts()} == {
+        "review:a": (None, "opened"),
+        "review:b": (None, "reopened"),
+    }
+    journeys = await scene.connection.fetch("select journey_id from ops.obligation order by started_event_id")
+    assert [row["journey_id"] for row in journeys] == ["crm:a", "web:1"]
+
+
+async def test_a_late_pause_lowers_what_was_told_too_early(scene: Scene) -> None:
+    """The clock was paused before it was due: the alert is a warning again, and raised when it is due."""
+    await scene.take(scene.mql(200))
+    await scene.look()
+    await scene.take(r.ClockPaused(**scene.at(130, "p"), reason_code="holiday"))
+    await scene.look()
+    assert [(a.severity, a.change, a.outcome) for a in await scene.alerts()] == [("warning", "lowered", None)]
+    await scene.take(r.ClockResumed(**scene.at(90, "q"), reason_code="back"))
+    await scene.look()
+    assert [(a.severity, a.change, a.outcome) for a in await scene.alerts()] == [("critical", "raised", None)]
+
+
+async def test_history_pages_nobody(scene: Scene) -> None:
+    """Long due when the broker got it: silent, whatever follows. A late record within the bound is told."""
+    age = settings.ALERT_MAX_AGE_SECONDS + TARGET
+    await scene.take(
+        scene.mql(age + 60, "old", "crm:old"), scene.mql(age - 60, "late", "crm:late"), appended_at=scene.now
+    )
+    assert await scene.look() == 6
+    assert [alert.key for alert in await scene.alerts()] == ["review:late"]
+    await scene.take(scene.accepted(0, "x", "crm:old"))
+    assert [alert.key for alert in await scene.alerts()] == ["review:late"]
+
+
+async def test_many_at_once_are_one_digest(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After downtime one alert covers them all; it ends with the last of them."""
+    monkeypatch.setattr(settings, "ALERT_DIGEST_OVER", 3)
+    subjects = [f"crm:{n}" for n in range(5)]
+    await scene.take(*(scene.mql(200, f"s{subject}", subject) for subject in subjects))
+    await scene.look()
+    [digest] = await scene.alerts()
+    assert (digest.key, digest.severity, len(digest.reasons)) == ("digest:1", "critical", 5)
+    await scene.take(*(scene.accepted(0, f"a{subject}", subject) for subject in subjects[1:]))
+    assert [alert.outcome for alert in await scene.alerts()] == [None]
+    await scene.take(scene.accepted(0, "last", subjects[0]))
+    assert [alert.outcome for alert in await scene.alerts()] == ["resolved"]
+
+
+async def test_stages_are_told_once(scene: Scene) -> None:
+    """A stage entered is told when it is entered, and not again when the lead is merged into another."""
+    await scene.take(scene.mql(20, "a", "crm:b"))
+    await scene.take(
+        r.SubjectsLinked(**scene.at(0, "l", "crm:a"), other_subject_id="crm:b", evidence="manual")
+    )
+    told = [(e.role, e.entered_event_id) for e in await scene.told() if isinstance(e, StageEntered)]
+    assert len(told) == len(set(told))
+    assert ("mql", "a") in told
+
+
+async def test_a_second_fed_version_tells_nobody(scene: Scene) -> None:
+    """Only the promoted version has clocks that fire and conclusions that leave."""
+    connection = scene.connection
+    async with connection.transaction():
+        strict = REVIEW | {"id": "strict", "target": "1s"}
+        await feed(connection, await create_version(connection, [TimelineEntry(None, definition(strict))]))
+    await scene.take(scene.mql(20))
+    assert await scene.look() == 0
+    assert await scene.alerts() == []
+    assert len({each.event_id for each in await scene.told()}) == len(await scene.told())
+
+
+async def test_promote_and_rollback_reconcile(scene: Scene) -> None:
+    """Gone ones are resolved, kept ones go on as the same incident, old new ones are silent, and back."""
+    connection = scene.connection
+    strict = REVIEW | {"id": "strict", "target": "10s"}
+    later = REVIEW | {"target": "1d"}
+    async with connection.transaction():
+        second = await create_version(connection, [TimelineEntry(None, definition(strict, later))])
+        await feed(connection, second)
+    await scene.take(scene.mql(200, "late", "crm:late"), scene.mql(2 * HOUR, "old", "crm:old"))
+    await scene.look()
+    assert {a.key: a.outcome for a in await scene.alerts()} == {"review:late": None, "review:old": None}
+    opening = {o.key: o.is_silent for o in await would_open(connection, "v0002")}
+    assert opening == {("strict", "old"): True, ("strict", "late"): False}
+    assert await would_close(connection, "v0002") == []
+
+    await take_over(scene, second)
+    await scene.look()
+    assert {a.key: (a.change, a.outcome) for a in await scene.alerts()} == {
+        "review:late": ("withdrawn", "withdrawn"),
+        "review:old": ("withdrawn", "withdrawn"),
+        "strict:late": ("opened", None),
+    }
+    await take_over(scene, 1)
+    await scene.look()
+    assert {a.key: (a.change, a.outcome) for a in await scene.alerts()} == {
+        "review:late": ("reopened", None),
+        "review:old": ("reopened", None),
+        "strict:late": ("resolved", "resolved"),
+    }
+
+
+async def take_over(scene: Scene, number: int) -> None:
+    """Promotes a version as the switch does."""
+    async with scene.connection.transaction():
+        await scene.connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+        await promote(scene.connection, number)
+        await reconcile(scene.connection, f"v{number:04d}")

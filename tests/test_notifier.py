@@ -1,0 +1,207 @@
+"""What receivers get: one incident per obligation, whatever they do to us.
+
+Real receivers: Alertmanager, an HTTP server that misbehaves, an SMTP server. Leaves what opens and ends to
+test_alerts, and kills to test_alerts_crash.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.notifier import process
+from services.notifier.config import Alertmanager, AnyChannel, Config, Faulty, Smtp, Takes, Webhook, read
+from services.notifier.sending import seconds
+from services.store.pool import connect
+from tests.alerting import Scene
+from tests.receivers import AlertmanagerServer, Mailbox, Receiver, http_receiver, soon
+from tests.servers import until
+
+pytestmark = pytest.mark.servers
+
+OLD, NEW = "whsec_b2xk", "whsec_bmV3"
+
+
+@pytest.fixture
+async def scene(database: str) -> AsyncIterator[Scene]:
+    """An empty log with the policy `review`."""
+    connection = await connect(database)
+    scene = Scene(connection)
+    await scene.begin(database)
+    yield scene
+    await connection.close()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """An HTTP address."""
+    async with http_receiver() as receiver:
+        yield receiver
+
+
+@asynccontextmanager
+async def notifying(dsn: str, *, copies: int = 1, **channels: AnyChannel) -> AsyncIterator[None]:
+    """Runs notifiers meanwhile."""
+    tasks = [asyncio.create_task(process.run(dsn, Config(channels=channels))) for _ in range(copies)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def webhook(receiver: Receiver, **more: Any) -> Webhook:
+    """A channel to the receiver, in the middle of a change of secrets."""
+    return Webhook(url=receiver.url, secrets=[OLD, NEW], timeout=1, **more)
+
+
+async def test_a_receiver_that_misbehaves_sees_one_incident(
+    scene: Scene, database: str, receiver: Receiver
+) -> None:
+    """Errors, silence, a closed connection and Retry-After: sent again, under one id, until it is taken."""
+    receiver.behaviours = ["error", "hang", "close", "busy"]
+    receiver.retry_after = "3"
+    async with notifying(database, hook=webhook(receiver)):
+        await scene.take(scene.mql(200))
+        await scene.look()
+        await soon(lambda: len(receiver.got) == 5, "it was not sent again")
+        await scene.take(scene.accepted(0))
+        await soon(lambda: len(receiver.got) == 6, "the end was not sent")
+    assert receiver.incidents() == {"review:start": 1}
+    assert len({headers["webhook-id"] for _, headers, _ in receiver.got}) == 2
+    busy, after = receiver.got[3][0], receiver.got[4][0]
+    assert after - busy >= 3
+    body = msgspec.json.decode(receiver.got[0][2])
+    [owed] = body["data"]["obligations"]
+    assert body["type"] == "alert.opened"
+    assert (owed["policy"], owed["journey_id"], owed["lead"]) == ("review", "crm:1", "leadlog lead crm:1")
+    assert owed["late_seconds"] >= 100
+
+
+async def test_a_channel_that_refuses_falls_back(scene: Scene, database: str, receiver: Receiver) -> None:
+    """What a receiver refuses for good is given up visibly, and another channel is told, of the end too."""
+    receiver.behaviours = ["gone"]
+    box = Mailbox()
+    box.controller.start()
+    mail = Smtp(
+        host="127.0.0.1",
+        port=box.controller.port,
+        security="none",
+        sender="leadlog@example.com",
+        recipients=["oncall@example.com"],
+        is_fallback=True,
+    )
+    try:
+        async with notifying(database, hook=webhook(receiver, fallback="mail"), mail=mail):
+            await scene.take(scene.mql(200))
+            await scene.look()
+            await soon(lambda: len(box.mails) == 1, "the fallback was not told")
+            rows = await scene.connection.fetch(
+                "select channel, error, gave_up_at is not null as gave_up from ops.delivery order by channel"
+            )
+            assert [(row["channel"], row["gave_up"]) for row in rows] == [("hook", True), ("mail", False)]
+            assert "HTTP 410" in rows[0]["error"]
+            await scene.take(scene.accepted(0))
+            await soon(lambda: len(box.mails) == 2, "the fallback was not told of the end")
+    finally:
+        box.controller.stop()
+    first, last = box.mails
+    assert first["References"] == last["References"]
+    assert first["Message-ID"] != last["Message-ID"]
+    assert "overdue" in str(first["Subject"])
+    assert "lead crm:1" in first.as_string()
+
+
+async def test_two_notifiers_send_each_message_once(scene: Scene, database: str, receiver: Receiver) -> None:
+    """They share nothing but Postgres; a channel is worked by one of them."""
+    async with notifying(database, copies=2, hook=webhook(receiver)):
+        await scene.take(*(scene.mql(200, f"s{n}", f"crm:{n}") for n in range(20)))
+        await scene.look()
+        await soon(lambda: len(receiver.got) >= 20, "not all were sent")
+        await scene.take(scene.accepted(0, "a", "crm:0"))
+        await soon(lambda: len(receiver.got) >= 21, "the end was not sent")
+    assert len(receiver.got) == 21
+    assert set(receiver.incidents().values()) == {1}
+
+
+async def test_what_was_over_before_it_could_be_told_is_not_told(
+    scene: Scene, database: str, receiver: Receiver
+) -> None:
+    """And channels get what they take: this one only breaches, but then the end too."""
+    await scene.take(scene.mql(200, "a", "crm:a"), scene.mql(60, "b", "crm:b"), scene.mql(200, "c", "crm:c"))
+    await scene.look()
+    await scene.take(scene.accepted(0, "x", "crm:a"))
+    async with notifying(database, hook=webhook(receiver, takes=Takes(severity=["critical"]))):
+        await soon(lambda: len(receiver.taken) == 1, "the breach was not sent")
+        await scene.take(scene.accepted(0, "y", "crm:b"), scene.accepted(0, "z", "crm:c"))
+        await soon(lambda: len(receiver.taken) == 2, "the end was not sent")
+    assert [(told["data"]["key"], told["data"]["state"]) for told in receiver.taken] == [
+        ("review:c", "firing"),
+        ("review:c", "resolved"),
+    ]
+
+
+@pytest.mark.slow
+async def test_alertmanager_tells_people_once(
+    scene: Scene, database: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    """One incident from the warning over the breach to the end, though Alertmanager was killed meanwhile."""
+    server = AlertmanagerServer(tmp_path, receiver)
+    await server.start()
+    channel = Alertmanager(url=server.url, resend=1)
+
+    async def breached() -> bool:
+        await scene.look()
+        return (await server.active()).get("review:start") == "critical"
+
+    async def ended() -> bool:
+        return "review:start" not in await server.active()
+
+    async def watched() -> bool:
+        await scene.look()
+        return "watchdog" in await server.active()
+
+    try:
+        async with notifying(database, pager=channel):
+            await scene.take(scene.mql(90))
+            await scene.look()
+            await soon(lambda: bool(receiver.taken), "nobody was told of the warning")
+            await until(breached, "the breach did not arrive")
+            server.kill()
+            await server.start()
+            await until(breached, "it was not sent again after the restart")
+            await until(watched, "the watchdog does not fire")
+            await scene.take(scene.accepted(0))
+            await until(ended, "it was not resolved")
+            await soon(
+                lambda: "resolved" in [t["status"] for t in receiver.taken], "nobody was told of the end"
+            )
+    finally:
+        server.kill()
+    assert receiver.alertmanager_incidents() == {"review:start": 1}
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    """Both forms of RFC 9110; anything else is no answer."""
+    assert seconds("7", 0.0) == 7
+    assert seconds("Thu, 01 Jan 1970 00:01:00 GMT", 10.0) == 50
+    assert seconds("soon", 0.0) is None
+    assert seconds(None, 0.0) is None
+
+
+def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path) -> None:
+    """The fault names the file, the place and what was expected."""
+    file = tmp_path / "channels.yaml"
+    file.write_text("channels: {a: {type: webhook, url: 'http://x', secrets: [whsec_eA==], fallback: b}}")
+    with pytest.raises(Faulty, match="fallback of a is b, expected one of a"):
+        read(str(file))
+    file.write_text("channels: {a: {type: pigeon}}")
+    with pytest.raises(Faulty, match=r"Invalid value 'pigeon'.*channels"):
+        read(str(file))
