@@ -14,6 +14,7 @@ from typing import NamedTuple
 import asyncpg
 
 from schemas.records import Actor
+from services.clock.reconcile import reconcile
 from services.replay.versions import Found, Refused, count_stale, find, promoted, timeline_of
 from services.store.definition_facts import record_activations
 from services.store.pool import Connection
@@ -89,6 +90,7 @@ async def _attempt(connection: Connection, number: int, by: Actor) -> tuple[Foun
         await _check(connection, before, after)
         timeline = await timeline_of(connection, after)
         await record_activations(connection, after.number, timeline, by, time.time_ns() // 1000)
+        await reconcile(connection, after.schema)
         await connection.execute(f"set local statement_timeout = {ATTEMPT_MILLISECONDS}")
         await promote(connection, number)
     return before, after
