@@ -63,7 +63,7 @@ class Ending(NamedTuple):
 
 
 async def reconcile(connection: Connection, schema: str) -> None:
-    """Sets obligations right for the version that is promoted in this transaction, under the exclusive feeding
+    """Sets obligations right for the version that this transaction promotes, under the exclusive feeding
     lock; before the views are replaced, so that no reader waits for it."""
     keys = [(row["policy_id"], row["started_event_id"]) for row in await connection.fetch(KNOWN)]
     await conclude(connection, await settle(connection, schema, keys))
