@@ -287,6 +287,30 @@ def test_the_limits_are_told_and_hold_inclusively(opened: Opened) -> None:
     assert opened.door.post(whole + b" ", key).status_code == 413
 
 
+async def test_a_publisher_sees_what_of_its_source_was_refused(opened: Opened) -> None:
+    """What the projector could not take, oldest first; the cursor of a page reads on; other sources stay
+    hidden from a key that is bound to one."""
+    connection = await asyncpg.connect(opened.addresses.postgres_dsn)
+    await connection.execute(
+        'insert into log.reject (topic, partition, "offset", reason, message, source, rejected_at) select '
+        "'lead.events', 0, n, 'not_avro', 'no', case n when 1 then 'crm' else 'website' end, "
+        "'2026-03-01T09:00:00Z' from generate_series(1, 3) n"
+    )
+    await connection.close()
+
+    def seen(key: str, **query: str) -> requests.Response:
+        return requests.get(f"{opened.door.url}/v1/rejections", params=query, auth=(key, ""), timeout=60)
+
+    mine = seen(opened.keys.website).json()
+    assert [each["place"] for each in mine["rejections"]] == ["lead.events-0-2", "lead.events-0-3"]
+    assert seen(opened.keys.website, after=str(mine["cursor"])).json()["rejections"] == []
+    assert len(seen(opened.keys.everything, since="2026-03-01T09:00:00Z").json()["rejections"]) == 3
+    assert seen(opened.keys.everything, since="2026-03-01T09:00:01Z").json()["rejections"] == []
+    for query in ({"since": "yesterday"}, {"after": "-1"}):
+        assert seen(opened.keys.everything, **query).json()["type"] == "urn:leadlog:problem:bad-query"
+    assert requests.get(f"{opened.door.url}/v1/rejections", timeout=60).status_code == 401
+
+
 def test_another_path_or_method_says_where_to_look(opened: Opened) -> None:
     """404 and 405 are problems too, and point to the description."""
     lost = requests.get(f"{opened.door.url}/events", timeout=60)

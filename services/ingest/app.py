@@ -20,7 +20,7 @@ from starlette.routing import Route
 from schemas.records import Record
 from services import settings
 from services.broker import INPUT_PARTITIONS, Ends
-from services.ingest import metrics, openapi
+from services.ingest import metrics, openapi, rejections
 from services.ingest.answers import (
     LIMITS,
     NotTaken,
@@ -50,6 +50,7 @@ class Door:
     """What lives as long as the process."""
 
     def __init__(self, addresses: Addresses) -> None:
+        self._dsn = addresses.postgres_dsn
         self.gate = Gate(settings.INGEST_HELD_BYTES)
         self.keyring = Keyring(addresses.postgres_dsn)
         self.sender = Sender(addresses.kafka_bootstrap)
@@ -77,6 +78,11 @@ class Door:
                 records = [each for each in checked if not isinstance(each, Result)]
                 statuses = _VALID if is_dry_run else await self._take(records, _trace(request.headers))
             return answer_response(results(checked, statuses), is_dry_run)
+
+    async def get_rejections(self, request: Request) -> Response:
+        """What the projector could not take of the key's source."""
+        key = await self.keyring.judge(request.headers.get("authorization"))
+        return json_response(await rejections.read(self._dsn, key, request.query_params))
 
     async def _take(self, records: list[Record], traceparent: str | None) -> Iterator[Status]:
         acknowledged = await self.sender.send(records, traceparent) if records else []
@@ -113,6 +119,7 @@ def create_app(addresses: Addresses) -> Starlette:
         routes=[
             Route("/v1/events", door.post_events, methods=["POST"]),
             Route("/v1/limits", get_limits),
+            Route("/v1/rejections", door.get_rejections),
             Route("/openapi.json", get_openapi),
             Route("/livez", health.livez),
             Route("/readyz", health.readyz),

@@ -15,6 +15,8 @@ import msgspec
 from schemas.ids import schema_text
 from schemas.records import RECORDS
 from services.ingest.answers import JSON_TYPE, LIMITS, PROBLEM_TYPE, Answer, Limits, Problem
+from services.ingest.rejections import MAX_CURSOR
+from services.rejections import Page
 
 Json = dict[str, Any]
 
@@ -26,7 +28,7 @@ ANSWERS = {
     422: "No event is taken: every fault of each is listed.",
 }
 PROBLEMS = {
-    400: "The body is no JSON, no gzip, holds no event, or was cut short.",
+    400: "A query that cannot be read, or a body that is no JSON, no gzip, holds no event, or was cut short.",
     401: "No key, or one that is not known.",
     403: "The key was revoked, or replaced by another.",
     408: "The body came too slowly.",
@@ -66,6 +68,7 @@ def document() -> Json:
         },
         "paths": {
             "/v1/events": {"post": _post_events()},
+            "/v1/rejections": {"get": _get_rejections()},
             "/v1/limits": {"get": _get("What the door takes at most", "limits", _ref("Limits"))},
             "/openapi.json": {"get": _get("This document", "openapi", {"type": "object"})},
         },
@@ -82,6 +85,37 @@ def document() -> Json:
 def _get(summary: str, operation: str, schema: Json) -> Json:
     answer = {"description": summary, "content": {JSON_TYPE: {"schema": schema}}}
     return {"summary": summary, "operationId": operation, "responses": {"200": answer}}
+
+
+def _get_rejections() -> Json:
+    since = {
+        "name": "since",
+        "in": "query",
+        "description": "Refused at this instant or later.",
+        "schema": {"type": "string", "format": "date-time"},
+    }
+    after = {
+        "name": "after",
+        "in": "query",
+        "description": "The cursor of the page before.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": MAX_CURSOR},
+    }
+    found = _get(
+        "Records on the topics that could not be taken, of the key's source", "rejections", _ref("Page")
+    )
+    problems = {
+        str(status): {
+            "description": PROBLEMS.get(status, "Postgres is away."),
+            "headers": HEADERS.get(status, {}),
+            "content": {PROBLEM_TYPE: {"schema": _ref("Problem")}},
+        }
+        for status in (400, 401, 403, 503)
+    }
+    return found | {
+        "security": [{"bearer": []}, {"basic": []}],
+        "parameters": [since, after],
+        "responses": found["responses"] | problems,
+    }
 
 
 def _post_events() -> Json:
@@ -135,7 +169,7 @@ def _responses() -> Json:
 
 
 def _schemas() -> Json:
-    kinds = [*RECORDS.values(), Answer, Problem, Limits]
+    kinds = [*RECORDS.values(), Answer, Problem, Limits, Page]
     _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     events = {name: _event(name, _as_json(schema)) for name, schema in schemas.items() if name in RECORDS}
     union = {"oneOf": [_ref(name) for name in RECORDS], "discriminator": {"propertyName": "record"}}
