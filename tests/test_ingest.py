@@ -287,16 +287,21 @@ def test_the_limits_are_told_and_hold_inclusively(opened: Opened) -> None:
     assert opened.door.post(whole + b" ", key).status_code == 413
 
 
-async def test_a_publisher_sees_what_of_its_source_was_refused(opened: Opened) -> None:
-    """What the projector could not take, oldest first; the cursor of a page reads on; other sources stay
-    hidden from a key that is bound to one."""
-    connection = await asyncpg.connect(opened.addresses.postgres_dsn)
+async def refuse_three(dsn: str) -> None:
+    """One record of the CRM and two of the website, as the projector stores them."""
+    connection = await asyncpg.connect(dsn)
     await connection.execute(
         'insert into log.reject (topic, partition, "offset", reason, message, source, rejected_at) select '
         "'lead.events', 0, n, 'not_avro', 'no', case n when 1 then 'crm' else 'website' end, "
         "'2026-03-01T09:00:00Z' from generate_series(1, 3) n"
     )
     await connection.close()
+
+
+def test_a_publisher_sees_what_of_its_source_was_refused(opened: Opened) -> None:
+    """What the projector could not take, oldest first; the cursor of a page reads on; other sources stay
+    hidden from a key that is bound to one."""
+    asyncio.run(refuse_three(opened.addresses.postgres_dsn))
 
     def seen(key: str, **query: str) -> requests.Response:
         return requests.get(f"{opened.door.url}/v1/rejections", params=query, auth=(key, ""), timeout=60)
