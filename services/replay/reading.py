@@ -36,7 +36,7 @@ def _prefixes(topic: str) -> frozenset[bytes]:
     return frozenset(
         PREFIX.pack(MAGIC, schema_id)
         for schema_id, release in RELEASED.items()
-        if TOPIC_OF[release.record] == topic
+        if TOPIC_OF.get(release.record) == topic
         and release.record not in NAMING
         and _begins_with_ids(release.text)
     )
