@@ -58,8 +58,8 @@ async def deploy(
         if label is not None:
             if definition_text is not None:
                 raise AlreadyStarted(
-                    f"{label} is in force already: only an empty log is given a definition, another one "
-                    "takes effect by replay"
+                    f"{label} is in force already: put another definition before both teams with "
+                    "`leadlog definition propose FILE`, then `leadlog replay` brings it into force"
                 )
             return Deployed(applied, label, False)
         text = definition_text if definition_text is not None else default

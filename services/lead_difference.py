@@ -113,7 +113,8 @@ class Told(NamedTuple):
 class Differing(NamedTuple):
     """A row that differs: the columns that do, or all if only one side has it (the other is None).
 
-    `sources` names the event of each value, of the later side if it has one.
+    A currency is there wherever an amount may be. `sources` names the event of each value, of the later side
+    if it has one.
     """
 
     table: str
@@ -305,16 +306,17 @@ def _differing(before: Mapping[RowKey, Row], after: Mapping[RowKey, Row]) -> Ite
     for table, key in dict.fromkeys((*before, *after)):
         old, _ = before.get((table, key), (None, {}))
         new, sources = after.get((table, key)) or (None, before[table, key][1])
-        columns = [
-            name
-            for name in (old or new or {})
-            if name not in UNCOMPARED and (old is None or new is None or old[name] != new[name])
-        ]
+        columns = [name for name in (old or new or {}) if _is_other(name, old, new)]
         if columns:
+            shown = [name for name in (old or new or {}) if name in columns or name == "currency"]
             yield Differing(
                 table=table,
                 key=key,
-                before=None if old is None else {name: old[name] for name in columns},
-                after=None if new is None else {name: new[name] for name in columns},
-                sources={name: sources[name] for name in columns if name in sources},
+                before=None if old is None else {name: old[name] for name in shown},
+                after=None if new is None else {name: new[name] for name in shown},
+                sources={name: sources[name] for name in shown if name in sources},
             )
+
+
+def _is_other(name: str, old: Values | None, new: Values | None) -> bool:
+    return name not in UNCOMPARED and (old is None or new is None or old[name] != new[name])

@@ -1,6 +1,6 @@
 """How `leadlog lead` shows a lead from two sides: the rows that differ, and why, event by event."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,8 +11,8 @@ from schemas.instants import rfc3339
 from services.cli.layout import console, instant, section, table
 from services.lead_difference import Difference, Differing, Values
 
-MOST_ROWS = 60
-"""Rows that differ which are shown: a change of attribution touches hundreds. --json has all."""
+MOST_LINES = 60
+"""Lines of what differs that are shown: a change of attribution touches hundreds. --json has all."""
 NAMES = {
     "lead_state": "lead",
     "lead_money": "money won in",
@@ -20,7 +20,6 @@ NAMES = {
     "handoff": "hand-off by",
     "sla_clock": "clock",
     "opportunity": "opportunity",
-    "credit": "credit of",
     "fault": "fault of",
 }
 """Table to what people call one of its rows."""
@@ -34,7 +33,6 @@ GISTS: dict[str, tuple[str, ...]] = {
     "handoff": ("opened_at", "outcome", "reason_code"),
     "sla_clock": ("started_at", "due_at", "stopped_at", "cancelled_reason"),
     "opportunity": ("status", "closed_at"),
-    "credit": ("amount_minor",),
     "fault": ("code",),
     "lead_state": ("stage", "handoff_status", "score"),
     "lead_money": ("won_minor",),
@@ -87,13 +85,14 @@ def show(found: Difference) -> None:
 
 
 def _show_rows(out: Console, found: Difference) -> None:
-    lines = [line for row in found.rows for line in _lines(row)]
+    lines = [line for row in found.rows if row.table != "credit" for line in _lines(row)]
+    lines += _credit_lines([row for row in found.rows if row.table == "credit"])
     if not lines:
         return
     section(out, "What differs")
-    table(out, ("", "", *found.labels, "by event"), lines[:MOST_ROWS], wrapped=found.labels)
-    if len(lines) > MOST_ROWS:
-        out.print(f"and {len(lines) - MOST_ROWS:,} more lines: --json has all", markup=False)
+    table(out, ("", "", *found.labels, "by event"), lines[:MOST_LINES], wrapped=found.labels)
+    if len(lines) > MOST_LINES:
+        out.print(f"and {len(lines) - MOST_LINES:,} more lines: --json has all", markup=False)
 
 
 def _lines(row: Differing) -> Iterator[tuple[str, ...]]:
@@ -104,9 +103,34 @@ def _lines(row: Differing) -> Iterator[tuple[str, ...]]:
         source = next(iter(row.sources.values()), "")
         yield (name, "", *sides, source)
         return
-    for number, column in enumerate(column for column in row.after if column not in FOLLOWING):
-        sides = (_cell(column, side) for side in (row.before, row.after))
-        yield ("" if number else name, column, *sides, row.sources.get(column, ""))
+    for column, value in row.after.items():
+        if column not in FOLLOWING and value != row.before[column]:
+            sides = (_cell(column, side) for side in (row.before, row.after))
+            yield (name, column, *sides, row.sources.get(column, ""))
+            name = ""
+
+
+def _credit_lines(rows: Sequence[Differing]) -> Iterator[tuple[str, ...]]:
+    """Credit that only one side gives for a deal is one line; else a line for each touch and model."""
+    causes: dict[tuple[str, ...], list[Differing]] = {}
+    for row in rows:
+        causes.setdefault(row.key[:3], []).append(row)
+    for (deal, kind, event_id), shares in causes.items():
+        touches = f"{len({row.key[3] for row in shares})} touches"
+        if all(row.before is None for row in shares):
+            yield (f"credit of {deal}", kind, "", touches, event_id)
+        elif all(row.after is None for row in shares):
+            yield (f"credit of {deal}", kind, touches, "", event_id)
+        else:
+            yield from (line for row in shares for line in _share(row))
+
+
+def _share(row: Differing) -> Iterator[tuple[str, ...]]:
+    deal, kind, event_id, touch, model = row.key
+    sides: list[Values] = [side or {"amount_minor": 0} for side in (row.before, row.after)]
+    if sides[0]["amount_minor"] != sides[1]["amount_minor"]:
+        amounts = (_cell("amount_minor", side) for side in sides)
+        yield (f"credit of {deal} {touch or 'unattributed'}", f"{kind}, {model}", *amounts, event_id)
 
 
 def _gist(name: str, values: Values) -> str:
