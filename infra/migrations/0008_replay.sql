@@ -28,10 +28,12 @@ comment on column ops.replay.id_buckets is 'Number of parts into which event ids
 create table ops.replay_diff (
   version_no  integer primary key references ops.version,
   against_no  integer not null references ops.version,
+  left_out    integer not null,
   began_at    timestamptz not null default now(),
   finished_at timestamptz
 );
 comment on table ops.replay_diff is 'What the rows in a version''s table `difference` are against.';
+comment on column ops.replay_diff.left_out is 'Journeys that were behind or parked in either version, and so are not compared.';
 
 create table ops.replay_unit (
   version_no  integer not null references ops.version,

@@ -277,6 +277,8 @@ def _status(row: dict[str, Any]) -> tuple[Any, ...]:
 def _show_outcome(found: difference.Outcome) -> None:
     out = console()
     out.print(f"{found.version} against {found.against}, which BI reads", style="bold", markup=False)
+    if found.left_out:
+        out.print(f"{found.left_out:,} journeys were behind or parked and are not compared", markup=False)
     if not found.tables:
         out.print("no row differs")
         return

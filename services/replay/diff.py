@@ -49,9 +49,10 @@ comment on table {schema}.difference is 'Rows added, gone or changed against the
 """
 
 BEGIN = """
-insert into ops.replay_diff (version_no, against_no) values ($1, $2)
+insert into ops.replay_diff (version_no, against_no, left_out)
+select $1, $2, count(*) from ({left_out}) as behind
 on conflict (version_no) do update
-set against_no = excluded.against_no, began_at = now(), finished_at = null
+set against_no = excluded.against_no, left_out = excluded.left_out, began_at = now(), finished_at = null
 """
 
 FINISH = "update ops.replay_diff set finished_at = now() where version_no = $1"
@@ -65,7 +66,10 @@ where journey_id not in ({left_out})
 """
 
 PARKED = "select journey_id from ops.parked where version_no in ({numbers})"
-STALE = "select journey_id from {schema}.journey where is_stale"
+STALE = """
+select journey_id from {schema}.journey
+where is_stale or reference_revision < (select revision from log.reference_revision)
+"""
 MOVED = """
 select journey_id from (
   select subject_id as journey_id, revision from {schema}.revision
@@ -133,7 +137,8 @@ async def _prepare(connection: Connection, pair: Pair) -> None:
         await connection.execute(
             "delete from ops.replay_unit where version_no = $1 and phase = $2", version.number, PHASE
         )
-        await connection.execute(BEGIN, version.number, against.number)
+        begin = BEGIN.format(left_out=_left_out(version, against))
+        await connection.execute(begin, version.number, against.number)
         await connection.execute(_find_differing(version, against), timeout=None)
 
 

@@ -12,7 +12,9 @@ import msgspec
 from services.replay.versions import Found, Refused, find
 from services.store.pool import Connection
 
-FINISHED = "select against_no from ops.replay_diff where version_no = $1 and finished_at is not null"
+FINISHED = """
+select against_no, left_out from ops.replay_diff where version_no = $1 and finished_at is not null
+"""
 
 BY_TABLE = """
 select table_name, count(*) filter (where kind = 'added'), count(*) filter (where kind = 'gone'),
@@ -85,6 +87,8 @@ class Outcome(NamedTuple):
 
     version: Found
     against: Found
+    left_out: int
+    """Journeys that were behind or parked in either version."""
     tables: Lines
     """Table, rows added, gone, changed, journeys."""
     reasons: Lines
@@ -100,8 +104,8 @@ class Outcome(NamedTuple):
 async def outcome(connection: Connection, number: int) -> Outcome:
     """The counts of a finished diff. Raises Refused."""
     version = await find(connection, number)
-    against = await connection.fetchval(FINISHED, number)
-    if against is None:
+    finished = await connection.fetchrow(FINISHED, number)
+    if finished is None:
         raise Refused(f"{version} was not compared yet: `leadlog replay diff {number}`")
 
     async def lines(query: str, **names: object) -> Lines:
@@ -110,7 +114,8 @@ async def outcome(connection: Connection, number: int) -> Outcome:
 
     return Outcome(
         version=version,
-        against=await find(connection, against),
+        against=await find(connection, finished["against_no"]),
+        left_out=finished["left_out"],
         tables=await lines(BY_TABLE),
         reasons=await lines(BY_REASON),
         columns=await lines(BY_COLUMN),

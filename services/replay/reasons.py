@@ -21,6 +21,7 @@ from services.store.versions import TimelineEntry, calendar_facts, rules_of
 
 CODE = "code"
 LATE_FACTS = "facts recorded later"
+NOT_THE_LOG = "stored rows are not what the log says, see `leadlog replay verify`"
 TOGETHER = "several changes together"
 SCHEDULE = "another timeline"
 
@@ -39,10 +40,12 @@ class Tried(NamedTuple):
 class Reasons:
     """What may be the reason for a difference between two versions."""
 
-    def __init__(self, base: Rules, tried: Sequence[Tried], only: str | None, otherwise: str) -> None:
-        """`only` is the reason when there can be but one, so that nothing needs to be folded; `otherwise`
-        is that of rows for which none is found."""
-        self._base, self._tried, self._only, self._otherwise = base, tried, only, otherwise
+    def __init__(self, base: Rules, tried: Sequence[Tried], causes: Sequence[str], otherwise: str) -> None:
+        """If there is but one cause nothing needs to be folded; `otherwise` is the reason for rows for which
+        none is found."""
+        self._base, self._tried, self._otherwise = base, tried, otherwise
+        self._only = causes[0] if len(causes) == 1 else None
+        self._stored = CODE if CODE in causes else NOT_THE_LOG
 
     @classmethod
     async def between(cls, connection: Connection, before: Found, after: Found) -> Self:
@@ -59,7 +62,7 @@ class Reasons:
         causes += [LATE_FACTS] if after.as_known_at is not None else []
         causes += [CODE] if before.code_version != after.code_version else []
         otherwise = TOGETHER if after.as_known_at is None else LATE_FACTS
-        return cls(rules_of(old, calendars), tried, causes[0] if len(causes) == 1 else None, otherwise)
+        return cls(rules_of(old, calendars), tried, causes, otherwise)
 
     async def of(
         self,
@@ -90,7 +93,7 @@ class Reasons:
             each.reason: _places(differences(known, keyed(journey.project(history, each.rules))))
             for each in self._tried
         }
-        return moved | {CODE: _places(differences(stored, known))}
+        return moved | {self._stored: _places(differences(stored, known))}
 
 
 def _changes(old: Sequence[TimelineEntry], new: Sequence[TimelineEntry]) -> list[Change]:
