@@ -48,16 +48,11 @@ from ops.alert left join ops.obligation using (alert_id) group by alert_id order
 """
 
 
-class Scene:
-    """One database: events in, looks of the clock, alerts out. The present is the moment it was made."""
+class Moment:
+    """Makes events that happened before or after the moment that it was made."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    def __init__(self) -> None:
         self.now = time.time_ns() // 1000
-
-    async def begin(self, dsn: str, *policies: dict[str, Any]) -> None:
-        """Makes the first version."""
-        await prepare_database(dsn, self.connection, definition(*(policies or (REVIEW,))))
 
     def at(self, ago: float, event_id: str, subject_id: str = "crm:1", **more: Any) -> dict[str, Any]:
         """The envelope of an event so many seconds ago, recorded at once."""
@@ -78,6 +73,18 @@ class Scene:
     def accepted(self, ago: float, event_id: str = "accept", subject_id: str = "crm:1") -> r.HandoffAccepted:
         """Sales has accepted the lead; recorded now, however long ago."""
         return r.HandoffAccepted(**self.at(ago, event_id, subject_id, recorded_at=self.now), actor=HUMAN)
+
+
+class Scene(Moment):
+    """One database: events in, looks of the clock, alerts out."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self.connection = connection
+
+    async def begin(self, dsn: str, *policies: dict[str, Any]) -> None:
+        """Makes the first version."""
+        await prepare_database(dsn, self.connection, definition(*(policies or (REVIEW,))))
 
     async def take(self, *events: r.Record, appended_at: int = 0) -> None:
         """One batch."""

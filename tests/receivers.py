@@ -85,6 +85,13 @@ class Receiver:
 
     def incidents(self) -> Counter[str]:
         """Alert key to the times it opened, by what our webhooks said, each message taken once."""
+        return self._read()[0]
+
+    def firing(self) -> set[str]:
+        """The alerts that are not over, by the last that was heard of them."""
+        return {key for key, state in self._read()[1].items() if state == "firing"}
+
+    def _read(self) -> tuple[Counter[str], dict[str, str]]:
         opened: Counter[str] = Counter()
         state: dict[str, str] = {}
         seen: set[str] = set()
@@ -93,7 +100,7 @@ class Receiver:
             if told["id"] not in seen:
                 seen.add(told["id"])
                 _count(opened, state, told["key"], told["state"])
-        return opened
+        return opened, state
 
     def alertmanager_incidents(self) -> Counter[str]:
         """The same, by what Alertmanager said, group by group."""
