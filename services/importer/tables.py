@@ -2,7 +2,7 @@
 
 Promises: files are read row by row, each row with the line it begins on; a row that does not fit its header
 is told and the rest goes on. What is needed of joined files waits in memory if it is little, else in a
-temporary SQLite file, so memory stays flat: the limit is the free space for temporary files, about twice what
+temporary SQLite file, so memory stays flat: the limit is the free space for temporary files, a few times what
 is needed.
 """
 
@@ -149,7 +149,8 @@ class Lookup:
         self._store.executemany(
             f"insert into {table} values (?, ?)", ((_text(key), _text(cells)) for key, cells in pairs)
         )
-        self._store.execute(f"create index {table}_key on {table} (key)")
+        # With the cells in the index one look into it is enough.
+        self._store.execute(f"create index {table}_key on {table} (key, cells)")
         query = f"select cells from {table} where key = ? order by rowid"
 
         def find(key: Key) -> Sequence[Row]:

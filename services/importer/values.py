@@ -86,10 +86,16 @@ def text_of(made: Template) -> Fill:
     if not columns:
         text = layout % ()
         return lambda row: text
-    if layout == "%s" and not any(made.filters):
-        return itemgetter(*columns)
+    if len(columns) == 1 and not any(made.filters):
+        return _text_of_one(layout, columns[0])
     cells_of = _cells_of(made)
     return lambda row: layout % cells if any(cells := cells_of(row)) else ""
+
+
+def _text_of_one(layout: str, column: str) -> Fill:
+    if layout == "%s":
+        return itemgetter(column)
+    return lambda row: layout % cell if (cell := row[column]) else ""
 
 
 def id_of(made: Template) -> Fill:
@@ -120,10 +126,7 @@ def _cells_of(made: Template) -> Callable[[Row], tuple[str, ...]]:
         filters = [[FILTERS[name] for name in names if name in FILTERS] for names in made.filters]
         places = list(zip(made.columns, filters, strict=True))
         return lambda row: tuple([_filtered(row[column], steps) for column, steps in places])
-    if len(made.columns) > 1:
-        return itemgetter(*made.columns)
-    [column] = made.columns
-    return lambda row: (row[column],)
+    return itemgetter(*made.columns)
 
 
 def _filtered(cell: str, steps: Iterable[Callable[[str], str]]) -> str:
