@@ -30,18 +30,18 @@ from tests.alerting import REVIEW, definition
 from tests.bench.ground import servers
 from tests.feeding import prepare_database
 from tests.fresh import drop_database
+from tests.servers import until
 
 LEADLOG = [sys.executable, "-c", "from services.cli import main; main()"]
 START_SECONDS = 5
 """From now until the first clock is due: the processes are up by then."""
-PATIENCE_SECONDS = 60
 
 # Clocks of one policy: `count` of them are due from `first` on, evenly over `seconds`.
 CLOCKS = """
 insert into v0001.sla_clock (journey_id, policy_id, clock_no, started_at, started_event_id, due_at,
   paused_seconds, definition_version)
 select $1 || no, 'review', 1, now(), $1 || no,
-  $2::timestamptz + make_interval(secs => $3 * no / $4::float8), 0, 'bench@1'
+  $2::timestamptz + make_interval(secs => $3::float8 * no / $4::float8), 0, 'bench@1'
 from generate_series(0, $4::int - 1) no
 """
 
@@ -134,9 +134,11 @@ async def due(admin_dsn: str, count: int, seconds: float) -> list[str]:
         async with processes(dsn, urls):
             first = time.time() + START_SECONDS
             await connection.execute(CLOCKS, "c", round(first * 1e6), seconds, count)
-            deadline = first + seconds + PATIENCE_SECONDS
-            while min(len(each.first) for each in got.values()) < count and time.time() < deadline:
-                await asyncio.sleep(0.05)
+
+            async def all_received() -> bool:
+                return min(len(each.first) for each in got.values()) >= count
+
+            await until(all_received, "not every alert was received")
         alerts = await connection.fetchval("select count(*) from ops.alert where not is_digest")
     due_at = {f"review:c{no}": first + seconds * no / count for no in range(count)}
     lines = []
