@@ -4,21 +4,29 @@ Promises: what the clock opens and raises and what the projector ends. Leaves re
 kills to test_alerts_crash.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
 from schemas import records as r
 from schemas.derived import ClockMet, StageEntered
 from services import settings
+from services.clock import look, process
 from services.clock.reconcile import reconcile, would_close, would_open
 from services.store.pool import connect
 from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, feed, promote
 from tests.alerting import REVIEW, TARGET, Alert, Scene, clocks, definition
+from tests.servers import until
 
 pytestmark = pytest.mark.servers
 
 HOUR = 3600
+LEADER = f"""
+select pid from pg_locks join pg_database on oid = database
+where locktype = 'advisory' and objid = {process.LEADER_LOCK} and granted and datname = current_database()
+"""
 AS_IF_TIME_PASSED = """
 update v0001.sla_clock set due_at = now();
 update v0001.sla_warning set warn_at = now() - interval '1 microsecond' where share = 0.9
@@ -252,3 +260,38 @@ async def take_over(scene: Scene, number: int) -> None:
         await scene.connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
         await promote(scene.connection, number)
         await reconcile(scene.connection, f"v{number:04d}")
+
+
+async def test_two_clocks_fire_once(scene: Scene, database: str) -> None:
+    """One leads, the other stands by; when the leader's connection dies the other goes on."""
+    clocks_running = [asyncio.create_task(process.run(database)) for _ in range(2)]
+
+    async def opened(count: int) -> bool:
+        return len(await scene.alerts()) == count
+
+    try:
+        await scene.take(*(scene.mql(200, f"a{n}", f"crm:a{n}") for n in range(5)))
+        await until(partial(opened, 5), "the first five did not fire")
+        pids = await scene.connection.fetch(LEADER)
+        assert len(pids) == 1
+        await scene.connection.execute("select pg_terminate_backend($1)", pids[0]["pid"])
+        await scene.take(*(scene.mql(200, f"b{n}", f"crm:b{n}") for n in range(5)))
+        await until(partial(opened, 10), "the other clock did not take over")
+    finally:
+        for task in clocks_running:
+            task.cancel()
+        await asyncio.gather(*clocks_running, return_exceptions=True)
+    assert {alert.change for alert in await scene.alerts()} == {"opened"}
+    ids = clocks(await scene.told())
+    assert len(ids) == len(set(ids)) == 30
+
+
+async def test_the_clock_scans_nothing(scene: Scene) -> None:
+    """Every question that it asks again and again is answered from an index."""
+    await scene.connection.execute("set enable_seqscan = off")
+    for query in (look.DUE_WINDOW, look.WARNING_WINDOW):
+        asked = query.format(schema="v0001").replace("$1", "now()").replace("$2", "now()")
+        rows = await scene.connection.fetch("explain " + asked.replace("$3", "1"))
+        plan = "\n".join(row[0] for row in rows)
+        assert "Index Scan using sla_" in plan or "Index Only Scan using sla_" in plan
+        assert "Sort" not in plan

@@ -30,11 +30,11 @@ group by alert_id order by alert_id desc limit $2
 """
 
 OBLIGATIONS = """
-select policy_id, started_event_id, journey_id, clock_no, obligation.started_at::text, due_at::text, owner_id,
-  team_id, obligation.opened_at::text, obligation.closed_at::text, obligation.outcome, reason,
-  ended_by_event_id, definition_version
+select obligation.policy_id, started_event_id, journey_id, clock_no, obligation.started_at::text,
+  due_at::text, owner_id, obligation.team_id, definition_version, obligation.opened_at::text,
+  obligation.closed_at::text, obligation.outcome, reason, ended_by_event_id
 from ops.obligation join ops.alert using (alert_id) where alert_key = $1
-order by obligation.opened_at, policy_id, started_event_id
+order by obligation.opened_at, obligation.policy_id, started_event_id
 """
 
 DELIVERIES = """

@@ -24,8 +24,10 @@ from services.notifier.metrics import CLOCK_BEAT, FAILED, GAVE_UP, OLDEST_SECOND
 from services.notifier.sending import Again, Refused
 from services.store.pool import Connection
 
-AT_ONCE = 8
+CONNECTIONS = 8
 """Messages on their way to one receiver at once."""
+AT_ONCE = 64
+"""Messages taken up between two looks for what is to be sent."""
 ALERTMANAGER_AT_ONCE = 200
 """Alerts in one request to Alertmanager, which takes lists."""
 FIRST_PAUSE_SECONDS = 1.0
@@ -115,19 +117,26 @@ class Delivery:
         self._config = config
         self._name = name
         self._channel: AnyChannel = config.channels[name]
+        self._free = asyncio.Semaphore(CONNECTIONS)
         self._free_at = 0.0
+        self._quiet_until = 0.0
         self._watchdog_at = 0.0
 
     async def step(self) -> int:
         """Sends what is to be sent now; returns how many were tried."""
         if isinstance(self._channel, Alertmanager) and self._channel.watchdog:
             await self._watch(self._channel)
-        most = ALERTMANAGER_AT_ONCE if isinstance(self._channel, Alertmanager) else AT_ONCE
-        rows = await self._connection.fetch(CLAIM, self._name, most)
+        rows = await self._connection.fetch(CLAIM, self._name, self._most())
         if rows:
             await self._tell(rows)
         await self._measure()
         return len(rows)
+
+    def _most(self) -> int:
+        """Messages to take up: not more than go out within a second, since they grow old."""
+        if isinstance(self._channel, Alertmanager):
+            return ALERTMANAGER_AT_ONCE
+        return max(1, min(AT_ONCE, self._channel.per_minute // 60))
 
     async def _tell(self, rows: Sequence[Any]) -> None:
         told = await messages(self._connection, self._config, [row["alert_id"] for row in rows])
@@ -136,20 +145,28 @@ class Delivery:
         if over:
             await self._connection.execute(OVER, self._name, over)
         wanted = {row["alert_id"]: row["attempts"] for row in rows if row["alert_id"] not in over}
-        if not wanted:
-            return
         if isinstance(self._channel, Alertmanager):
-            results = [await self._try(list(wanted), [told[alert_id] for alert_id in wanted])]
+            tries = [list(wanted)] if wanted else []
         else:
-            results = await asyncio.gather(*(self._try([id], [told[id]]) for id in wanted))
+            tries = [[alert_id] for alert_id in wanted]
+        results = await asyncio.gather(*(self._try(ids, [told[id] for id in ids]) for ids in tries))
+        taken = [id for ids, error in results if error is None for id in ids]
+        if taken:
+            await self._note_taken(taken, told)
         for ids, error in results:
-            await self._note(ids, told, max(wanted[id] for id in ids), error)
+            if error is not None:
+                await self._note_failed(ids, max(wanted[id] for id in ids), error)
 
     async def _try(self, ids: list[int], wanted: list[Message]) -> tuple[list[int], Again | Refused | None]:
         await self._pace()
         try:
-            await send(self._http, self._channel, wanted)
+            async with self._free:
+                if (left := self._quiet_until - time.monotonic()) > 0:
+                    raise Again("the receiver asked for patience", left)
+                await send(self._http, self._channel, wanted)
         except (Again, Refused) as error:
+            if isinstance(error, Again) and error.retry_after is not None:
+                self._quiet_until = time.monotonic() + error.retry_after
             return ids, error
         return ids, None
 
@@ -160,16 +177,14 @@ class Delivery:
         self._free_at = turn + 60 / self._channel.per_minute
         await asyncio.sleep(turn - now)
 
-    async def _note(
-        self, ids: list[int], told: dict[int, Message], attempts: int, error: Again | Refused | None
-    ) -> None:
-        if error is None:
-            pauses = [self._next(told[id]) for id in ids]
-            revisions = [told[id].revision for id in ids]
-            await self._connection.execute(TAKEN, self._name, ids, revisions, pauses)
-            await self._connection.execute(NOTE, self._name, None, 0.0)
-            SENT.labels(self._name).inc(len(ids))
-            return
+    async def _note_taken(self, ids: list[int], told: dict[int, Message]) -> None:
+        pauses = [self._next(told[id]) for id in ids]
+        revisions = [told[id].revision for id in ids]
+        await self._connection.execute(TAKEN, self._name, ids, revisions, pauses)
+        await self._connection.execute(NOTE, self._name, None, 0.0)
+        SENT.labels(self._name).inc(len(ids))
+
+    async def _note_failed(self, ids: list[int], attempts: int, error: Again | Refused) -> None:
         FAILED.labels(self._name).inc()
         log.warning("not_delivered", channel=self._name, alerts=len(ids), error=str(error))
         asked = error.retry_after if isinstance(error, Again) else None

@@ -4,7 +4,7 @@ Promises: one message for every channel to put into its own form; `key` is the s
 whenever this state of the alert is told again.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,9 +26,9 @@ from ops.alert where alert_id = any($1) order by alert_id
 """
 
 OBLIGATIONS = """
-select policy_id, started_event_id, journey_id, started_at, due_at, owner_id, team_id, closed_at, outcome,
-  reason
-from ops.obligation where alert_id = $1 and outcome is distinct from 'moved'
+select alert_id, policy_id, started_event_id, journey_id, started_at, due_at, owner_id, team_id, closed_at,
+  outcome, reason
+from ops.obligation where alert_id = any($1) and outcome is distinct from 'moved'
 order by closed_at is not null, due_at, policy_id, started_event_id
 """
 
@@ -84,10 +84,11 @@ class Message(Struct, frozen=True):
 async def messages(connection: Connection, config: Config, alerts: Sequence[int]) -> dict[int, Message]:
     """What is to be told of these alerts now."""
     now: Micros = await connection.fetchval("select now()")
+    owed: dict[int, list[Any]] = defaultdict(list)
+    for row in await connection.fetch(OBLIGATIONS, list(alerts)):
+        owed[row["alert_id"]].append(row)
     return {
-        alert["alert_id"]: _message(
-            dict(alert), await connection.fetch(OBLIGATIONS, alert["alert_id"]), config, now
-        )
+        alert["alert_id"]: _message(dict(alert), owed[alert["alert_id"]], config, now)
         for alert in await connection.fetch(ALERTS, list(alerts))
     }
 
