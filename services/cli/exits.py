@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaConnectionError, NodeNotReadyError
 
 from services.registry import RegistryAway
 from services.settings import NotRunning
+from services.store.versions import NothingPromoted
 
 REFUSED = 1
 AWAY = 3
@@ -28,11 +29,13 @@ Result = TypeVar("Result")
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Runs a command's work; a server that is away ends it with a hint and exit code 3."""
+    """Runs a command's work; a server that is away, or a log without a version, ends it with a hint."""
     try:
         return asyncio.run(work)
     except SERVER_AWAY as error:
         end(AWAY, f"{error}\nIs the stack running? `leadlog status` tells, `leadlog doctor` says what to do.")
+    except (NothingPromoted, asyncpg.UndefinedTableError):
+        end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")
 
 
 def end(code: int, message: str) -> NoReturn:

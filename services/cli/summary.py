@@ -3,13 +3,12 @@
 import json
 from typing import Any
 
-import asyncpg
 import click
 from rich.console import Console
 
 from schemas.currencies import display
 from services import settings
-from services.cli.exits import REFUSED, end, run
+from services.cli.exits import run
 from services.cli.layout import console, duration, instant, section, table
 from services.store.pool import connect
 from services.summary import Rows, read_summary
@@ -25,10 +24,7 @@ MODELS = ("first", "linear", "last_non_direct")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(models: tuple[str, ...], as_json: bool) -> None:
     """Funnel, hand-offs, SLA, deals, credit by channel, faults and freshness, as BI reads them."""
-    try:
-        summary = run(read(models))
-    except asyncpg.UndefinedTableError:
-        end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")
+    summary = run(read(models))
     if as_json:
         click.echo(json.dumps(summary, indent=2))
     else:
