@@ -7,12 +7,10 @@ size of the log, and a few numbers for each deal. Leaves what is counted to `ser
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import asynccontextmanager
 from multiprocessing import get_context
 from typing import NamedTuple
-
-import msgspec
 
 from projections.business_time import zone_rules
 from projections.definition import Definition
@@ -22,14 +20,12 @@ from services.projector.histories import read_histories
 from services.registry import Registry
 from services.settings import Addresses
 from services.store.pool import Connection, connect
-from services.store.versions import TimelineEntry, calendar_facts, rules_of
+from services.store.versions import TimelineEntry, calendar_facts, promoted_version, rules_of
 
 PARTS = 32
 """Parts of the history at most: enough to keep all cores busy to the end, and to show how far it is."""
 JOURNEYS_AT_ONCE = 500
 """Journeys read together: some megabytes. Less is no part of its own: a process takes a second to start."""
-
-PROMOTED = "select schema_name, label, timeline from ops.version where status = 'promoted'"
 
 SUBJECTS = "select count(*) from log.subject"
 
@@ -50,10 +46,6 @@ where exists (
 """
 
 
-class NothingPromoted(LookupError):
-    """No definition is in force yet, so there is nothing to stand beside."""
-
-
 class Task(NamedTuple):
     """A part of the history, to be read by a process of its own. `zone` says when days and months begin."""
 
@@ -70,15 +62,6 @@ class Part(NamedTuple):
 
     tally: Tally
     changed: list[Changed]
-
-
-class Promoted(NamedTuple):
-    """The version that the candidate stands beside, and its definition that is in force now."""
-
-    schema: str
-    label: str
-    timeline: list[TimelineEntry]
-    in_force: Definition
 
 
 class Backtested(NamedTuple):
@@ -103,8 +86,9 @@ async def backtest(
     """
     tally = Tally()
     async with _snapshot(addresses) as (connection, snapshot):
-        promoted = await _promoted(connection)
-        zone = promoted.in_force.calendars[promoted.in_force.calendar].zone
+        promoted = await promoted_version(connection)
+        in_force = promoted.in_force(time.time_ns() // 1000)
+        zone = in_force.calendars[in_force.calendar].zone
         parts = min(1 + await connection.fetchval(SUBJECTS) // JOURNEYS_AT_ONCE, PARTS)
         tasks = [Task(addresses, snapshot, candidate.text, zone, part, parts) for part in range(parts)]
         number = 0
@@ -112,7 +96,7 @@ async def backtest(
             number += 1
             tally.add(part.tally)
             done(number / parts, part.changed)
-    return Backtested(promoted.label, promoted.in_force, zone, tally)
+    return Backtested(promoted.label, in_force, zone, tally)
 
 
 async def _parts(tasks: list[Task], jobs: int) -> AsyncIterator[Part]:
@@ -122,8 +106,11 @@ async def _parts(tasks: list[Task], jobs: int) -> AsyncIterator[Part]:
             yield await _run_part(task)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(run_part, task) for task in tasks]):
-            yield future.result()
+        waiting = {pool.submit(run_part, task) for task in tasks}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
 
 
 def run_part(task: Task) -> Part:
@@ -143,24 +130,15 @@ async def _run_part(task: Task) -> Part:
 
 
 async def _trial(connection: Connection, task: Task) -> Trial:
-    promoted = await _promoted(connection)
+    promoted = await promoted_version(connection)
     calendars = await calendar_facts(connection)
     rules = {
         PRESENT: rules_of(promoted.timeline, calendars),
         CANDIDATE: rules_of([TimelineEntry(None, task.candidate)], calendars),
     }
-    elsewhere = await connection.fetch(COUNTED_ELSEWHERE.format(schema=promoted.schema))
+    elsewhere = await connection.fetch(COUNTED_ELSEWHERE.format(schema=promoted.schema_name))
     uncounted = frozenset((row["journey_id"], row["opportunity_id"]) for row in elsewhere)
     return Trial(rules, zone_rules(task.zone), uncounted)
-
-
-async def _promoted(connection: Connection) -> Promoted:
-    row = await connection.fetchrow(PROMOTED)
-    if row is None:
-        raise NothingPromoted
-    timeline = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
-    in_force = rules_of(timeline, ()).at(time.time_ns() // 1000)
-    return Promoted(row["schema_name"], row["label"], timeline, in_force)
 
 
 async def _journeys(connection: Connection, task: Task) -> AsyncIterator[dict[str, list[str]]]:

@@ -12,8 +12,6 @@ from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
-import msgspec
-
 from projections import definition
 from projections.agreement import facts
 from projections.agreement.diff import diff
@@ -35,13 +33,11 @@ from services import settings
 from services.broker import create_producer, end_offsets
 from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, rules_of
+from services.store.versions import promoted_version
 
 TOPIC = "lead.reference"
 LOOK_AGAIN_SECONDS = 0.1
-NONE_IN_FORCE = "no definition is in force yet: `leadlog up` makes the first version"
 
-PROMOTED = "select label, timeline, promoted_at from ops.version where status = 'promoted'"
 POSITION = "select next_offset from log.position where topic = 'lead.reference' and partition = 0"
 
 
@@ -61,8 +57,9 @@ class Timeline(NamedTuple):
     promoted_at: Micros
 
     def at(self, instant: Micros) -> str:
-        """What counts at an instant."""
-        return next(name for start, name in reversed(self.entries) if start is None or start <= instant)
+        """What counts at an instant; before the first date the first."""
+        past = (name for start, name in reversed(self.entries) if start is None or start <= instant)
+        return next(past, self.entries[0][1])
 
 
 class Standing(NamedTuple):
@@ -78,8 +75,11 @@ class Standing(NamedTuple):
 
 
 def person(name: str | None) -> Actor:
-    """Who decides: the name given, else the user of this machine."""
-    return Actor("human", name or getpass.getuser())
+    """Who decides: the name given, else the user of this machine. Raises Refused if it has none."""
+    try:
+        return Actor("human", name or getpass.getuser())
+    except (KeyError, OSError) as error:
+        raise Refused("this machine does not know who you are: say so with --by NAME") from error
 
 
 def now() -> Micros:
@@ -134,7 +134,7 @@ class Desk:
         return known
 
     async def _check_schedule(self, known: Agreement, valid_from: Micros) -> None:
-        date = rfc3339(valid_from)
+        when = rfc3339(valid_from)
         if known.missing:
             raise Refused(
                 f"{known.label} lacks {' and '.join(known.missing)}: nothing takes effect without both. "
@@ -142,11 +142,11 @@ class Desk:
             )
         if valid_from <= now():
             raise Refused(
-                f"{date} is not in the future: what counts in the past too takes a replay "
+                f"{when} is not in the future: what counts in the past too takes a replay "
                 "(`leadlog replay run`), which shows what would change before anything does"
             )
         if (await read_timeline(self._connection)).at(valid_from) == known.label:
-            raise Refused(f"{known.label} counts at {date} already: there is nothing to schedule")
+            raise Refused(f"{known.label} counts at {when} already: there is nothing to schedule")
 
     async def _readable(self, definition_id: str, version: int) -> Agreement:
         """A version that was proposed and that this release can read."""
@@ -215,24 +215,17 @@ def name_of(fact: Envelope) -> str:
 
 
 async def read_timeline(connection: Connection) -> Timeline:
-    """The promoted version's. Raises Refused before the first."""
-    row = await connection.fetchrow(PROMOTED)
-    if row is None:
-        raise Refused(NONE_IN_FORCE)
-    starts = [entry["valid_from"] for entry in msgspec.json.decode(row["timeline"])]
-    return Timeline(list(zip(starts, row["label"].split("+"), strict=True)), row["promoted_at"])
-
-
-async def read_in_force(connection: Connection) -> Definition:
-    """The definition of the promoted version that counts now. Raises Refused before the first."""
-    row = await connection.fetchrow(PROMOTED)
-    if row is None:
-        raise Refused(NONE_IN_FORCE)
-    return rules_of(msgspec.json.decode(row["timeline"], type=list[TimelineEntry]), ()).at(now())
+    """The promoted version's. Raises NothingPromoted."""
+    promoted = await promoted_version(connection)
+    starts = [entry.valid_from for entry in promoted.timeline]
+    return Timeline(list(zip(starts, promoted.label.split("+"), strict=True)), promoted.promoted_at)
 
 
 async def read_standings(connection: Connection) -> list[Standing]:
-    """Every version ever named, in the order of its name; as Postgres has it now. Raises Refused."""
+    """Every version ever named, in the order of its name; as Postgres has it now.
+
+    Raises NothingPromoted.
+    """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         timeline = await read_timeline(connection)
         built = {row["event_id"] for row in await connection.fetch("select event_id from ops.activation")}

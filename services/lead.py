@@ -9,16 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import msgspec
 from asyncpg import Record as Row
 
-from projections.rules import Rules
 from schemas.instants import rfc3339
 from schemas.records import Envelope, EventRetracted, SubjectErased, SubjectsUnlinked, order_key
 from services.projector.decoding import Decoding
 from services.projector.histories import read_histories
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, calendar_facts, rules_of
+from services.store.versions import Promoted, calendar_facts, promoted_version, rules_of
 from services.trace import Trace, trace
 
 JOURNEY_OF = """
@@ -26,10 +24,6 @@ select journey_id from log.subject where subject_id = $1
 union all
 select subject.journey_id from log.event join log.subject using (subject_id) where event.event_id = $1
 limit 1
-"""
-
-PROMOTED = """
-select version_no, schema_name, label, timeline from ops.version where status = 'promoted'
 """
 
 STANDING = """
@@ -77,10 +71,6 @@ class Unknown(LookupError):
     """No subject, journey or event has this id."""
 
 
-class NothingPromoted(LookupError):
-    """No version is promoted yet, so there is nothing to show."""
-
-
 class Shown(NamedTuple):
     """A row of a view, by column, and the event that each value comes from."""
 
@@ -121,28 +111,26 @@ async def read_lead(connection: Connection, some_id: str, decoding: Decoding) ->
         journey_id = await connection.fetchval(JOURNEY_OF, some_id)
         if journey_id is None:
             raise Unknown(some_id)
-        version = await connection.fetchrow(PROMOTED)
-        if version is None:
-            raise NothingPromoted
+        version = await promoted_version(connection)
         return await _read(connection, journey_id, version, decoding)
 
 
-async def _read(connection: Connection, journey_id: str, version: Row, decoding: Decoding) -> Lead:
+async def _read(connection: Connection, journey_id: str, version: Promoted, decoding: Decoding) -> Lead:
     subjects = await connection.fetch(
         "select subject_id from log.subject where journey_id = $1 order by subject_id", journey_id
     )
     members = [row["subject_id"] for row in subjects]
     standing = await connection.fetchrow(
-        STANDING.format(schema=version["schema_name"]), journey_id, version["version_no"]
+        STANDING.format(schema=version.schema_name), journey_id, version.version_no
     )
     assert standing is not None
-    rules = await _rules(connection, version)
+    rules = rules_of(version.timeline, await calendar_facts(connection))
     [history] = await read_histories(connection, {journey_id: members}, decoding)
     found = Trace() if standing["parked"] else trace(history, rules)
     return Lead(
         journey_id=journey_id,
         subjects=members,
-        definition_version=version["label"],
+        definition_version=version.label,
         is_stale=standing["is_stale"],
         error=standing["parked"],
         rows={view: await _explained(connection, view, journey_id, found) for view in VIEWS},
@@ -152,11 +140,6 @@ async def _read(connection: Connection, journey_id: str, version: Row, decoding:
         faults=await _rows(connection, "fault", journey_id, "occurred_at, event_id, copy_no"),
         timeline=await _timeline(connection, members, decoding, found),
     )
-
-
-async def _rules(connection: Connection, version: Row) -> Rules:
-    timeline = msgspec.json.decode(version["timeline"], type=list[TimelineEntry])
-    return rules_of(timeline, await calendar_facts(connection))
 
 
 async def _rows(connection: Connection, view: str, journey_id: str, order: str) -> list[dict[str, Any]]:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import msgspec
-
 from projections import credit, identity, journey
 from projections.definition import Definition
 from projections.history import History
@@ -21,10 +19,10 @@ from projections.journey import JourneyState
 from projections.rules import Rules
 from schemas.instants import rfc3339
 from schemas.records import CalendarChanged, Envelope, Micros, SubjectsLinked, order_key
-from services.lead import PROMOTED, NothingPromoted, Unknown, control_of
+from services.lead import Unknown, control_of
 from services.projector.decoding import Decoding
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, calendar_facts, rules_of
+from services.store.versions import TimelineEntry, calendar_facts, promoted_version, rules_of
 from services.trace import Trace, keyed, trace
 
 SUBJECT_OF = """
@@ -175,16 +173,14 @@ async def _read(connection: Connection, some_id: str, decoding: Decoding) -> _Le
         subject = await connection.fetchval(SUBJECT_OF, some_id)
         if subject is None:
             raise Unknown(some_id)
-        promoted = await connection.fetchrow(PROMOTED)
-        if promoted is None:
-            raise NothingPromoted
+        promoted = await promoted_version(connection)
         return _Lead(
             subject_id=subject,
             copies=[
                 await decoding.event(row["body"]) for row in await connection.fetch(EVER_LINKED, subject)
             ],
-            label=promoted["label"],
-            timeline=msgspec.json.decode(promoted["timeline"], type=list[TimelineEntry]),
+            label=promoted.label,
+            timeline=promoted.timeline,
             calendars=await calendar_facts(connection),
         )
 

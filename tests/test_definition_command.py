@@ -79,6 +79,7 @@ def test_a_definition_is_proposed_approved_and_scheduled(leadlog: Leadlog, tmp_p
     )
     assert (second["proposed"]["by"], second["approved"]["sales"]["by"]) == ("ann", "sam")
     assert first["notes"] == second["notes"] == []
+    assert [each["valid_from"] for each in first["activated"]] == [None]
     assert done(leadlog("show", "default", 2, "--yaml")) == STRICT
     assert "scheduled from 2098-12-31 23:00:00 UTC on" in done(leadlog("show", "default", 2))
 

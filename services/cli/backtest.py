@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-import asyncpg
 import click
 from rich.console import Console
 from rich.progress import Progress
@@ -19,9 +18,9 @@ from projections.definition import Definition
 from schemas.instants import rfc3339
 from services import settings
 from services.backtest import CANDIDATE, PRESENT, Changed, report
-from services.backtest_run import Backtested, NothingPromoted, backtest
+from services.backtest_run import Backtested, backtest
 from services.cli.definition_file import YAML, read_file, show_changes
-from services.cli.exits import REFUSED, end, run
+from services.cli.exits import run
 from services.cli.layout import console, instant, section, table
 
 Report = dict[str, Any]
@@ -54,23 +53,24 @@ def command(file: Path, export: TextIO | None, jobs: int, as_json: bool) -> None
     """
     candidate = read_file(file)
     examples: list[Changed] = []
-    try:
-        with _progress() as move, _exported(export) as write:
+    with _progress() as move, _exported(export) as write:
 
-            def done(share: float, changed: list[Changed]) -> None:
-                write(changed)
-                examples.extend(changed[: EXAMPLES - len(examples)])
-                move(share)
+        def done(share: float, changed: list[Changed]) -> None:
+            write(changed)
+            examples.extend(changed[: EXAMPLES - len(examples)])
+            move(share)
 
-            found = run(backtest(settings.addresses(), candidate, jobs, done))
-    except (NothingPromoted, asyncpg.UndefinedTableError):
-        end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")
+        found = run(_run(candidate, jobs, done))
     numbers = report(found.tally)
     if as_json:
         names = {"present_version": found.present, "candidate_version": candidate.label, "zone": found.zone}
         click.echo(json.dumps(names | numbers, indent=2))
     else:
         _show(console(), found, candidate, numbers, examples)
+
+
+async def _run(candidate: Definition, jobs: int, done: Callable[[float, list[Changed]], None]) -> Backtested:
+    return await backtest(settings.addresses(), candidate, jobs, done)
 
 
 @contextmanager

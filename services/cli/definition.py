@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import asyncpg
 import click
 
 from projections import definition
@@ -278,5 +277,3 @@ def ask(question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
         end(REFUSED, str(refused))
     except NotTaken as behind:
         end(AWAY, str(behind))
-    except asyncpg.UndefinedTableError:
-        end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")

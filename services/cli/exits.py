@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, NodeNotRead
 from services.environment import WrongSetting
 from services.registry import RegistryAway
 from services.settings import NotRunning
+from services.store.versions import NothingPromoted
 
 REFUSED = 1
 USAGE = 2
@@ -40,6 +41,7 @@ SERVER_AWAY = (
 NOT_READY = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
 """What a database makes of our queries that another release made, or nobody."""
 
+NO_DEFINITION = "no definition is in force yet: `leadlog up` makes the first version"
 DEPLOY = "run `leadlog up`, or `leadlog deploy` where the servers are given"
 RIGHTS = (
     "LEADLOG_POSTGRES_DSN has to name the owner of its database; for `leadlog databases`, "
@@ -70,6 +72,8 @@ class Kindly(click.Group):
             end(AWAY, str(error))
         except WrongSetting as error:
             end(USAGE, str(error))
+        except NothingPromoted:
+            end(REFUSED, NO_DEFINITION)
         except NOT_READY as error:
             end(REFUSED, f"the database is not that of this release ({error}): {DEPLOY}")
         except asyncpg.InsufficientPrivilegeError as error:

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import click
 from rich.console import Console
 
@@ -21,11 +20,12 @@ from services.cli.definition_file import YAML, read_file
 from services.cli.exits import REFUSED, end, run
 from services.cli.layout import console, duration, instant, section, table
 from services.definitions import Refused
-from services.lead import Entry, Lead, NothingPromoted, Shown, Unknown, read_lead
+from services.lead import Entry, Lead, Shown, Unknown, read_lead
 from services.lead_difference import Difference, as_known, under
 from services.projector.decoding import Decoding
 from services.registry import Registry
 from services.store.pool import Connection, connect
+from services.store.versions import promoted_version
 
 MODELS_ACROSS = 4
 """Attribution models side by side, so that a table fits a terminal of 120 columns."""
@@ -62,8 +62,6 @@ def command(some_id: str, file: Path | None, when: str | None, as_json: bool) ->
         lead = run(read(some_id))
     except Unknown:
         end(REFUSED, f"no subject, journey or event has the id {some_id!r}. `leadlog wait`, if it is new.")
-    except (NothingPromoted, asyncpg.UndefinedTableError):
-        end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")
     except Refused as refused:
         end(REFUSED, str(refused))
     if as_json:
@@ -84,7 +82,7 @@ async def _compare(some_id: str, candidate: Definition | None, when: str) -> Dif
     async with _asking() as (connection, decoding):
         if candidate is not None:
             return await under(connection, some_id, candidate, decoding)
-        in_force = await definitions.read_in_force(connection)
+        in_force = (await promoted_version(connection)).in_force(definitions.now())
         return await as_known(connection, some_id, definitions.start_of(when, in_force), decoding)
 
 

@@ -4,13 +4,12 @@ import json
 from datetime import date, datetime
 from typing import Any
 
-import asyncpg
 import click
 from rich.console import Console
 
 from schemas.currencies import display
 from services import settings
-from services.cli.exits import REFUSED, end, run
+from services.cli.exits import run
 from services.cli.layout import console, duration, instant, section, table
 from services.store.pool import connect
 from services.summary import Rows, read_summary
@@ -37,10 +36,7 @@ ANCHORS = (
 def command(models: tuple[str, ...], since: datetime | None, as_json: bool) -> None:
     """Funnel, hand-offs, SLA, time in stage, deals, credit by channel, faults and freshness, as BI reads
     them."""
-    try:
-        summary = run(read(models, since.date() if since else None))
-    except asyncpg.UndefinedTableError:
-        end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")
+    summary = run(read(models, since.date() if since else None))
     if as_json:
         click.echo(json.dumps(summary, indent=2))
     else:

@@ -55,6 +55,10 @@ create index if not exists sla_clock_due on sla_clock (due_at) where stopped_at 
 create index if not exists sla_warning_at on sla_warning (warn_at);
 """
 
+PROMOTED = """
+select version_no, schema_name, label, timeline, promoted_at from ops.version where status = 'promoted'
+"""
+
 EXTENSIBLE = """
 select version_no, timeline from ops.version where status in ('building', 'fed', 'promoted')
 order by version_no for update
@@ -76,7 +80,8 @@ class TimelineEntry(msgspec.Struct, frozen=True):
 
 @cache
 def code_version() -> str:
-    """Names the code that folds: a hash over the sources of `projections` and `schemas`."""
+    """Names the code that folds: a hash over the sources of `projections` and `schemas`, but not of
+    `projections.agreement`, which folds nothing."""
     digest = hashlib.blake2b(digest_size=6)
     for package in ("projections", "schemas"):
         folder = resources.files(package)
@@ -106,6 +111,33 @@ def is_calendar(fact: CalendarChanged) -> bool:
     except ValueError:
         return False
     return True
+
+
+class NothingPromoted(LookupError):
+    """No version is promoted yet: nobody has said what the events mean."""
+
+
+class Promoted(NamedTuple):
+    """The version that BI reads. `promoted_at` in microseconds."""
+
+    version_no: int
+    schema_name: str
+    label: str
+    timeline: list[TimelineEntry]
+    promoted_at: Micros
+
+    def in_force(self, at: Micros) -> definition.Definition:
+        """The definition of its timeline that counts at an instant."""
+        return rules_of(self.timeline, ()).at(at)
+
+
+async def promoted_version(connection: Connection) -> Promoted:
+    """The version that BI reads. Raises NothingPromoted before the first."""
+    row = await connection.fetchrow(PROMOTED)
+    if row is None:
+        raise NothingPromoted
+    timeline = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
+    return Promoted(**dict(row) | {"timeline": timeline})
 
 
 async def create_version(connection: Connection, timeline: Sequence[TimelineEntry]) -> int:
