@@ -115,7 +115,7 @@ SENTENCES = [
         "{utm_medium: organic}, channel: organic_search",
         "{utm_medium: organic}, channel: search",
         "Channels: touch with utm_medium organic is search instead of organic_search",
-        {"credit"},
+        {"credit", "touch", "campaign_exposure"},
     ),
     (
         "lookback: 365d",
@@ -125,7 +125,7 @@ SENTENCES = [
     ),
     ("exposures: []", "exposures: [impression]", "Exposures impression can now get credit too", {"credit"}),
     ("      - chat\n", "", "chat no longer gets credit", {"credit"}),
-    ("phone, ", "", "phone is no longer personal data", set()),
+    ("phone, ", "", "phone is no longer personal data", {"attribute_change"}),
     ("version: 1", "version: 2", "It is now version 2 instead of 1", set()),
 ]
 
@@ -262,7 +262,9 @@ def is_same(text: str) -> bool:
     ]
 
 
-SECTIONS = ["stages", "scoring", "handoff", "calendars", "sla", "channels", "attribution", "calendar"]
+SECTIONS = [
+    *("stages", "scoring", "handoff", "calendars", "sla", "channels", "attribution", "calendar", "personal"),
+]
 
 
 def shown(tables: Tables) -> Tables:
@@ -276,7 +278,7 @@ def shown(tables: Tables) -> Tables:
 def crossed(rng: Random, theme: str) -> tuple[str, str]:
     """A definition, and the same with a section or two of another, as far as that is one."""
     one, other = (json.loads(histories.random_definition(rng, 1, theme)) for _ in range(2))
-    other["calendar"] = "other"
+    other["calendar"], other["personal"] = "other", ["phone"]
     after: dict[str, Any] = dict(one)
     for section in rng.sample(SECTIONS, rng.choice([1, 1, 1, 2])):
         after.pop(section, None)
@@ -302,4 +304,4 @@ def test_no_row_differs_in_a_table_that_no_change_reaches() -> None:
             lines = differences({table: one.get(table, [])}, {table: other.get(table, [])})
             assert not lines or table in reached, (seed, table, lines, diff(before, after))
             differing[table] += bool(lines)
-    assert all(differing[table] for table in STAGES)
+    assert all(differing[table] for table in STAGES | {"touch", "attribute_change"})

@@ -5,7 +5,17 @@ Promises: a table that is not named has the same rows under both definitions, bu
 
 from collections.abc import Callable, Iterator
 
-from projections import credit, fault, handoff, lead_state, sla_clock, stage_visit
+from projections import (
+    attribute_change,
+    campaign_exposure,
+    credit,
+    fault,
+    handoff,
+    lead_state,
+    sla_clock,
+    stage_visit,
+    touch,
+)
 from projections.definition import Definition
 from projections.predicate import AllOf, AnyOf, Not, Predicate, ScoreAtLeast, TouchPredicate
 
@@ -15,6 +25,8 @@ NOTHING: Tables = frozenset()
 LEAD: Tables = frozenset({lead_state.TABLE.name})
 VISITS: Tables = frozenset({stage_visit.TABLE.name})
 CREDIT: Tables = frozenset({credit.TABLE.name})
+CHANNELS: Tables = CREDIT | {touch.TABLE.name, campaign_exposure.TABLE.name}
+ATTRIBUTES: Tables = frozenset({attribute_change.TABLE.name})
 CLOCKS: Tables = frozenset({sla_clock.TABLE.name, sla_clock.WARNING_TABLE.name})
 STAGES: Tables = LEAD | VISITS | CREDIT | CLOCKS | {handoff.TABLE.name, fault.TABLE.name}
 """Where a lead stands decides hand-offs, clocks, faults of later events, and the lead position of credit."""
@@ -29,7 +41,7 @@ REACH: dict[str, Tables] = {
     "reject_reason": STAGES,
     **dict.fromkeys(("policy", "start", "stop", "target", "time", "warn_at", "max_pause"), CLOCKS),
     **dict.fromkeys(("lookback", "credit_direction", "credit_touch", "exposure", "model"), CREDIT),
-    "personal": NOTHING,
+    "personal": ATTRIBUTES,
 }
 """Kind of part to the tables, where that is all one needs to know."""
 
@@ -45,8 +57,9 @@ def of_scoring(definition: Definition) -> Tables:
 
 
 def of_channels(definition: Definition) -> Tables:
-    """Of a change of channel rules: credit, and whatever asks for the channel of a touch."""
-    found = CREDIT | _readers(
+    """Of a change of channel rules: the channel shown, credit, and whatever asks for the channel of a
+    touch."""
+    found = CHANNELS | _readers(
         definition, lambda part: isinstance(part, TouchPredicate) and part.filter.channel is not None
     )
     if any(line.filter.channel is not None for line in definition.scoring):
