@@ -21,6 +21,7 @@ import psutil
 from infra.ports import HOST
 from infra.supervision import Program
 from services import settings
+from services.store.pool import connect
 
 SYSTEM_USER = "leadlog-postgres"
 # Where root keeps what that user must reach when the project lies in a closed folder such as /root.
@@ -250,7 +251,7 @@ async def answers(address: str) -> bool:
 
 async def create_roles_and_databases(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
     """Make what is missing of the roles (owner, registry, BI) and their databases; set the passwords."""
-    connection = await asyncpg.connect(superuser_dsn)
+    connection = await connect(superuser_dsn)
     try:
         for role in GIVEN_ROLES:
             await _ensure_role(connection, role, passwords[role])

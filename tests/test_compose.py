@@ -37,7 +37,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name for name, service in SERVICES.items() if service["image"] == "leadlog"}
 GIVEN = {"LEADLOG_PASSWORD": "3f0a", "LEADLOG_BI_PASSWORD": "b1", "LEADLOG_CLUSTER_ID": "3f0a1c" * 3 + "9b2d"}
 """What .env would hold."""
-PORTS = ("5432", "9092", "9093", "9094", "8080", "6066")
+PORTS = ("5432", "9092", "9093", "9094", "8081", "8080", "6066")
 """Ports in the containers."""
 LOG_DIRS = "/var/lib/kafka/data"
 SUFFIXES_READ = {".py", ".sql", ".avsc", ".json", ".yaml", ".lock"}
@@ -118,7 +118,7 @@ def test_postgres_has_the_settings_of_the_local_server() -> None:
 
 def test_the_registry_has_the_settings_of_the_local_one() -> None:
     """Stored in a database of its own; it listens on every address of its container."""
-    inside = {"registry": 8080, "registry_management": 9000}
+    inside = {"registry": 8081, "registry_management": 9000}
     dsn = f"postgresql://{postgres.REGISTRY}:{GIVEN['LEADLOG_PASSWORD']}@postgres:5432/{postgres.REGISTRY}"
     local = registry.environment(inside, dsn)
     everywhere = {name: "0.0.0.0" for name in local if name.endswith("_HOST")}
@@ -242,7 +242,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.mark.slow
 def test_the_services_run_on_these_servers(engine: Engine, tmp_path: Path) -> None:
-    """Jobs end well, the projector gets healthy, and an event published from outside comes to its lead."""
+    """Jobs end well, services get healthy, and an event published from outside comes to its lead."""
     engine.start_postgres()
     asyncio.run(until(partial(postgres.answers, superuser(engine)), "postgres does not answer"))
     engine.leadlog("databases")
@@ -250,8 +250,9 @@ def test_the_services_run_on_these_servers(engine: Engine, tmp_path: Path) -> No
     engine.start_kafka()
     assert "Definition default@1 is now in force" in engine.leadlog("deploy")
     assert "Definition default@1 is still in force" in engine.leadlog("deploy")
-    engine.start([str(LEADLOG), *SERVICES["projector"]["command"]], engine.environment("projector"))
-    asyncio.run(until(partial(engine.is_healthy, "projector"), "the projector is not healthy"))
+    for service in ("projector", "ingest"):
+        engine.start([str(LEADLOG), *SERVICES[service]["command"]], engine.environment(service))
+        asyncio.run(until(partial(engine.is_healthy, service), f"{service} is not healthy"))
     engine.leadlog("deploy", "publish", write(tmp_path / "events.jsonl", [GOOD]))
     engine.leadlog("deploy", "wait")
     assert "DE" in engine.leadlog("deploy", "lead", "crm:1")

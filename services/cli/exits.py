@@ -41,6 +41,10 @@ NOT_READY = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.
 """What a database makes of our queries that another release made, or nobody."""
 
 DEPLOY = "run `leadlog up`, or `leadlog deploy` where the servers are given"
+RIGHTS = (
+    "LEADLOG_POSTGRES_DSN has to name the owner of its database; for `leadlog databases`, "
+    "LEADLOG_SUPERUSER_DSN a superuser"
+)
 ROOM = (
     "make room, or choose another folder by LEADLOG_STATE, LEADLOG_CACHE or TMPDIR; `leadlog doctor` shows "
     "how much is free"
@@ -69,7 +73,7 @@ class Kindly(click.Group):
         except NOT_READY as error:
             end(REFUSED, f"the database is not that of this release ({error}): {DEPLOY}")
         except asyncpg.InsufficientPrivilegeError as error:
-            end(REFUSED, f"Postgres refuses: {error}. The user of LEADLOG_POSTGRES_DSN must own its database")
+            end(REFUSED, f"Postgres refuses: {error}\n{RIGHTS}")
         except BrokenPipeError:
             raise  # whoever read our output has gone
         except SERVER_AWAY as error:

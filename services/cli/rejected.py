@@ -80,7 +80,7 @@ async def _list(since: Micros | None, reason: str | None, as_json: bool) -> None
         elif page.rejections:
             table(console(), HEADINGS, [_row(each) for each in page.rejections], wrapped=("message",))
     if not found and not as_json:
-        click.echo("nothing was rejected" + (" since then" if since or reason else ""))
+        click.echo("nothing of that kind was rejected" if since or reason else "nothing was rejected")
 
 
 async def _pages(since: Micros | None, reason: str | None) -> AsyncIterator[Page]:

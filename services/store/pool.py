@@ -57,8 +57,8 @@ def _told(dsn: str) -> Iterator[None]:
         yield
     except REFUSALS as error:
         raise WrongSetting(
-            f"Postgres at {place} lets nobody in: {error}. User, password and database are those of "
-            "LEADLOG_POSTGRES_DSN, if it is set"
+            f"Postgres at {place} lets nobody in: {error}. Check user, password and database in "
+            "LEADLOG_POSTGRES_DSN (for `leadlog databases`: LEADLOG_SUPERUSER_DSN)"
         ) from error
     except PASSING as error:
         reason = str(error) or f"no answer within {settings.POSTGRES_CONNECT_SECONDS} s"
