@@ -12,16 +12,16 @@ from typing import Any
 
 import yaml
 
-from schemas.records import RECORDS, TOPIC_OF
-from schemas.topics import DERIVED, REJECTED, TOPICS, Topic
+from schemas.records import RECORDS
+from schemas.topics import DERIVED, DERIVED_RECORDS, INPUT_TOPICS, REJECTED, TOPIC_OF_ANY, TOPICS, Topic
 
 FILE = Path(__file__).with_name("asyncapi.yaml")
 
 Object = dict[str, Any]
 
 ABOUT = """\
-One history of every lead. Publishers write events to the three input topics; leadlog reads them, and puts
-what it cannot take on `lead.rejected`.
+One history of every lead. Publishers write events to the three input topics; leadlog reads them, puts what it
+cannot take on `lead.rejected`, and tells other systems on `lead.derived` what it concluded.
 
 A record is Avro in Confluent's wire format (a zero byte, the schema id as big-endian int32, the body). All
 schemas are in the registry under TopicRecordName subjects, such as `lead.events-leadlog.TouchRecorded`: a
@@ -36,21 +36,28 @@ TOPIC_ABOUT = {
     "lead.events": "Everything that happened to a lead.",
     "lead.identity": "Who is the same person; erasure.",
     "lead.reference": "Campaigns, definitions, business calendars: facts that are not about one lead.",
-    DERIVED: "What the projector concluded, for other systems. Nothing is written here yet.",
+    DERIVED: "What follows from the events, told at least once: stages entered, SLA clocks.",
     REJECTED: "Every record that could not be read, or lay in the wrong place, byte for byte.",
 }
 
-CLOUD_EVENT: Object = {
-    "ce_specversion": {"const": "1.0"},
+BASE: Object = {"ce_specversion": {"const": "1.0"}, "content-type": {"const": "application/avro"}}
+CLOUD_EVENT: Object = BASE | {
     "ce_id": {"description": "The event_id. Names the event when its content cannot be read."},
     "ce_source": {"description": "The source. Rejections are found by it when the content cannot be read."},
     "ce_time": {"format": "date-time", "description": "The instant occurred_at."},
     "ce_subject": {"description": "The subject_id."},
-    "content-type": {"const": "application/avro"},
     "traceparent": {"description": "W3C trace context, where there is one."},
     "leadlog_repairs": {"description": "The rejected record that this event stands for: its place."},
 }
 """Headers of every event, but for `ce_type`. CloudEvents 1.0 in binary mode; none is required."""
+
+CONCLUSION: Object = BASE | {
+    "ce_id": {"description": "The event_id: the same when a conclusion is told twice."},
+    "ce_source": {"const": "leadlog"},
+    "ce_time": {"format": "date-time", "description": "The instant occurred_at."},
+    "ce_subject": {"description": "The journey_id."},
+}
+"""Headers on `lead.derived`, but for `ce_type`."""
 
 REJECTION: Object = {
     "ce_id": {"description": "topic-partition-offset of the record: the same when it is sent twice."},
@@ -77,12 +84,20 @@ def document() -> Object:
         "servers": {"local": _server()},
         "channels": {topic.name: _channel(topic) for topic in TOPICS},
         "operations": {
-            **{f"read {topic}": _operation("receive", topic) for topic in dict.fromkeys(TOPIC_OF.values())},
+            **{f"read {topic}": _operation("receive", topic) for topic in INPUT_TOPICS},
+            "conclude": _operation("send", DERIVED),
             "reject": _operation("send", REJECTED),
         },
         "components": {
-            "messages": {**{name: _event(name) for name in RECORDS}, "Rejected": _rejected()},
-            "messageTraits": {"event": _event_trait()},
+            "messages": {
+                **{name: _message(name, "event") for name in RECORDS},
+                **{name: _message(name, "conclusion") for name in DERIVED_RECORDS},
+                "Rejected": _rejected(),
+            },
+            "messageTraits": {
+                "event": _trait(CLOUD_EVENT, "The subject_id of the event, in UTF-8."),
+                "conclusion": _trait(CONCLUSION, "The journey_id, in UTF-8."),
+            },
         },
     }
 
@@ -102,14 +117,13 @@ def _server() -> Object:
 
 
 def _channel(topic: Topic) -> Object:
-    names = ["Rejected"] if topic.name == REJECTED else [n for n in RECORDS if TOPIC_OF[n] == topic.name]
-    described = {
+    names = [name for name, there in TOPIC_OF_ANY.items() if there == topic.name] or ["Rejected"]
+    return {
         "address": topic.name,
         "description": TOPIC_ABOUT[topic.name],
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
         "bindings": {"kafka": _topic_binding(topic)},
     }
-    return {key: value for key, value in described.items() if value}
 
 
 def _topic_binding(topic: Topic) -> Object:
@@ -122,27 +136,27 @@ def _operation(action: str, topic: str) -> Object:
     return {"action": action, "channel": {"$ref": f"#/channels/{topic}"}}
 
 
-def _event(name: str) -> Object:
+def _message(name: str, trait: str) -> Object:
     return {
         "name": name,
-        "traits": [{"$ref": "#/components/messageTraits/event"}],
+        "traits": [{"$ref": f"#/components/messageTraits/{trait}"}],
         "headers": _headers({"ce_type": {"const": f"leadlog.{name}"}}),
         "payload": {
             "schemaFormat": "application/vnd.apache.avro+json;version=1.9.0",
-            "schema": {"$ref": f"./avro/{TOPIC_OF[name]}/{name}.avsc"},
+            "schema": {"$ref": f"./avro/{TOPIC_OF_ANY[name]}/{name}.avsc"},
         },
     }
 
 
-def _event_trait() -> Object:
+def _trait(headers: Object, key: str) -> Object:
     binding = {
-        "key": {"type": "string", "description": "The subject_id of the event, in UTF-8."},
+        "key": {"type": "string", "description": key},
         "schemaIdLocation": "payload",
         "schemaIdPayloadEncoding": "confluent",
         "schemaLookupStrategy": "TopicRecordNameStrategy",
         "bindingVersion": "0.5.0",
     }
-    return {"headers": _headers(CLOUD_EVENT), "bindings": {"kafka": binding}}
+    return {"headers": _headers(headers), "bindings": {"kafka": binding}}
 
 
 def _rejected() -> Object:

@@ -17,6 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
+from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas import wire
@@ -24,7 +25,6 @@ from schemas.records import TOPIC_OF, Record
 from schemas.topics import TOPICS
 from services import settings
 from services.broker import AWAY, Partition, start_producer
-from services.murmur2 import murmur2
 
 T = TypeVar("T")
 Acknowledgement = asyncio.Future[object]
@@ -52,7 +52,8 @@ class Sent(NamedTuple, Generic[T]):
 @lru_cache(maxsize=10_000)
 def partition_of(topic: str, key: str) -> int:
     """The partition of a key, as Kafka's default partitioner has it."""
-    return (murmur2(key.encode()) & 0x7FFFFFFF) % PARTITIONS_OF[topic]
+    hashed: int = murmur2(key.encode())
+    return (hashed & 0x7FFFFFFF) % PARTITIONS_OF[topic]
 
 
 class Publisher(Generic[T]):

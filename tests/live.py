@@ -27,7 +27,7 @@ from tests.histories import Timeline
 PARTITIONS = 3
 LOG_TABLES = (
     "log.event, log.event_copy, log.naming, log.link, log.subject, log.reference, log.position, log.reject, "
-    "ops.outbox, ops.parked, ops.repair, ops.activation, ops.version"
+    "ops.outbox, ops.changed_clock, ops.fired, ops.parked, ops.repair, ops.activation, ops.version"
 )
 
 

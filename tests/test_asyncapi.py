@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
-from schemas import asyncapi, ids
+from schemas import asyncapi, derived, ids
+from schemas.records import RECORDS
 from schemas.topics import TOPICS
 from schemas.wire import headers
 from services.projector.batch import rejection
@@ -67,16 +69,40 @@ def test_topics_have_the_settings_that_deployment_gives_them() -> None:
         assert {name: str(value) for name, value in configuration.items()} == topic.settings
 
 
-@pytest.mark.parametrize("name", sorted(set(MESSAGES) - {"Rejected"}))
-def test_headers_and_keys_are_those_that_we_send(name: str) -> None:
-    """Each header of an event is described, and one that never changes with its value."""
-    trait = DOCUMENT["components"]["messageTraits"]["event"]
-    described = {**trait["headers"]["properties"], **MESSAGES[name]["headers"]["properties"]}
+def described(name: str) -> dict[str, Any]:
+    """The headers of a message, those of its trait included."""
+    (trait,) = [each["$ref"].rpartition("/")[2] for each in MESSAGES[name]["traits"]]
+    common: dict[str, Any] = DOCUMENT["components"]["messageTraits"][trait]["headers"]["properties"]
+    own: dict[str, Any] = MESSAGES[name]["headers"]["properties"]
+    return common | own
+
+
+def constants(name: str) -> dict[str, str]:
+    """The headers of a message whose value never changes."""
+    return {key: each["const"] for key, each in described(name).items() if "const" in each}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_headers_of_events_are_those_that_we_send(name: str) -> None:
+    """Each is described, and one that never changes with its value."""
     sent = {key: value.decode() for key, value in headers(fullest(name), traceparent="00-1-2-3")}
-    assert set(described) == set(sent) | {REPAIRS_HEADER}
-    constant = {key: each["const"] for key, each in described.items() if "const" in each}
-    assert constant == {key: sent[key] for key in constant}
-    assert trait["bindings"]["kafka"]["key"]["type"] == "string"
+    assert set(described(name)) == set(sent) | {REPAIRS_HEADER}
+    assert constants(name).items() <= sent.items()
+
+
+@pytest.mark.parametrize("name", derived.STRUCTS)
+def test_headers_of_conclusions_are_those_that_we_send(name: str) -> None:
+    """Each is described, and one that never changes with its value."""
+    sent = derived.headers(conclusion(name)) | {"ce_id": "of the outbox"}
+    assert set(described(name)) == set(sent)
+    assert constants(name).items() <= sent.items()
+
+
+def conclusion(name: str) -> derived.Derived:
+    """A conclusion of this kind."""
+    fields = msgspec.structs.fields(derived.STRUCTS[name])
+    values: dict[Any, Any] = {str: "x", bool: True, float: 0.5}
+    return derived.STRUCTS[name](**{each.name: values.get(each.type, 0) for each in fields})
 
 
 def test_headers_of_a_rejection_are_those_that_we_send() -> None:

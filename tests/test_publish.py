@@ -16,9 +16,6 @@ from typing import IO
 
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
-from aiokafka.partitioner import murmur2 as aiokafka_murmur2
-from hypothesis import given
-from hypothesis import strategies as st
 
 from schemas.contract import parse_line
 from schemas.records import TOPIC_OF
@@ -28,7 +25,6 @@ from services.broker import end_offsets
 from services.feed import Bookmark, Position
 from services.generator import kinds
 from services.generator.stream import Plan, lines
-from services.murmur2 import murmur2
 from services.settings import Addresses
 from tests.reading import everything
 from tests.servers import Servers, ready
@@ -117,12 +113,6 @@ async def test_every_line_is_on_its_topic(
         assert each.key.decode() == record.subject_id
         assert dict(each.headers)["ce_id"].decode() == record.event_id
     assert sorted(map(repr, found)) == sorted(map(repr, expected))
-
-
-@given(st.binary(max_size=700))
-def test_the_hash_of_keys_is_kafkas(key: bytes) -> None:
-    """Keys are placed as aiokafka's own hash places them."""
-    assert murmur2(key) == aiokafka_murmur2(key)
 
 
 async def test_lines_of_a_key_keep_their_order(

@@ -16,7 +16,7 @@ from schemas.records import Micros
 from services.clock import opening
 from services.clock.metrics import FIRED, LATE_SECONDS
 from services.store import obligations
-from services.store.obligations import DUE, Clock, Key, columns
+from services.store.obligations import CLOCK_COLUMNS, DUE, TELL_CLOCK, Clock, Key, columns
 from services.store.outbox import conclude
 from services.store.pool import Connection
 from services.store.versions import FEEDING_LOCK
@@ -83,8 +83,6 @@ insert into ops.fired (policy_id, started_event_id, threshold)
 select * from unnest($1::text[], $2::text[], $3::text[])
 """
 
-PUT_BACK = "insert into ops.changed_clock (journey_id) select unnest($1::text[])"
-
 MOVE = "update ops.clock set fired_until = $1, beat_at = now()"
 
 NEXT = """
@@ -93,8 +91,6 @@ select least(
   (select min(warn_at) from {schema}.sla_warning where warn_at > $1)
 )
 """
-
-CLOCK_COLUMNS = ", ".join(f"clock.{name}" for name in Clock._fields)
 
 
 class Reached(NamedTuple):
@@ -159,7 +155,7 @@ async def _locked(connection: Connection, schema: str, journeys: set[str], now: 
     meant = {each.clock.journey_id for each in reached}
     locked = {tuple(row) for row in await connection.fetch(LOCK.format(schema=schema), sorted(meant))}
     if await connection.fetchval(OPEN.format(schema=schema), sorted(meant)) != len(locked):
-        await connection.execute(PUT_BACK, sorted(meant))
+        await connection.execute(TELL_CLOCK, sorted(meant))
     return [each for each in await _reached(connection, schema, meant, now) if each.clock.key in locked]
 
 

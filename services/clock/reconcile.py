@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from schemas.records import Micros
 from services import settings
-from services.store.obligations import Clock, Key
+from services.store.obligations import CLOCK_COLUMNS, Clock, Key
 from services.store.outbox import conclude
 from services.store.pool import Connection
-from services.store.settling import CLOCK_COLUMNS, current_clocks, settle
+from services.store.settling import current_clocks, settle
 
 KNOWN = """
 select policy_id, started_event_id, closed_at is null as is_open from ops.obligation

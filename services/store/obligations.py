@@ -71,6 +71,13 @@ class Clock(NamedTuple):
         )
 
 
+CLOCK_COLUMNS = ", ".join(f"clock.{name}" for name in Clock._fields)
+"""Of `sla_clock clock`, in the order of `Clock`."""
+
+TELL_CLOCK = "insert into ops.changed_clock (journey_id) select unnest($1::text[])"
+"""Lets the clock process look at these journeys, whatever instants it has passed."""
+
+
 class Obligation(NamedTuple):
     """What `ops` knows of an obligation."""
 

@@ -14,7 +14,9 @@ from typing import NamedTuple
 from schemas.derived import ClockWithdrawn
 from schemas.records import Micros
 from services.store.obligations import (
+    CLOCK_COLUMNS,
     DUE,
+    TELL_CLOCK,
     Clock,
     Closing,
     Key,
@@ -27,10 +29,6 @@ from services.store.obligations import (
     known,
 )
 from services.store.pool import Connection
-
-TELL_CLOCK = "insert into ops.changed_clock (journey_id) select unnest($1::text[])"
-
-CLOCK_COLUMNS = ", ".join(f"clock.{name}" for name in Clock._fields)
 
 CURRENT = f"""
 select asked.policy_id, asked.event_id, subject.journey_id as home,
