@@ -79,7 +79,7 @@ class Decoding:
         event, content_hash = self._decoder.decode_hashed(record.value)
         check_place(event, record)
         assert record.value is not None
-        appended_at = record.timestamp_ms * 1000
+        appended_at = record.timestamp * 1000
         return Arrival(event, content_hash, record.value, record.partition, record.offset, appended_at)
 
     async def _learn(self, schema_id: int) -> None:

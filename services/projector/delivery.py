@@ -18,7 +18,8 @@ class Record(NamedTuple):
     topic: str
     partition: int
     offset: int
-    timestamp_ms: int
+    timestamp: int
+    """When the broker took it, in milliseconds; named as in the records of the client library."""
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]

@@ -17,10 +17,12 @@ WORK_COLUMNS = {
     ("subject", "revision"),
     ("subject", "rewritten_revision"),
     ("reject", "rejected_at"),
+    ("event", "appended_at"),
+    ("event_copy", "appended_at"),
     ("calendar", "covers_from"),
     ("calendar", "covers_until"),
 }
-"""(table, column): counters and times of writing."""
+"""(table, column): counters and times of writing, by us or by the broker."""
 WORK_TABLES = {"reference_revision", "calendar_window"}
 ROWS = {"event": "content_hash is not null"}
 """Ids that were only named have a row too, as long as the naming copy counted."""
