@@ -15,6 +15,7 @@ import pytest
 from projections import definition
 from projections.agreement import facts
 from schemas import records as r
+from services.store.versions import FEEDING_LOCK, TimelineEntry, adopt_dates, create_version, feed
 from tests import given as spec
 from tests import live, oracle, test_live
 from tests.comparison import differences
@@ -77,6 +78,7 @@ async def test_a_scheduled_definition_is_that_of_a_timeline_from_the_beginning(s
 
 
 HOUSE = spec.DEFINITION
+OTHER = HOUSE.replace("definition_id: house", "definition_id: other").replace("points: 5", "points: 6")
 STRICT = HOUSE.replace("version: 1", "version: 2").replace("at_least: 1", "at_least: 2")
 WEDNESDAY = spec.at("wed 00:00")
 EVENTS: list[r.Record] = [
@@ -145,6 +147,28 @@ async def test_what_cannot_count_changes_nothing(store: Store) -> None:
         await store.take(live.on_topics([*said, *EVENTS]))
         assert await labels(store) == ["house@1"]
         assert await store.differences(EVENTS) == []
+
+
+async def test_a_version_that_joins_later_has_the_dates_that_lie_after_its_beginning(store: Store) -> None:
+    """What was decided before or while it was built counts in it as well; what lies before it is restated."""
+    events = [*EVENTS[:2], spec.demo("fri 09:00", id="another")]
+    for begun, dates in ((WEDNESDAY - 1, [(WEDNESDAY, STRICT)]), (WEDNESDAY, [])):
+        await store.begin([(None, HOUSE)])
+        async with store.pool.acquire() as connection, connection.transaction():
+            number = await create_version(connection, [TimelineEntry(None, OTHER)])
+            await connection.execute(
+                "update ops.version set created_at = $2 where version_no = $1", number, begun
+            )
+        records = live.on_topics([*decided(STRICT, WEDNESDAY), *events])
+        await store.take(records)
+        async with store.pool.acquire() as connection, connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+            await adopt_dates(connection, number)
+            await feed(connection, number)
+        await store.settle()
+        store.schemas = ["v0001", "v0002"]
+        store.timelines = [[(None, HOUSE), (WEDNESDAY, STRICT)], [(None, OTHER), *dates]]
+        assert await store.differences(events) == []
 
 
 async def test_another_schedule_of_the_same_date_replaces_the_first(store: Store) -> None:

@@ -14,7 +14,7 @@ from services.replay.job import Progress, Report
 from services.replay.versions import Found, Refused, count_stale, find
 from services.settings import Addresses
 from services.store.pool import Connection, create_pool
-from services.store.versions import FEEDING_LOCK, Fed, code_version
+from services.store.versions import FEEDING_LOCK, Fed, adopt_dates, code_version
 
 FEW_JOURNEYS = 500
 """So many may be behind when the version joins: the refold loop needs a few seconds for them."""
@@ -81,6 +81,7 @@ async def _approach(connection: Connection, version: Found, refold: Refold, repo
 async def _join(connection: Connection, version: Found) -> None:
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+        await adopt_dates(connection, version.number)
         await _mark(connection, version)
         await connection.execute(f"drop table {version.schema}.revision")
         await connection.execute(

@@ -30,7 +30,7 @@ from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.migrate import migrate
 from services.store.pool import Connection, connect
-from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, promote
+from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, promote, with_entry
 from services.wait import INPUT_TOPICS
 
 ACTIVATIONS = """
@@ -120,7 +120,7 @@ async def _timelines(connection: Connection) -> list[list[TimelineEntry]]:
         if fact.valid_from is None:
             timelines = [known for known in timelines if known != [entry]] + [[entry]]
         elif timelines:
-            timelines[-1].append(entry)
+            timelines[-1] = with_entry(timelines[-1], entry)
     if not timelines:
         raise Refused(
             "the topics hold no activation of a definition that was proposed: `leadlog up` starts anew"

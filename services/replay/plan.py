@@ -4,6 +4,7 @@ Promises: reads only. Times are those of the last build here, or a cautious gues
 promoted version.
 """
 
+import time
 from typing import NamedTuple
 
 import msgspec
@@ -69,7 +70,7 @@ async def plan(connection: Connection, candidate: Candidate) -> Plan:
     journeys = await connection.fetchval("select count(*) from log.subject where subject_id = journey_id")
     rate = await connection.fetchval(LAST_RATE) or GUESS_RECORDS_PER_SECOND
     size = await connection.fetchval(SIZE, before.schema)
-    changes, affected = _changes(known, candidate)
+    changes, affected = _changes([entry for entry in known if not _is_to_come(entry)], candidate)
     return Plan(
         before=before,
         label="+".join(definition.parse(entry.body).label for entry in candidate.timeline),
@@ -84,12 +85,15 @@ async def plan(connection: Connection, candidate: Candidate) -> Plan:
     )
 
 
+def _is_to_come(entry: TimelineEntry) -> bool:
+    """Whether it counts from a date on that has not come yet: then it will in the new version too."""
+    return entry.valid_from is not None and entry.valid_from > time.time_ns() // 1000
+
+
 def _changes(known: list[TimelineEntry], candidate: Candidate) -> tuple[list[str], list[str]]:
     """What is said otherwise, and the tables that it reaches."""
-    if len(known) == len(candidate.timeline) == 1:
+    if known[1:] == list(candidate.timeline[1:]):
         found = diff(*(definition.parse(each[0].body) for each in (known, candidate.timeline)))
         told = [f"line {each.line_after or each.line_before}: {each.sentence}" for each in found]
         return told, sorted(affected(found))
-    if known == list(candidate.timeline):
-        return [], []
     return ["the timeline of definitions"], [table.name for table in TABLES]

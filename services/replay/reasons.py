@@ -97,9 +97,9 @@ class Reasons:
 
 
 def _changes(old: Sequence[TimelineEntry], new: Sequence[TimelineEntry]) -> list[Change]:
-    if len(old) == len(new) == 1:
+    if old[1:] == new[1:]:
         return single_changes(old[0].body, new[0].body)
-    return [] if old == new else [Change(SCHEDULE, SCHEDULE, None)]
+    return [Change(SCHEDULE, SCHEDULE, None)]
 
 
 def _places(found: Sequence[Difference]) -> Places:

@@ -59,9 +59,14 @@ PROMOTED = """
 select version_no, schema_name, label, timeline, promoted_at from ops.version where status = 'promoted'
 """
 
-EXTENSIBLE = """
-select version_no, timeline from ops.version where status in ('building', 'fed', 'promoted')
-order by version_no for update
+KEPT_UP = "select version_no from ops.version where status in ('fed', 'promoted') order by version_no"
+OWN_TIMELINE = "select schema_name, timeline::text from ops.version where version_no = $1 for update"
+SET_TIMELINE = "update ops.version set timeline = $2, label = $3 where version_no = $1"
+
+LATER_DATES = """
+select promoted.timeline::text, joining.created_at
+from ops.version as promoted, ops.version as joining
+where promoted.status = 'promoted' and joining.version_no = $1
 """
 
 MARK_STALE = """
@@ -170,19 +175,47 @@ async def lay_out(connection: Connection, schema: str, rules: Rules) -> None:
 
 
 async def extend_timelines(connection: Connection, entry: TimelineEntry) -> None:
-    """Lets a definition count from its date on in every version that is fed or will be.
+    """Lets a definition count from its date on in every version that is fed; those to come `adopt_dates`.
 
     In the caller's transaction, which holds the reference revision and counts it up: every journey is folded
     again then, since its state kept no touches for another definition, and its rows name the timeline.
     """
-    for row in await connection.fetch(EXTENSIBLE):
-        timeline = with_entry(msgspec.json.decode(row["timeline"], type=list[TimelineEntry]), entry)
-        await connection.execute(
-            "update ops.version set timeline = $2, label = $3 where version_no = $1",
-            row["version_no"],
-            msgspec.json.encode(timeline).decode(),
-            rules_of(timeline, ()).label,
-        )
+    for row in await connection.fetch(
+        "select version_no from ops.version where status in ('fed', 'promoted')"
+    ):
+        await _extend(connection, row["version_no"], [entry])
+
+
+async def adopt_dates(connection: Connection, version_no: int) -> None:
+    """Lets a version that joins those fed have what counts from a date after it was begun.
+
+    That was agreed on for the log, not for one version. In the caller's transaction, which holds the feeding
+    lock exclusively.
+    """
+    entries = [
+        entry
+        for row in await connection.fetch(LATER_DATES, version_no)
+        for entry in msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
+        if entry.valid_from is not None and entry.valid_from > row["created_at"]
+    ]
+    if await _extend(connection, version_no, entries):
+        await connection.execute("update log.reference_revision set revision = revision + 1")
+
+
+async def _extend(connection: Connection, version_no: int, entries: Sequence[TimelineEntry]) -> bool:
+    """Adds to a version's timeline; returns whether anything was missing there."""
+    row = await connection.fetchrow(OWN_TIMELINE, version_no)
+    assert row is not None
+    own = timeline = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
+    for entry in entries:
+        timeline = with_entry(timeline, entry)
+    if timeline == own:
+        return False
+    rules = rules_of(timeline, await calendar_facts(connection))
+    packed = msgspec.json.encode(timeline).decode()
+    await connection.execute(SET_TIMELINE, version_no, packed, rules.label)
+    await lay_out(connection, row["schema_name"], rules)
+    return True
 
 
 def with_entry(timeline: Iterable[TimelineEntry], entry: TimelineEntry) -> list[TimelineEntry]:
