@@ -17,6 +17,7 @@ WORK_COLUMNS = {
     ("subject", "revision"),
     ("subject", "rewritten_revision"),
     ("reject", "rejected_at"),
+    ("reject", "reject_no"),
     ("event", "appended_at"),
     ("event_copy", "appended_at"),
     ("calendar", "covers_from"),
