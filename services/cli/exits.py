@@ -116,8 +116,13 @@ def _name(uid: int) -> str:
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Runs a command's work in a loop of its own."""
     # What the library says of a broker that is away is raised too, and told by us.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    return asyncio.run(work)
+    library = logging.getLogger("aiokafka")
+    before = library.level
+    library.setLevel(logging.CRITICAL)
+    try:
+        return asyncio.run(work)
+    finally:
+        library.setLevel(before)
 
 
 def end(code: int, message: str) -> NoReturn:
