@@ -272,6 +272,7 @@ async def test_a_broker_away_is_waited_for(trial: Trial, servers: Servers) -> No
     environment = {"RECORDER_SLEEP": "0.05", "LEADLOG_STUCK_SECONDS": "6"}
     workers = [trial.start("one", **environment), trial.start("two", **environment)]
     await trial.publish(20_000)
+    await until(lambda: all(worker.logged("partitions_assigned") for worker in workers))
     await trial.recorded_at_least(1_000)
     async with away(servers, "kafka"):
         await asyncio.sleep(10)
