@@ -108,5 +108,5 @@ def conclusion(name: str) -> derived.Derived:
 def test_headers_of_a_rejection_are_those_that_we_send() -> None:
     """What the outbox sends, with its `ce_id`."""
     refused = Reject(Record("lead.events", 0, 0, 0, None, None, ()), "reason", "", Origin(None, None, None))
-    sent = set(yaml.safe_load(rejection(refused)[4])) | {"ce_id"}
+    sent = set(rejection(refused).headers) | {"ce_id"}
     assert set(MESSAGES["Rejected"]["headers"]["properties"]) == sent

@@ -12,6 +12,7 @@ import msgspec
 from projections import fault
 from projections.agreement.standing import Schedule, schedules
 from schemas.records import CalendarChanged, Micros, ReferenceFact
+from schemas.topics import REJECTED
 from services.projector import metrics
 from services.projector.decoding import Decoded, Decoding, Reject
 from services.projector.delivery import OffsetGap, Offsets, Partition, Record
@@ -20,6 +21,7 @@ from services.projector.log import Arrival, Stored, lock_journeys, lock_rejects,
 from services.projector.redaction import erased_subjects, personal_names, redact
 from services.rejections import Place
 from services.store.definition_facts import definition_facts
+from services.store.outbox import Message, leave
 from services.store.pool import Connection
 from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, extend_timelines, lay_out
 
@@ -51,10 +53,6 @@ values (
     when not exists (select from log.subject where subject_id = $8 and erased_at is not null) then $10::bytea
   end
 )
-"""
-
-INSERT_OUTBOX = """
-insert into ops.outbox (topic, message_id, key, value, headers) values ($1, $2, $3, $4, $5)
 """
 
 INSERT_REFERENCE = """
@@ -175,7 +173,7 @@ class Batch:
             return
         await lock_rejects(self._connection)
         await self._connection.executemany(INSERT_REJECTS, [row(each) for each in rejects])
-        await self._connection.executemany(INSERT_OUTBOX, [rejection(each) for each in rejects])
+        await leave(self._connection, [rejection(each) for each in rejects])
         for each in rejects:
             metrics.REJECTS.labels(each.reason).inc()
 
@@ -191,8 +189,8 @@ def row(reject: Reject) -> tuple[str | int | bytes | None, ...]:
     return (*place(record), reject.reason, reject.message, *reject.origin, record.key, record.value)
 
 
-def rejection(reject: Reject) -> tuple[str, str, bytes | None, bytes | None, str]:
-    """The outbox row of a reject: the record as it was, the reason in headers."""
+def rejection(reject: Reject) -> Message:
+    """The message about a reject: the record as it was, the reason in headers."""
     record = reject.record
     headers = {
         "reason": reject.reason,
@@ -201,8 +199,7 @@ def rejection(reject: Reject) -> tuple[str, str, bytes | None, bytes | None, str
         "partition": str(record.partition),
         "offset": str(record.offset),
     }
-    told = msgspec.json.encode(headers).decode()
-    return ("lead.rejected", str(place(record)), record.key, record.value, told)
+    return Message(REJECTED, str(place(record)), record.key, record.value, headers)
 
 
 def advance(stored: Offsets, records: Sequence[Record]) -> Offsets:

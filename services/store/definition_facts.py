@@ -8,17 +8,15 @@ from projections import definition
 from projections.agreement import facts
 from projections.agreement.standing import DefinitionFact
 from schemas.records import Actor, Micros
+from schemas.topics import REFERENCE
 from schemas.wire import encode, headers
+from services.store.outbox import Message, leave
 from services.store.pool import Connection
 from services.store.versions import TimelineEntry
 
 FACTS = """
 select fact from log.reference
 where record_name in ('DefinitionProposed', 'DefinitionApproved', 'DefinitionActivated')
-"""
-
-INSERT_OUTBOX = """
-insert into ops.outbox (topic, message_id, key, value, headers) values ('lead.reference', $1, $2, $3, $4)
 """
 
 _decoder = msgspec.json.Decoder(DefinitionFact)
@@ -42,5 +40,5 @@ async def record_activations(
         fact = facts.activated(agreed.definition_id, agreed.version, entry.valid_from, by, now + number)
         await connection.execute("insert into ops.activation values ($1, $2)", fact.event_id, version_no)
         told = {name: value.decode() for name, value in headers(fact) if name != "ce_id"}
-        message = (fact.event_id, fact.subject_id.encode(), encode(fact), msgspec.json.encode(told).decode())
-        await connection.execute(INSERT_OUTBOX, *message)
+        message = Message(REFERENCE, fact.event_id, fact.subject_id.encode(), encode(fact), told)
+        await leave(connection, [message])

@@ -1,6 +1,7 @@
 """Messages that leave with the transaction that caused them: `ops.outbox`, sent by the projector."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,17 +18,27 @@ on conflict (message_id) do nothing
 """
 
 
+class Message(NamedTuple):
+    """A Kafka record to be sent; `message_id` becomes its `ce_id`."""
+
+    topic: str
+    message_id: str
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, str]
+
+
+async def leave(connection: Connection, messages: Sequence[Message]) -> None:
+    """Leaves messages to be sent in this order, in the caller's transaction."""
+    if messages:
+        rows = [(*each[:-1], msgspec.json.encode(each.headers).decode()) for each in messages]
+        await connection.execute(LEAVE, *(list(column) for column in zip(*rows, strict=True)))
+
+
 async def conclude(connection: Connection, records: Sequence[Derived]) -> None:
     """Leaves conclusions for `lead.derived`, in this order, in the caller's transaction."""
-    if records:
-        rows = [
-            (
-                DERIVED,
-                each.event_id,
-                each.journey_id.encode(),
-                derived.encode(each),
-                msgspec.json.encode(derived.headers(each)).decode(),
-            )
-            for each in records
-        ]
-        await connection.execute(LEAVE, *(list(column) for column in zip(*rows, strict=True)))
+    messages = [
+        Message(DERIVED, each.event_id, each.journey_id.encode(), derived.encode(each), derived.headers(each))
+        for each in records
+    ]
+    await leave(connection, messages)
