@@ -126,14 +126,11 @@ class BatchFold:
         rows = await self._connection.fetch(query, [*journeys.members, *journeys.gone])
         self._states = {row["journey_id"]: row for row in rows}
         gone = sorted(journeys.gone & self._states.keys())
-        if gone:
-            self._moving = by_journey(
-                await read_rows(self._connection, self._version, gone, journey.EVENT_TABLES)
-            )
+        removed = await remove_journeys(self._connection, self._version, gone)
+        self._moving = by_journey({name: removed.get(name, []) for name, *_ in journey.EVENT_TABLES})
         for journey_id in journeys.members:
             await self._sort(journey_id)
         await self._fold_again()
-        removed = await remove_journeys(self._connection, self._version, gone)
         written = await write_changes(self._connection, self._version, self._changes)
         pairs = [(removed, {}), *((change.before, change.after) for change in written)]
         await draw(self._connection, self._version, pairs)

@@ -162,10 +162,11 @@ class Refold:
         self, connection: Connection, version: Version, snapshot: Snapshot, state: JourneyState
     ) -> Snapshot:
         """Continues a fold by the events that came meanwhile; returns the snapshot that the state is of."""
+        known = events_of(snapshot)
         for _ in range(CATCH_UPS):
-            known = events_of(snapshot)
             later = await self._read(connection, state.journey_id, known)
-            newer = [event for id, event in events_of(later).items() if id not in known]
+            found = events_of(later)
+            newer = [event for id, event in found.items() if id not in known]
             is_same = later.members == snapshot.members and later.rewritten_revision <= snapshot.revision
             if not is_same or not follows(state, newer):
                 return snapshot
@@ -173,7 +174,7 @@ class Refold:
                 journey.step(state, event, version.rules)
             if later.revision == snapshot.revision:
                 return later
-            snapshot = later
+            snapshot, known = later, found
         return snapshot
 
     async def _park(
