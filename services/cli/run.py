@@ -9,10 +9,24 @@ from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.cli.exits import REFUSED, end
 
+Process = Callable[..., None]
+"""A command that runs until it is told to stop."""
+
 
 @click.group("run")
 def command() -> None:
     """Run one process in the foreground."""
+
+
+def with_web_port(default: int, pages: str) -> Callable[[Process], Process]:
+    """The option for the port of a process' own pages."""
+    return click.option(
+        "--web-port",
+        type=click.IntRange(0, 65535),
+        default=default,
+        show_default=True,
+        help=f"Port of {pages} on 127.0.0.1; 0 takes a free one and logs it.",
+    )
 
 
 @command.command()
@@ -23,13 +37,7 @@ def command() -> None:
     help="A name that stays the same when this worker is started again, so that it has its partitions back"
     " within seconds. Without one they go to the other workers as soon as it stops.",
 )
-@click.option(
-    "--web-port",
-    type=click.IntRange(0, 65535),
-    default=settings.PROJECTOR_PORT,
-    show_default=True,
-    help="Port of /livez, /readyz and /metrics on 127.0.0.1; 0 takes a free one and logs it.",
-)
+@with_web_port(settings.PROJECTOR_PORT, "/livez, /readyz and /metrics")
 @click.option("--fold-only", is_flag=True, help="Read no topic: only bring up the versions of this release.")
 def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
     """Feed the log and the projections from the topics, exactly once.
@@ -78,13 +86,7 @@ def ingest(host: str, port: int) -> None:
 
 
 @command.command()
-@click.option(
-    "--web-port",
-    type=click.IntRange(0, 65535),
-    default=settings.CLOCK_PORT,
-    show_default=True,
-    help="Port of /metrics on 127.0.0.1; 0 takes a free one and logs it.",
-)
+@with_web_port(settings.CLOCK_PORT, "/metrics")
 def clock(web_port: int) -> None:
     """Say what is due when no event comes: warnings and breaches of SLA clocks, once each.
 
@@ -96,13 +98,7 @@ def clock(web_port: int) -> None:
 
 
 @command.command()
-@click.option(
-    "--web-port",
-    type=click.IntRange(0, 65535),
-    default=settings.NOTIFIER_PORT,
-    show_default=True,
-    help="Port of /metrics on 127.0.0.1; 0 takes a free one and logs it.",
-)
+@with_web_port(settings.NOTIFIER_PORT, "/metrics")
 def notifier(web_port: int) -> None:
     """Tell on-call about alerts, over the channels of the file LEADLOG_ALERTS.
 
