@@ -30,7 +30,7 @@ from schemas.instants import instant_of, rfc3339
 from schemas.records import TOPIC_OF, Actor, Envelope, Micros, Team
 from schemas.wire import encode, headers
 from services import settings
-from services.broker import create_producer, end_offsets
+from services.broker import connected, create_producer, end_offsets
 from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
 from services.store.versions import promoted_version
@@ -89,14 +89,10 @@ def now() -> Micros:
 
 async def publish(bootstrap: str, said: Sequence[Envelope]) -> None:
     """Puts facts on their topic; returns when the broker has them."""
-    producer = create_producer(bootstrap)
-    await producer.start()
-    try:
+    async with connected(create_producer(bootstrap), bootstrap) as producer:
         for fact in said:
             topic, key = TOPIC_OF[type(fact).__name__], fact.subject_id.encode()
             await producer.send_and_wait(topic, encode(fact), key=key, headers=headers(fact))
-    finally:
-        await producer.stop()
 
 
 class Desk:

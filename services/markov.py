@@ -10,18 +10,15 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-import msgspec
-
 from projections import markov
 from projections.definition import Attribution
 from schemas.records import Micros
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, calendar_facts, rules_of
+from services.store.versions import calendar_facts, promoted_version, rules_of
 
 DAY = 86_400_000_000
 """Microseconds."""
 
-PROMOTED = "select label, timeline from ops.version where status = 'promoted'"
 
 REPORT_DATE = """
 select asked.on_date, least((asked.on_date + 1)::timestamp at time zone calendar.zone, now()) as ends_at
@@ -95,13 +92,12 @@ async def read_report(
     """The report as of the end of a date in the zone of the definition's calendar, the largest credit first.
 
     `as_of` None or later is today. A journey without a deal is closed once it had no event for `quiet_days`.
-    Raises asyncpg.UndefinedTableError before the first version.
+    Raises NothingPromoted before the first version.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         [(on_date, ends_at)] = await connection.fetch(REPORT_DATE, as_of)
-        [(label, timeline)] = await connection.fetch(PROMOTED)
-        entries = msgspec.json.decode(timeline, type=list[TimelineEntry])
-        rules = rules_of(entries, await calendar_facts(connection))
+        promoted = await promoted_version(connection)
+        rules = rules_of(promoted.timeline, await calendar_facts(connection))
         paths = await _paths(connection, ends_at, quiet_days, rules.at(ends_at).attribution)
     found = markov.report(paths, order)
     return {
@@ -109,7 +105,7 @@ async def read_report(
         "order": order,
         "as_of": on_date.isoformat(),
         "quiet_days": quiet_days,
-        "definition_version": label,
+        "definition_version": promoted.label,
         "paths": found.paths,
         "conversions": found.conversions,
         "unattributed": found.unattributed,

@@ -20,14 +20,13 @@ from projections.sla_policy import Policy
 from projections.state import Clock, JourneyState
 from schemas.records import Micros
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, calendar_facts, rules_of
+from services.store.versions import TimelineEntry, calendar_facts, promoted_version, rules_of
 
 MAY_CHANGE = ("target", "time", "calendar", "warn_at", "max_pause")
 """Of a policy. Who starts and stops a clock decides which clocks there are: that takes a replay."""
 NOBODY = "(no team)"
 ROWS_AT_ONCE = 500
 
-PROMOTED = "select schema_name, timeline from ops.version where status = 'promoted'"
 
 STATES = """
 select state from {schema}.journey where state is not null and journey_id in (
@@ -89,16 +88,14 @@ class WhatIf(NamedTuple):
 async def prepare(connection: Connection, text: str) -> WhatIf:
     """Reads a fragment of a definition: one policy under `sla`, calendars if need be.
 
-    Raises Refused, and DefinitionFaults of the whole definition with the fragment in it.
+    Raises Refused, NothingPromoted, and DefinitionFaults of the whole definition with the fragment in it.
     """
-    row = await connection.fetchrow(PROMOTED)
-    if row is None:
-        raise Refused("no version is promoted yet: `leadlog up` makes the first one")
-    timeline = [TimelineEntry(**entry) for entry in json.loads(row["timeline"])]
+    promoted = await promoted_version(connection)
+    timeline = promoted.timeline
     facts = await calendar_facts(connection)
     policy_id, body = merged(timeline[-1].body, text)
     changed = [*timeline[:-1], TimelineEntry(timeline[-1].valid_from, body)]
-    return WhatIf(row["schema_name"], policy_id, rules_of(timeline, facts), rules_of(changed, facts))
+    return WhatIf(promoted.schema_name, policy_id, rules_of(timeline, facts), rules_of(changed, facts))
 
 
 def merged(body: str, text: str) -> tuple[str, str]:

@@ -7,13 +7,11 @@ promoted version.
 import time
 from typing import NamedTuple
 
-import msgspec
-
 from projections import definition
 from projections.agreement.diff import affected, diff
 from projections.journey import TABLES
 from services.replay.runs import Candidate
-from services.replay.versions import Found, promoted
+from services.replay.versions import Found, promoted, timeline_of
 from services.store.pool import Connection
 from services.store.versions import TimelineEntry, code_version
 
@@ -64,8 +62,7 @@ class Plan(NamedTuple):
 async def plan(connection: Connection, candidate: Candidate) -> Plan:
     """The plan of a candidate. Raises Refused."""
     before = await promoted(connection)
-    text = await connection.fetchval("select timeline::text from ops.version where status = 'promoted'")
-    known = msgspec.json.decode(text, type=list[TimelineEntry])
+    known = await timeline_of(connection, before)
     records = await connection.fetchval("select coalesce(sum(next_offset), 0)::bigint from log.position")
     journeys = await connection.fetchval("select count(*) from log.subject where subject_id = journey_id")
     rate = await connection.fetchval(LAST_RATE) or GUESS_RECORDS_PER_SECOND

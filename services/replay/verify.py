@@ -12,11 +12,11 @@ from services.replay.build import build
 from services.replay.diff import diff
 from services.replay.job import Report
 from services.replay.runs import Candidate
-from services.replay.versions import Refused, promoted, retire
+from services.replay.versions import Refused, promoted, retire, timeline_of
 from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.pool import Connection, connect
-from services.store.versions import TimelineEntry, code_version
+from services.store.versions import code_version
 
 COUNTS = """
 select (select count(*) from {schema}.journey) as journeys,
@@ -94,8 +94,7 @@ async def _candidate(connection: Connection) -> Candidate:
     live = await promoted(connection)
     if live.code_version != code_version():
         raise Refused(f"{live} was folded by other code: it can be compared by the release that feeds it")
-    text = await connection.fetchval("select timeline::text from ops.version where status = 'promoted'")
-    return Candidate(msgspec.json.decode(text, type=list[TimelineEntry]), is_trial=True)
+    return Candidate(await timeline_of(connection, live), is_trial=True)
 
 
 async def _verdict(connection: Connection, schema: str, against: str) -> Verdict:
