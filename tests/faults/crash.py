@@ -414,12 +414,13 @@ async def under_kills(trial: Trial, publishing: Publishing, size: Size) -> None:
 
 
 async def _publish(trial: Trial, publishing: Publishing, size: Size) -> None:
-    """Most of the events as fast as they can be published, more while more kills are needed."""
+    """Most of the events as fast as they can be published, then a batch at a time while more kills are
+    needed: at least a batch is left for the outages."""
     end, portion = int(size.events * DISTURBED), max(250, size.events // 40)
     while publishing.published < end or not _is_enough(trial, size):
-        if publishing.published >= size.events:
+        if publishing.published > size.events - 2 * size.batch_records:
             raise AssertionError(f"all is published, but workers died only {_kills(trial)}")
-        await publishing.slice(portion)
+        await publishing.slice(portion if publishing.published < end else size.batch_records)
         while publishing.published >= end and not _is_enough(trial, size):
             if await trial.stored() > CAUGHT_UP * publishing.published:
                 break
