@@ -108,17 +108,13 @@ def show(counter: Counter[str], scale: float, calls: Counter[str] | None = None)
         click.echo(f"{count * scale:>9.1f}{more}  {name}")
 
 
-async def _run(events: int, versions: int, is_filled: bool) -> None:
-    servers = ground.servers()
+async def _run(addresses: Addresses, events: int, versions: int, is_filled: bool) -> None:
     samples, statements = Samples(), Statements()
-    try:
-        if not is_filled:
-            await ground.fill(servers.addresses, ground.made_up(events, seed=1))
-        events = sum((await end_offsets(servers.addresses.kafka_bootstrap, INPUT_TOPICS)).values())
-        async with ground.database(servers.addresses, versions) as addresses:
-            cost = await measure(addresses, events, samples, statements)
-    finally:
-        servers.close()
+    if not is_filled:
+        await ground.fill(addresses, ground.made_up(events, seed=1))
+    events = sum((await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)).values())
+    async with ground.database(addresses, versions) as own:
+        cost = await measure(own, events, samples, statements)
     click.echo(
         f"{events} events in {cost.wall:.1f} s, {events / cost.wall:.0f}/s, "
         f"{cost.cpu / events * 1e6:.1f} us of CPU per event, {sum(samples.own.values())} samples"
@@ -140,7 +136,11 @@ async def _run(events: int, versions: int, is_filled: bool) -> None:
 @click.option("--filled", is_flag=True, help="Read what is on the topics.")
 def main(events: int, versions: int, filled: bool) -> None:
     """Shows what an event costs."""
-    uvloop.run(_run(events, versions, filled))
+    servers = ground.servers()
+    try:
+        uvloop.run(_run(servers.addresses, events, versions, filled))
+    finally:
+        servers.close()
 
 
 if __name__ == "__main__":
