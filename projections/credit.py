@@ -123,23 +123,27 @@ def _known_at(state: JourneyState) -> int:
 
 
 def _evaluate(win: Win, state: JourneyState, definition: Definition) -> None:
-    """Fills in the path of the win and splits all its shares over it."""
-    win.path = _credited(win, state, definition) or [_nobody(definition)]
-    for number, share in enumerate(win.shares):
+    """Fills in the path of the win and splits all its shares, the first of which is the win, over it."""
+    touches = list(_eligible(win, state, definition))
+    won, *later = win.shares
+    if touches:
+        won.amounts = _credit(win, touches, definition)
+    else:
+        win.path = [_nobody(definition)]
+        won.amounts = _amounts(win, definition, won.amount)
+    for number, share in enumerate(later, 1):
         is_reversal = share.kind == "reversal"
         share.amounts = _net(win.shares[:number]) if is_reversal else _amounts(win, definition, share.amount)
 
 
-def _credited(win: Win, state: JourneyState, definition: Definition) -> list[CreditedTouch]:
-    touches = list(_eligible(win, state, definition))
-    if not touches:
-        return []
+def _credit(win: Win, touches: list[Touch], definition: Definition) -> list[tuple[int, ...]]:
+    """Fills in the path; returns the win's amount split over it: per touch, then per model."""
     channels = [definition.channel_of(touch.as_event()) for touch in touches]
     times = [touch.occurred_at for touch in touches]
     path = attribution.path_of(times, channels, win.known_at, win.opened_at, win.won_at)
-    per_model = [shared.weights for shared in attribution.evaluate(definition.attribution.models, path, 0)]
-    weights = zip(*per_model, strict=True)
-    return [
+    per_model = attribution.evaluate(definition.attribution.models, path, win.shares[0].amount)
+    weights = zip(*(shared.weights for shared in per_model), strict=True)
+    win.path = [
         CreditedTouch(
             touch_event_id=touch.event_id,
             touched_at=touch.occurred_at,
@@ -151,6 +155,7 @@ def _credited(win: Win, state: JourneyState, definition: Definition) -> list[Cre
         )
         for touch, channel, held, of_touch in zip(touches, channels, path.positions(), weights, strict=True)
     ]
+    return list(zip(*(shared.amounts for shared in per_model), strict=True))
 
 
 def _eligible(win: Win, state: JourneyState, definition: Definition) -> Iterator[Touch]:
