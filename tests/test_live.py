@@ -254,6 +254,22 @@ async def test_parked_journeys_are_listed_shown_and_tried_again_by_hand(
     assert await store.differences(events) == []
 
 
+async def test_the_refold_loop_parks_one_journey_of_those_that_it_takes_up_together(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fold that raises keeps none of the others of its group from being written."""
+    await store.begin(HOUSE)
+    events: list[r.Record] = [spec.touch("mon 09:00", id=f"t{n}", subject=f"crm:{n}") for n in range(5)]
+    await store.take(live.on_topics(events))
+    await store.pool.execute(MARK_STALE.format(schema="v0001"), [f"crm:{n}" for n in range(5)])
+    with monkeypatch.context() as defect:
+        raising(defect, "house@1", "crm:1")
+        await store.settle()
+    assert await store.fetch("select journey_id from ops.parked") == [("crm:1",)]
+    assert await store.fetch("select count(*) from v0001.journey where is_stale") == [(0,)]
+    assert await store.differences(events) == []
+
+
 @pytest.mark.parametrize("value", ["a NUL \0", 2**63], ids=["refused by the server", "refused by the driver"])
 async def test_data_that_postgres_refuses_parks_the_one_journey_that_it_belongs_to(
     store: Store, monkeypatch: pytest.MonkeyPatch, value: object

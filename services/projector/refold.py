@@ -1,15 +1,16 @@
 """The one refold loop: brings up every journey whose folded revision is behind, whatever the cause.
 
-Promises: each journey is folded from one snapshot of its events and written in one transaction; folding holds
-no lock, so the live path goes on, also for the journey itself. Several loops on several workers share the
-work.
+Promises: each journey is folded from one snapshot of its events and written whole in one transaction, short
+ones several at once; folding holds no lock, so the live path goes on, also for the journey itself. Several
+loops on several workers share the work.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from services.projector.fold import (
     LONG_JOURNEY_EVENTS,
     UNWRITABLE,
     Change,
+    by_journey,
     follows,
     park,
     remove_journeys,
@@ -42,6 +44,8 @@ IDLE_SECONDS = 0.5
 """Pause between looks when nothing is stale."""
 ROUND_JOURNEYS = 200
 """Journeys taken up between two looks for what is stale."""
+GROUP_JOURNEYS = 20
+"""Short journeys written in one transaction: a batch that needs one of them waits for about 20 ms."""
 SLICE_EVENTS = 25
 """Events folded without a pause: about 1 ms, since a batch waits its turn at each of its 20 round trips."""
 SLICE_PAUSE_SECONDS = 0.002
@@ -56,18 +60,23 @@ LOCK_SPACE = 7_104
 log = structlog.get_logger()
 
 STALE = """
-(select journey_id from {schema}.journey where is_stale order by journey_id limit $1)
+(select journey_id, events from {schema}.journey where is_stale order by journey_id limit $1)
 union
-(select journey_id from {schema}.journey
+(select journey_id, events from {schema}.journey
  where reference_revision < $2
    and not exists (select from ops.parked where version_no = $3 and parked.journey_id = journey.journey_id)
  order by reference_revision limit $1)
+order by journey_id
 """
 
-SNAPSHOT = """
-select member.subject_id, root.revision, root.rewritten_revision
-from log.subject root join log.subject member on member.journey_id = root.subject_id
-where root.subject_id = $1
+LOCK = """
+select id from unnest($3::text[]) id where pg_try_advisory_lock($1, hashtext($2 || ':' || id))
+"""
+UNLOCK = "select pg_advisory_unlock($1, hashtext($2 || ':' || id)) from unnest($3::text[]) id"
+
+MEMBERS = """
+select subject_id, journey_id, revision, rewritten_revision from log.subject where journey_id = any($1)
+order by subject_id
 """
 
 
@@ -78,13 +87,15 @@ class Snapshot(NamedTuple):
     """Empty when the id names no journey any more."""
     revision: int
     rewritten_revision: int
-    history: History | None
+    history: History | None = None
 
 
-class Folded(NamedTuple):
-    """What the events of a journey come to."""
+class Fold(NamedTuple):
+    """What the events of a journey came to as of a snapshot; nothing when it is no journey any more."""
 
-    state: JourneyState
+    journey_id: str
+    snapshot: Snapshot
+    state: JourneyState | None
     rows: Rows
 
 
@@ -108,7 +119,7 @@ class Refold:
                 await asyncio.sleep(IDLE_SECONDS)
 
     async def round(self) -> int:
-        """Takes up what is stale now, at most ROUND_JOURNEYS a version; returns how many were."""
+        """Takes up what is stale now, at most twice ROUND_JOURNEYS a version; returns how many were."""
         found = 0
         async with self._pool.acquire() as connection:
             for version in await self._fed.load(connection):
@@ -117,46 +128,46 @@ class Refold:
                     *(ROUND_JOURNEYS, version.reference_revision, version.number),
                 )
                 metrics.STALE_JOURNEYS.labels(version.schema).set(len(stale))
-                for row in stale:
+                for group in groups((row["journey_id"], row["events"]) for row in stale):
                     began = time.monotonic()
-                    await self._take_up(connection, version, row["journey_id"])
-                    if (taken := time.monotonic() - began) > LONG_SECONDS:
+                    await self._take_up(connection, version, group)
+                    if len(group) == 1 and (taken := time.monotonic() - began) > LONG_SECONDS:
                         await asyncio.sleep(taken)
                 found += len(stale)
         return found
 
-    async def _take_up(self, connection: Connection, version: Version, journey_id: str) -> None:
-        """Folds one journey unless another loop is at it."""
-        key = f"{version.number}:{journey_id}"
-        if not await connection.fetchval("select pg_try_advisory_lock($1, hashtext($2))", LOCK_SPACE, key):
-            return
+    async def _take_up(self, connection: Connection, version: Version, journeys: Sequence[str]) -> None:
+        """Folds those journeys that no other loop is at."""
+        space = (LOCK_SPACE, str(version.number))
+        locked = [row["id"] for row in await connection.fetch(LOCK, *space, journeys)]
         try:
-            await self._refold(connection, version, journey_id)
+            if locked:
+                await self._refold(connection, version, locked)
         finally:
             if not connection.is_closed():
-                await connection.execute("select pg_advisory_unlock($1, hashtext($2))", LOCK_SPACE, key)
+                await connection.execute(UNLOCK, *space, locked)
 
-    async def _refold(self, connection: Connection, version: Version, journey_id: str) -> None:
-        snapshot = await self._read(connection, journey_id)
+    async def _refold(self, connection: Connection, version: Version, journeys: Sequence[str]) -> None:
+        snapshots = await self._read(connection, journeys)
+        folds = [await self._fold(connection, version, id, snapshots[id]) for id in journeys]
+        await self._store(connection, version, [fold for fold in folds if fold])
+
+    async def _fold(
+        self, connection: Connection, version: Version, journey_id: str, snapshot: Snapshot
+    ) -> Fold | None:
+        """Folds one journey; None = it was parked."""
         if snapshot.history is None:
-            await store_fold(connection, version, journey_id, snapshot, None)
-            return
+            return Fold(journey_id, snapshot, None, {})
         try:
             state = await fold_in_slices(snapshot.history, version)
             if len(snapshot.history.events) > LONG_JOURNEY_EVENTS:
                 snapshot = await self._catch_up(connection, version, snapshot, state)
-            folded = Folded(state, shown(state, snapshot, version))
+            return Fold(journey_id, snapshot, state, shown(state, snapshot, version))
         except (asyncpg.PostgresError, *PASSING):
             raise
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
             await self._park(connection, version, journey_id, error)
-            return
-        try:
-            await store_fold(connection, version, journey_id, snapshot, folded)
-        except UNWRITABLE as error:
-            await self._park(connection, version, journey_id, error)
-            return
-        metrics.REFOLDS.labels(version.schema).inc()
+            return None
 
     async def _catch_up(
         self, connection: Connection, version: Version, snapshot: Snapshot, state: JourneyState
@@ -164,7 +175,7 @@ class Refold:
         """Continues a fold by the events that came meanwhile; returns the snapshot that the state is of."""
         known = events_of(snapshot)
         for _ in range(CATCH_UPS):
-            later = await self._read(connection, state.journey_id, known)
+            later = (await self._read(connection, [state.journey_id], known))[state.journey_id]
             found = events_of(later)
             newer = [event for id, event in found.items() if id not in known]
             is_same = later.members == snapshot.members and later.rewritten_revision <= snapshot.revision
@@ -177,6 +188,17 @@ class Refold:
             snapshot, known = later, found
         return snapshot
 
+    async def _store(self, connection: Connection, version: Version, folds: Sequence[Fold]) -> None:
+        """Writes folds; data that Postgres refuses parks the one journey it belongs to."""
+        try:
+            await store_folds(connection, version, folds)
+        except UNWRITABLE as error:
+            if len(folds) == 1:
+                await self._park(connection, version, folds[0].journey_id, error)
+                return
+            for each in folds:
+                await self._store(connection, version, [each])
+
     async def _park(
         self, connection: Connection, version: Version, journey_id: str, error: Exception
     ) -> None:
@@ -184,17 +206,44 @@ class Refold:
             await park(connection, version, journey_id, error)
 
     async def _read(
-        self, connection: Connection, journey_id: str, at_hand: Mapping[str, Envelope] = MappingProxyType({})
-    ) -> Snapshot:
+        self,
+        connection: Connection,
+        journeys: Sequence[str],
+        at_hand: Mapping[str, Envelope] = MappingProxyType({}),
+    ) -> dict[str, Snapshot]:
+        """All of the journeys as they are at one moment."""
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            rows = await connection.fetch(SNAPSHOT, journey_id)
-            members = {row["subject_id"] for row in rows}
-            if not members:
-                return Snapshot(members, 0, 0, None)
-            histories = await read_histories(
-                connection, {journey_id: sorted(members)}, self._decoding, at_hand
-            )
-        return Snapshot(members, rows[0]["revision"], rows[0]["rewritten_revision"], histories[0])
+            found = snapshots(journeys, await connection.fetch(MEMBERS, journeys))
+            members = {id: sorted(each.members) for id, each in found.items() if each.members}
+            histories = await read_histories(connection, members, self._decoding, at_hand)
+        return found | {each.journey_id: found[each.journey_id]._replace(history=each) for each in histories}
+
+
+def groups(stale: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+    """Journeys, given with the number of their events, to be taken up together; a long one alone."""
+    group: list[str] = []
+    events = 0
+    for journey_id, size in stale:
+        if group and (len(group) == GROUP_JOURNEYS or events + size > LONG_JOURNEY_EVENTS):
+            yield group
+            group, events = [], 0
+        group.append(journey_id)
+        events += size
+    if group:
+        yield group
+
+
+def snapshots(journeys: Iterable[str], members: Iterable[asyncpg.Record]) -> dict[str, Snapshot]:
+    """The journeys by their members, without histories."""
+    rows: dict[str, list[asyncpg.Record]] = defaultdict(list)
+    for row in members:
+        rows[row["journey_id"]].append(row)
+    found = dict.fromkeys(journeys, Snapshot(set(), 0, 0))
+    for id, some in rows.items():
+        root = next(row for row in some if row["subject_id"] == id)
+        ids = {row["subject_id"] for row in some}
+        found[id] = Snapshot(ids, root["revision"], root["rewritten_revision"])
+    return found
 
 
 def events_of(snapshot: Snapshot) -> dict[str, Envelope]:
@@ -215,32 +264,45 @@ async def fold_in_slices(history: History, version: Version) -> JourneyState:
         journey.step(state, event, version.rules)
         if place % SLICE_EVENTS == 0:
             await asyncio.sleep(SLICE_PAUSE_SECONDS)
+    await asyncio.sleep(0)
     return state
 
 
-async def store_fold(
-    connection: Connection, version: Version, journey_id: str, snapshot: Snapshot, folded: Folded | None
-) -> None:
-    """Writes a fold unless the log or the rules have moved in a way that makes it wrong.
+async def store_folds(connection: Connection, version: Version, folds: Sequence[Fold]) -> None:
+    """Writes folds unless the log or the rules have moved in a way that makes them wrong.
 
-    Newer events only leave it behind: it is written, and stays stale. A change of members throws it away.
+    Newer events only leave a journey behind: it is written, and stays stale. A change of members throws its
+    fold away.
     """
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
-        reference = await connection.fetchval("select revision from log.reference_revision for share")
-        now = await connection.fetch(SNAPSHOT + " for update of root, member", journey_id)
-        if reference != version.reference_revision or {row["subject_id"] for row in now} != snapshot.members:
+        if version.reference_revision != await connection.fetchval(
+            "select revision from log.reference_revision for share"
+        ):
             return
-        if folded is None:
-            removed = await remove_journeys(connection, version, [journey_id])
-            await draw(connection, version, [(removed, {})])
-            return
-        before = await read_rows(connection, version, [journey_id], journey.TABLES)
-        change = Change(journey_id, snapshot.revision, before, folded.rows, folded.state)
-        await write_all(connection, version, [change])
-        await draw(connection, version, [(before, folded.rows)])
-        await unpark(connection, version, [journey_id])
-        if now[0]["revision"] != snapshot.revision:
-            await connection.execute(
-                f"update {version.schema}.journey set is_stale = true where journey_id = $1", journey_id
-            )
+        ids = [each.journey_id for each in folds]
+        now = snapshots(ids, await connection.fetch(MEMBERS + "for update", ids))
+        kept = [each for each in folds if now[each.journey_id].members == each.snapshot.members]
+        await _write(connection, version, kept)
+        behind = [each.journey_id for each in kept if now[each.journey_id].revision != each.snapshot.revision]
+        await connection.execute(
+            f"update {version.schema}.journey set is_stale = true where journey_id = any($1)", behind
+        )
+
+
+async def _write(connection: Connection, version: Version, folds: Sequence[Fold]) -> None:
+    """Replaces what is stored of the journeys, and draws the conclusions."""
+    gone = [each.journey_id for each in folds if each.state is None]
+    removed = await remove_journeys(connection, version, gone)
+    folded = [each.journey_id for each in folds if each.state is not None]
+    before = by_journey(await read_rows(connection, version, folded, journey.TABLES)) if folded else {}
+    changes = [
+        Change(id, snapshot.revision, before.get(id, {}), rows, state)
+        for id, snapshot, state, rows in folds
+        if state is not None
+    ]
+    if changes:
+        await write_all(connection, version, changes)
+        await unpark(connection, version, folded)
+    await draw(connection, version, [(removed, {}), *((each.before, each.after) for each in changes)])
+    metrics.REFOLDS.labels(version.schema).inc(len(changes))
