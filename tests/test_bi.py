@@ -27,6 +27,7 @@ from schemas.records import (
 from services.projector.lag import KEEP
 from services.store.calendars import calendar_rows
 from services.store.pool import Connection, connect
+from services.store.promoted import promoted_views
 from services.store.versions import TimelineEntry, create_version, promote
 from services.store.views import render, replace_views
 from tests.feeding import DEFINITION, prepare_database
@@ -567,10 +568,10 @@ async def test_replacing_the_views_keeps_names_comments_and_grants(bi: Connectio
         assert await bi.fetch(catalogue) == before
 
 
-async def test_a_switch_leaves_alone_what_reads_no_version(bi: Connection) -> None:
-    """Readers of numbers made of other views wait for those only."""
+async def test_a_switch_replaces_the_views_on_the_tables_only(bi: Connection) -> None:
+    """What is replaced is plain and little, so readers wait for little."""
     made = "select xmin::text from pg_rewrite where ev_class = $1::text::regclass"
-    views = ("bi.handoff", "bi.mql_acceptance", "bi.win_rate")
+    views = ("promoted.handoff", "bi.handoff", "bi.win_rate")
     before = [await bi.fetchval(made, view) for view in views]
     await second_version(bi)
     async with bi.transaction():
@@ -579,13 +580,36 @@ async def test_a_switch_leaves_alone_what_reads_no_version(bi: Connection) -> No
     assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, True]
 
 
+async def test_a_rollback_to_an_earlier_release_keeps_the_columns_that_came_since(bi: Connection) -> None:
+    """A release appends a column and a table; the version of the release before shows null and no rows."""
+    await second_version(bi)
+    await bi.execute('alter table v0002.handoff add reviewed_by text collate "C"')
+    await bi.execute("create table v0002.fault_note (event_id text, noted_at timestamptz not null)")
+    for schema in ("v0001", "v0002"):
+        await put_into(bi, schema, "handoff", {})
+    await bi.execute("update v0002.handoff set reviewed_by = 'ann'")
+
+    async def seen(number: int) -> tuple[list[tuple[Any, ...]], int]:
+        async with bi.transaction():
+            tables = ["handoff", "fault_note"]
+            await replace_views(bi, await promoted_views(bi, f"v000{number}", tables))
+        rows = await bi.fetch("select reviewed_by from promoted.handoff")
+        assert len(await bi.fetch("select * from bi.handoff")) == 1
+        return [tuple(row) for row in rows], len(await bi.fetch("select * from promoted.fault_note"))
+
+    await bi.execute("insert into v0002.fault_note values ('e1', '2025-01-06')")
+    assert await seen(2) == ([("ann",)], 1)
+    assert await seen(1) == ([(None,)], 0)
+    assert await seen(2) == ([("ann",)], 1)
+
+
 async def test_a_changed_comment_is_written_at_the_next_switch(bi: Connection) -> None:
     """Comments follow the files, whatever was there."""
     await bi.execute("comment on column bi.credit.model is 'old'")
     async with bi.transaction():
-        await replace_views(bi, "v0001")
+        await promote(bi, 1)
     text = await bi.fetchval("select col_description('bi.credit'::regclass, 8)")
-    assert text == render("v0001").comments["credit", "model"]
+    assert text == render().comments["credit", "model"]
 
 
 async def read_until(reader: Connection, is_over: asyncio.Event) -> list[str]:
@@ -645,10 +669,10 @@ async def test_the_reader_is_stopped_after_half_a_minute(bi: Connection, reader:
     assert await reader.fetchval("show search_path") == "bi"
 
 
-def test_a_version_has_an_odd_name() -> None:
+async def test_a_version_has_an_odd_name(bi: Connection) -> None:
     """Only names of version schemas are put into SQL."""
     with pytest.raises(ValueError, match="names no version"):
-        render("v1; drop schema bi")
+        await promoted_views(bi, "v1; drop schema bi", ["touch"])
 
 
 def calendar_fact(at: int, weekly: dict[str, list[list[str]]]) -> CalendarChanged:

@@ -1,7 +1,7 @@
 create or replace view bi.calendar as
 with in_force as (
   select valid_from
-  from {schema}.calendar
+  from promoted.calendar
   where valid_from is null or valid_from <= now()
   order by valid_from desc nulls last
   limit 1
@@ -12,8 +12,8 @@ select
   calendar.measures_visits as is_default,
   calendar.covers_from,
   calendar.covers_until,
-  (select label from ops.version where schema_name = '{schema}') as definition_version
-from {schema}.calendar
+  (select label from promoted.version) as definition_version
+from promoted.calendar
 join in_force on calendar.valid_from is not distinct from in_force.valid_from;
 
 comment on view bi.calendar is

@@ -1,7 +1,7 @@
 create or replace view bi.calendar_window as
 with in_force as (
   select valid_from
-  from {schema}.calendar
+  from promoted.calendar
   where valid_from is null or valid_from <= now()
   order by valid_from desc nulls last
   limit 1
@@ -12,10 +12,10 @@ select
   open_window.closes_at,
   extract(epoch from open_window.closes_at - open_window.opens_at)::double precision as open_seconds,
   (open_window.open_micros_before / 1000000.0)::double precision as open_seconds_before,
-  (select label from ops.version where schema_name = '{schema}') as definition_version
-from {schema}.calendar
+  (select label from promoted.version) as definition_version
+from promoted.calendar
 join in_force on calendar.valid_from is not distinct from in_force.valid_from
-join {schema}.calendar_window as open_window using (calendar_no);
+join promoted.calendar_window as open_window using (calendar_no);
 
 comment on view bi.calendar_window is
   'One row per time that a business calendar is open, holidays left out, for the years that calendar.covers_from and covers_until name. Windows that touch are one.';

@@ -8,7 +8,7 @@ select
   channel,
   offer_id,
   definition_version
-from {schema}.campaign_exposure;
+from promoted.campaign_exposure;
 
 comment on view bi.campaign_exposure is
   'One row per time that a campaign was sent or shown to a lead. Seen, not acted on: no touch unless the definition says so.';

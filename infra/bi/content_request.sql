@@ -1,13 +1,13 @@
 create or replace view bi.content_request as
 with requested as (
   select distinct on (journey_id, request_id) *
-  from {schema}.content_event
+  from promoted.content_event
   where not is_delivery
   order by journey_id, request_id, happened_at, event_id
 ),
 delivered as (
   select distinct on (journey_id, request_id) *
-  from {schema}.content_event
+  from promoted.content_event
   where is_delivery
   order by journey_id, request_id, happened_at, event_id
 ),
@@ -49,7 +49,7 @@ select
   visit.stage_role,
   request.definition_version
 from request
-left join {schema}.stage_visit as visit
+left join promoted.stage_visit as visit
   on visit.journey_id = request.journey_id
   and not visit.is_inferred
   and visit.entered_at <= request.began_at

@@ -17,7 +17,7 @@ select
   share.amount_minor,
   credit.currency,
   credit.definition_version
-from {schema}.credit as credit
+from promoted.credit as credit
 cross join lateral unnest(credit.models, credit.weights, credit.amounts) as share (model, weight, amount_minor)
 where share.weight <> 0 or share.amount_minor <> 0;
 

@@ -1,6 +1,6 @@
 create or replace view bi.data_freshness as
 with version as (
-  select version_no, label from ops.version where schema_name = '{schema}'
+  select version_no, label from promoted.version
 ),
 lag as (
   select
@@ -15,10 +15,10 @@ lag as (
 ),
 journey as (
   select
-    (select max(last_event_at) from {schema}.lead_state) as last_event_at,
-    (select count(*) from {schema}.journey where is_stale)
+    (select max(last_event_at) from promoted.lead_state) as last_event_at,
+    (select count(*) from promoted.journey where is_stale)
       + (
-        select count(*) from {schema}.journey
+        select count(*) from promoted.journey
         where not is_stale and reference_revision < (select revision from log.reference_revision)
       ) as stale_journeys,
     (select count(*) from ops.parked join version using (version_no)) as parked_journeys,

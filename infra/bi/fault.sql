@@ -8,7 +8,7 @@ select
   message,
   occurred_at,
   definition_version
-from {schema}.fault;
+from promoted.fault;
 
 comment on view bi.fault is
   'One row per copy of an event that is kept but has no effect at all, with the reason. It takes effect if a later definition allows it.';

@@ -11,7 +11,7 @@ select
   owner_id,
   team_id,
   definition_version
-from {schema}.handoff;
+from promoted.handoff;
 
 comment on view bi.handoff is
   'One row per hand-off of a lead from marketing to sales: opened when the lead really enters mql. Acceptance = accepted / (accepted + rejected), by ended_at.';

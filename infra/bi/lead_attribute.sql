@@ -5,7 +5,7 @@ with change as (
     value is distinct from lag(value) over (
       partition by journey_id, name order by changed_at, source_sequence nulls first, event_id
     ) as is_new
-  from {schema}.attribute_change
+  from promoted.attribute_change
 ),
 current as (
   select distinct on (journey_id, name) *

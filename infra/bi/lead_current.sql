@@ -28,10 +28,10 @@ select
   lead.last_event_at,
   parked.journey_id is not null as is_parked,
   lead.definition_version
-from {schema}.lead_state as lead
+from promoted.lead_state as lead
 left join ops.parked
   on parked.journey_id = lead.journey_id
-  and parked.version_no = (select version_no from ops.version where schema_name = '{schema}');
+  and parked.version_no = (select version_no from promoted.version);
 
 comment on view bi.lead_current is
   'One row per journey (one person): where the lead stands after its last event that counts. A journey with nothing but faults has no row here.';

@@ -5,7 +5,7 @@ select
   won_minor,
   adjusted_minor,
   definition_version
-from {schema}.lead_money;
+from promoted.lead_money;
 
 comment on view bi.lead_money is
   'One row per journey and currency: money of the wins in force. An opportunity shared by several journeys is in each of them; for totals use opportunity with is_counted.';

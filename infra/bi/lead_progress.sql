@@ -10,7 +10,7 @@ select
   min(visit.entered_at) filter (where role.position >= 7) as opportunity_at,
   min(visit.entered_at) filter (where role.position >= 8) as won_at,
   visit.definition_version
-from {schema}.stage_visit as visit
+from promoted.stage_visit as visit
 join bi.stage_role as role on role.role = visit.stage_role and role.is_success
 group by visit.journey_id, visit.definition_version;
 

@@ -13,8 +13,8 @@ select
   meeting.actor_kind,
   meeting.actor_id,
   meeting.definition_version
-from {schema}.meeting
-left join {schema}.stage_visit as visit
+from promoted.meeting
+left join promoted.stage_visit as visit
   on visit.journey_id = meeting.journey_id
   and not visit.is_inferred
   and visit.entered_at <= meeting.held_at

@@ -3,7 +3,7 @@ select
   deal.opportunity_id,
   deal.journey_id,
   exists (
-    select from {schema}.opportunity as other
+    select from promoted.opportunity as other
     where other.opportunity_id = deal.opportunity_id and other.journey_id <> deal.journey_id
   ) as is_shared,
   deal.account_id,
@@ -15,14 +15,14 @@ select
   deal.currency,
   deal.loss_reason,
   not exists (
-    select from {schema}.opportunity as other
+    select from promoted.opportunity as other
     where other.opportunity_id = deal.opportunity_id
       and other.journey_id <> deal.journey_id
       and (other.first_event_at, other.first_event_id, other.journey_id)
         < (deal.first_event_at, deal.first_event_id, deal.journey_id)
   ) as is_counted,
   deal.definition_version
-from {schema}.opportunity as deal;
+from promoted.opportunity as deal;
 
 comment on view bi.opportunity is
   'One row per journey and opportunity. Win rate = won / (won + lost) by closed_at. Totals: take is_counted rows only, since several contacts of one deal each have a row.';

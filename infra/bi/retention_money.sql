@@ -1,7 +1,7 @@
 create or replace view bi.retention_money as
 with ledger as (
   select credit.journey_id, credit.currency, credit.effective_at, sum(credit.amounts[1]) as amount_minor
-  from {schema}.credit
+  from promoted.credit
   join bi.opportunity using (journey_id, opportunity_id)
   where opportunity.is_counted
   group by credit.journey_id, credit.currency, credit.effective_at

@@ -36,7 +36,7 @@ select
   clock.cancelled_reason,
   clock.calendar_id,
   clock.definition_version
-from {schema}.sla_clock as clock;
+from promoted.sla_clock as clock;
 
 comment on view bi.sla_clock is
   'One row per clock of a hand-off SLA policy. SLA met = met and met_logged_late / all clocks whose due_at lies in the period, without cancelled, running, warned and paused ones.';

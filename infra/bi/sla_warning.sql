@@ -5,8 +5,8 @@ select
   clock_no::bigint as clock_no,
   share,
   warn_at,
-  (select label from ops.version where schema_name = '{schema}') as definition_version
-from {schema}.sla_warning;
+  (select label from promoted.version) as definition_version
+from promoted.sla_warning;
 
 comment on view bi.sla_warning is 'One row per warning of a clock: when a share of its target is used up.';
 comment on column bi.sla_warning.journey_id is 'The person.';

@@ -1,10 +1,10 @@
 create or replace view bi.stage as
 with version as (
-  select label from ops.version where schema_name = '{schema}'
+  select label from promoted.version
 ),
 valid as (
   select definition_no
-  from {schema}.stage
+  from promoted.stage
   where valid_from is null or valid_from <= now()
   order by definition_no desc
   limit 1
@@ -14,7 +14,7 @@ select
   stage.name,
   stage.role,
   version.label as definition_version
-from {schema}.stage
+from promoted.stage
 join valid using (definition_no)
 cross join version;
 

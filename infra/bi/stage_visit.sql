@@ -5,10 +5,10 @@ with calendar as materialized (
     chosen.covers_from,
     now() <= chosen.covers_until as is_covered,
     coalesce(latest.open_micros, 0) as open_micros
-  from {schema}.calendar as chosen
+  from promoted.calendar as chosen
   left join lateral (
     select open_micros_before + (extract(epoch from least(now(), closes_at) - opens_at) * 1000000)::bigint as open_micros
-    from {schema}.calendar_window
+    from promoted.calendar_window
     where calendar_no = chosen.calendar_no and opens_at <= now()
     order by opens_at desc
     limit 1
@@ -40,12 +40,12 @@ select
       then greatest(calendar.open_micros - coalesce(before_entry.open_micros, 0), 0) / 1000000::double precision
   end as business_seconds,
   visit.definition_version
-from {schema}.stage_visit as visit
+from promoted.stage_visit as visit
 left join calendar on visit.left_at is null
 left join lateral (
   select
     open_micros_before + (extract(epoch from least(visit.entered_at, closes_at) - opens_at) * 1000000)::bigint as open_micros
-  from {schema}.calendar_window
+  from promoted.calendar_window
   where calendar_no = calendar.calendar_no and opens_at <= visit.entered_at
   order by opens_at desc
   limit 1

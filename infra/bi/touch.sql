@@ -22,7 +22,7 @@ select
   actor_id,
   source_sequence,
   definition_version
-from {schema}.touch;
+from promoted.touch;
 
 comment on view bi.touch is
   'One row per touch of a lead, in either direction: what it did (inbound) and what was done to reach it (outbound). Outbound by a human is a sales contact attempt.';

@@ -1,9 +1,9 @@
 """Lets BI read another version, in one instant, and back.
 
 Promises: readers see the earlier version or the other, never none and never a mix, and wait at most
-`ATTEMPT_MILLISECONDS` at a time; what cannot be had in `PATIENCE_SECONDS` is given up with the sessions in
-the way named, and nothing is changed. The activation is recorded in the same transaction. Only a version
-that is fed, up to date and agreed on takes over. Leaves bringing it up to date to `catch_up`.
+`ATTEMPT_MILLISECONDS` and a commit at a time; what cannot be had in `PATIENCE_SECONDS` is given up with the
+sessions in the way named, and nothing is changed. The activation is recorded in the same transaction. Only a
+version that is fed, up to date and agreed on takes over. Leaves bringing it up to date to `catch_up`.
 """
 
 import asyncio
@@ -21,10 +21,19 @@ from services.store.pool import Connection
 from services.store.versions import FEEDING_LOCK, code_version, promote
 
 ATTEMPT_MILLISECONDS = 40
-"""What an attempt waits for locks at most, and so what a reader that came after it waits."""
+"""What an attempt takes at most once it locks anything, and so what a reader that came after it waits."""
+LOCK_MILLISECONDS = 5
+"""What the first attempt waits for one lock, each further one as much more. A reader of several views and a
+switch easily wait for each other: the sooner it gives in, the less it is felt."""
 PATIENCE_SECONDS = 60.0
-PAUSE_SECONDS = 0.2
+PAUSE_SECONDS = 0.05
 """Between attempts: readers that waited go first."""
+
+GIVEN_IN = (
+    *(asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError),
+    TimeoutError,
+)
+"""How an attempt ends that others were in the way of."""
 
 HOLDERS = """
 select distinct activity.pid, activity.usename, activity.application_name, activity.client_addr::text,
@@ -64,9 +73,10 @@ async def switch(connection: Connection, number: int, by: Actor) -> Switched:
     while True:
         attempts += 1
         try:
-            before, after = await asyncio.wait_for(_attempt(connection, number, by), PATIENCE_SECONDS)
+            attempt = _attempt(connection, number, by, _lock_milliseconds(attempts))
+            before, after = await asyncio.wait_for(attempt, PATIENCE_SECONDS)
             return Switched(before, after, attempts, time.monotonic() - began)
-        except (asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError, TimeoutError):
+        except GIVEN_IN:
             if connection.is_in_transaction():  # the time limit met the rollback itself
                 await connection.execute("rollback")
             if time.monotonic() - began > PATIENCE_SECONDS:
@@ -82,7 +92,13 @@ async def previous(connection: Connection) -> int:
     return number
 
 
-async def _attempt(connection: Connection, number: int, by: Actor) -> tuple[Found, Found]:
+def _lock_milliseconds(attempt: int) -> int:
+    return min(LOCK_MILLISECONDS * attempt, ATTEMPT_MILLISECONDS)
+
+
+async def _attempt(
+    connection: Connection, number: int, by: Actor, lock_milliseconds: int
+) -> tuple[Found, Found]:
     """One transaction that waits for locks for a short time only."""
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
@@ -92,6 +108,7 @@ async def _attempt(connection: Connection, number: int, by: Actor) -> tuple[Foun
         await record_activations(connection, after.number, timeline, by, time.time_ns() // 1000)
         await reconcile(connection, after.schema)
         await connection.execute(f"set local statement_timeout = {ATTEMPT_MILLISECONDS}")
+        await connection.execute(f"set local lock_timeout = {lock_milliseconds}")
         await promote(connection, number)
     return before, after
 

@@ -42,6 +42,9 @@ comment on column {schema}.calendar_window.open_micros_before is
   'Open microseconds from the first window up to opens_at.';
 """
 
+LAID_OUT = ("calendar", "calendar_window")
+"""Their names."""
+
 YEAR = 365 * 86_400_000_000
 """Microseconds."""
 

@@ -4,6 +4,7 @@ from projections.rules import Rules
 from schemas.records import Micros
 from services.store.pool import Connection
 
+STAGE = "stage"
 TABLE = """
 create table if not exists {schema}.stage (
   definition_no integer not null,

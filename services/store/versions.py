@@ -14,15 +14,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from projections import definition
+from projections import definition, stage_visit
 from projections.business_time import Calendar
 from projections.journey import TABLES, Rows
 from projections.rules import BEGINNING, Entry, Rules
 from projections.table import Table, table
 from schemas.records import CalendarChanged, Micros, order_key
-from services.store.calendars import write_calendars
+from services.store.calendars import LAID_OUT, write_calendars
 from services.store.pool import Connection, copy_in
-from services.store.stages import write_stages
+from services.store.promoted import promoted_views
+from services.store.stages import STAGE, write_stages
 from services.store.views import replace_views
 
 FEEDING_LOCK = 7_104_012
@@ -54,6 +55,11 @@ create index if not exists opportunity_deal on opportunity (opportunity_id);
 create index if not exists sla_clock_due on sla_clock (due_at) where stopped_at is null;
 create index if not exists sla_warning_at on sla_warning (warn_at);
 """
+
+VISITS = stage_visit.TABLE.name
+SHOWN = [*(table.name for table in TABLES if table.name != VISITS), VISITS, JOURNEY.name, *LAID_OUT, STAGE]
+"""The tables of a version that views of `bi` read, roughly in the order in which they name them: a reader and
+a switch that lock in the same order do not wait for each other."""
 
 PROMOTED = """
 select version_no, schema_name, label, timeline, promoted_at from ops.version where status = 'promoted'
@@ -246,7 +252,7 @@ async def promote(connection: Connection, version_no: int) -> None:
         "returning schema_name",
         version_no,
     )
-    await replace_views(connection, schema)
+    await replace_views(connection, await promoted_views(connection, schema, SHOWN))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
-"""The views of schema `bi` on the promoted version.
+"""The views of schema `bi`, and what lets them read one version or another.
 
-Promises: replacing them is one change for readers, who see the old version or the new one and never none;
-names, comments and grants stay. A view whose SQL is as it was made last is left alone: at a switch readers
-wait only for those that read a version's tables. The SQL stands whole in `infra/bi`, one file a view,
-`{schema}` in place of the version's schema. Leaves the transaction, its locks and time limits to the caller.
+Promises: a switch is one change for readers, who see the old version or the new one and never none; names,
+comments and grants stay. A view whose SQL is as it was made last is left alone, so a switch replaces the
+plain views of schema `promoted` only. The SQL stands whole in `infra/bi`, one file a view. Leaves the
+transaction, its locks and time limits to the caller.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from graphlib import TopologicalSorter
@@ -22,8 +22,6 @@ COMMENT = re.compile(
 
 READ = re.compile(r"\b(?:from|join) bi\.(\w+)")
 """A view that a view reads."""
-
-SCHEMA_NAME = re.compile(r"v\d{4,}")
 
 KNOWN_COMMENTS = """
 select class.relname, attribute.attname, description.description
@@ -54,23 +52,18 @@ on conflict (name) do update set sql = excluded.sql
 
 @dataclass(frozen=True)
 class Rendered:
-    """The views of one version, each after those that it reads, and the comments they should have."""
+    """The views, each after those that it reads, and the comments they should have."""
 
     views: Mapping[str, str]
     comments: Mapping[Subject, str]
 
 
 @cache
-def render(schema_name: str) -> Rendered:
-    """The views on the version whose tables are in `schema_name`. Raises ValueError unless like v0001."""
-    if not SCHEMA_NAME.fullmatch(schema_name):
-        raise ValueError(f"{schema_name!r} names no version: expected v and its number, for example v0001")
+def render() -> Rendered:
+    """What the files of `infra/bi` say."""
     texts = _texts()
     return Rendered(
-        views={
-            view: COMMENT.sub("", text).strip().replace("{schema}", schema_name)
-            for view, text in texts.items()
-        },
+        views={view: COMMENT.sub("", text).strip() for view, text in texts.items()},
         comments={
             (view, column or None): body
             for text in texts.values()
@@ -91,19 +84,21 @@ def _texts() -> dict[str, str]:
     return {view: texts[view] for view in TopologicalSorter(reads).static_order()}
 
 
-async def replace_views(connection: Connection, schema_name: str) -> None:
-    """Lets every view read the version in `schema_name`, in the caller's transaction; makes missing ones.
+async def replace_views(connection: Connection, promoted: Sequence[str]) -> None:
+    """Lets the views read what the SQL of `promoted_views` says, in the caller's transaction; makes missing
+    ones.
 
     All waiting for readers is in one statement, so `statement_timeout` bounds the sum of it. A comment is
     written only where it differs, since each one costs time while readers wait.
     """
-    rendered = render(schema_name)
+    rendered = render()
     comments = await connection.fetch(KNOWN_COMMENTS)
     made = {row["name"]: row["sql"] for row in await connection.fetch(MADE)}
     changed = {view: sql for view, sql in rendered.views.items() if made.get(view) != sql}
     if changed:
         await connection.execute(REMEMBER, list(changed), list(changed.values()))
-        await connection.execute("do $views$\nbegin\n" + "\n".join(changed.values()) + "\nend\n$views$")
+    replaced = "\n".join((*promoted, *changed.values()))
+    await connection.execute(f"do $views$\nbegin\n{replaced}\nend\n$views$")
     known = {(row["relname"], row["attname"]): row["description"].replace("'", "''") for row in comments}
     missing = [
         _comment(subject, text) for subject, text in rendered.comments.items() if known.get(subject) != text
