@@ -6,6 +6,7 @@ The rows under the views are put there by hand; that the projector makes such ro
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -548,6 +549,30 @@ async def test_freshness_counts_what_waits_to_be_folded(bi: Connection) -> None:
     await second_version(bi)
     [row] = await look(bi, "select distinct stale_journeys, rebuild_running from bi.data_freshness")
     assert row == {"stale_journeys": 3, "rebuild_running": True}
+
+
+async def test_drift_from_another_version_that_is_kept_up(bi: Connection, reader: Connection) -> None:
+    """Per week of the first event: journeys that are MQLs in one of the two only. A version that is being
+    built is not compared, and one that goes away leaves nothing behind."""
+    await second_version(bi)
+    first = {"visit_no": 1, "stage": "Visitor", "stage_role": "anonymous"}
+    for schema, mqls in (("v0001", "ab"), ("v0002", "bc")):
+        for journey_id in "abcd":
+            begin = MONDAY + 7 * DAY * (journey_id == "d")
+            visit = {"journey_id": journey_id, **first, "entered_at": begin}
+            await put_into(bi, schema, "stage_visit", visit)
+            mql = {"journey_id": journey_id, "visit_no": 2, "is_inferred": journey_id not in mqls}
+            await put_into(bi, schema, "stage_visit", mql | {"entered_at": begin + DAY})
+    query = "select * from definition_drift where compared_with <> 'sales' order by week"
+    assert await reader.fetch(query) == []
+    await bi.execute("update ops.version set status = 'fed' where version_no = 2")
+    name, label = "default@2 (version 2)", "default@1"
+    assert [tuple(row) for row in await reader.fetch(query)] == [
+        (date(2026, 3, 23), name, 3, 1, 1, 2, pytest.approx(2 / 3), label),
+        (date(2026, 3, 30), name, 1, 0, 0, 0, 0.0, label),
+    ]
+    await bi.execute("drop schema v0002 cascade")
+    assert await reader.fetch(query) == []
 
 
 async def test_replacing_the_views_keeps_names_comments_and_grants(bi: Connection) -> None:

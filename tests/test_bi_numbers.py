@@ -199,6 +199,42 @@ def test_funnel_conversion(bi: Bi) -> None:
     assert view == {}
 
 
+def week_of(instant: datetime) -> date:
+    day = instant.astimezone(ZONE).date()
+    return day - timedelta(days=day.weekday())
+
+
+def test_drift_from_what_sales_decided(bi: Bi) -> None:
+    """Rejected MQLs, and leads accepted that no rule had made MQLs, by the week of the decision."""
+    journeys: dict[date, set[str]] = defaultdict(set)
+    rejected: dict[date, set[str]] = defaultdict(set)
+    unasked: dict[date, set[str]] = defaultdict(set)
+    for row in bi["handoff"]:
+        if row["outcome"] in ("accepted", "rejected"):
+            journeys[week_of(row["ended_at"])].add(row["journey_id"])
+        if row["outcome"] == "rejected":
+            rejected[week_of(row["ended_at"])].add(row["journey_id"])
+    visits = grouped(bi["stage_visit"], lambda row: (row["journey_id"], row["entered_event_id"]))
+    for (journey_id, _), together in visits.items():
+        entered = {(row["stage_role"], row["is_inferred"]) for row in together}
+        if {("mql", True), ("sql", False)} <= entered:
+            week = week_of(together[0]["entered_at"])
+            journeys[week].add(journey_id)
+            unasked[week].add(journey_id)
+    found = by([row for row in bi["definition_drift"] if row["compared_with"] == "sales"], "week")
+    assert len(found) > 20
+    assert sum(map(len, rejected.values())) > 10
+    assert sum(map(len, unasked.values())) > 3
+    assert {week for (week,) in found} == set(journeys)
+    for week, ids in journeys.items():
+        row = found[week,]
+        disagreeing = len(rejected[week] | unasked[week])
+        assert (row["journeys"], row["mql_here_only"], row["mql_there_only"], row["disagreeing"]) == (
+            *(len(ids), len(rejected[week]), len(unasked[week]), disagreeing),
+        )
+        assert row["share"] == pytest.approx(disagreeing / len(ids))
+
+
 def test_mql_acceptance(bi: Bi) -> None:
     """By the month of the decision; what is not decided is not part of the share."""
     view = by(bi["mql_acceptance"], "month")

@@ -13,12 +13,14 @@ import pytest
 
 from services.replay import switch as switching
 from services.replay.switch import Blocked, previous, switch
-from services.replay.versions import Refused
+from services.replay.versions import Refused, retire
+from services.settings import Addresses
 from services.store.pool import Connection, connect
-from services.store.versions import Fed, TimelineEntry, create_version
+from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, create_version
 from services.store.versions import feed as join_feeding
 from tests.feeding import DEFINITION, HUMAN, demo_request, given
 from tests.live import refolded
+from tests.servers import until
 
 pytestmark = pytest.mark.servers
 
@@ -144,3 +146,30 @@ async def test_only_an_agreed_version_that_is_up_to_date_takes_over(place: Place
             await switch(place.connection, 2, HUMAN)
     with pytest.raises(Refused, match="promoted already"):
         await switch(place.connection, 1, HUMAN)
+
+
+async def test_a_report_that_reads_a_retired_version_keeps_nobody_else_waiting(
+    place: Place, stack: Addresses
+) -> None:
+    """The tables go when the report is done; the projector goes on meanwhile."""
+    addresses = stack._replace(postgres_dsn=place.dsn)
+    reader = await asyncpg.connect(place.reader_dsn)
+    async with reader.transaction():
+        assert await reader.fetch("select * from definition_drift")
+        going = asyncio.create_task(retire(addresses, 2))
+
+        async def is_retired() -> bool:
+            status = "select status = 'retired' from ops.version where version_no = 2"
+            return bool(await place.connection.fetchval(status))
+
+        await until(is_retired, "the version is still fed")
+        async with place.connection.transaction():
+            await place.connection.execute("set local lock_timeout = '5s'")
+            await place.connection.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
+        assert not going.done()
+    await going
+    assert not await place.connection.fetchval(
+        "select exists (select from pg_namespace where nspname = 'v0002')"
+    )
+    assert await reader.fetch("select * from definition_drift where compared_with <> 'sales'") == []
+    await reader.close()

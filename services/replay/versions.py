@@ -57,6 +57,9 @@ async def timeline_of(connection: Connection, version: "Found") -> list[Timeline
     return msgspec.json.decode(text, type=list[TimelineEntry])
 
 
+HAS_TABLES = "select exists (select from pg_namespace where nspname = $1)"
+
+
 class Refused(RuntimeError):
     """What was asked for is not possible as things stand; nothing was changed."""
 
@@ -112,10 +115,15 @@ async def retire(addresses: Addresses, number: int) -> None:
     """Drops a version's tables. Raises Refused, Busy."""
     async with only_builder(addresses.postgres_dsn) as connection:
         version = await find(connection, number)
-        if version.status in ("promoted", "retired"):
+        if version.status == "promoted" or not await connection.fetchval(HAS_TABLES, version.schema):
             raise Refused(f"{version} is {version.status}: only a version that BI does not read can go")
         async with connection.transaction():
             await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+            await connection.execute("delete from ops.parked where version_no = $1", number)
+            await connection.execute(
+                "update ops.version set status = 'retired' where version_no = $1", number
+            )
+        async with connection.transaction():  # a reader of a report may be waited for, by nobody else
             await _drop(connection, version)
     shutil.rmtree(settings.state_folder() / "replay" / version.schema, ignore_errors=True)
 
@@ -124,8 +132,4 @@ async def _drop(connection: Connection, version: Found) -> None:
     """Without `cascade`: a view that still reads the version must stop it."""
     rows = await connection.fetch(TABLES, version.schema)
     names = ", ".join(f"{version.schema}.{row['tablename']}" for row in rows)
-    await connection.execute(f"drop table {names}; drop schema {version.schema}")
-    await connection.execute("delete from ops.parked where version_no = $1", version.number)
-    await connection.execute(
-        "update ops.version set status = 'retired' where version_no = $1", version.number
-    )
+    await connection.execute(f"drop table {names}; drop schema {version.schema}", timeout=None)
