@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench import ground, importing, ingest, live
+from tests.bench import beside, ground, importing, ingest, live, replay
 from tests.servers import RunningServers
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -48,3 +48,24 @@ async def test_import_and_publish_are_weighed_beside_bare_loops(
         ("bare loop, JSON lines", "2,000"),
         ("publish", "2,000"),
     ]
+
+
+async def test_a_replay_and_its_rival_are_measured(
+    local: RunningServers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every phase has its line, and the rival finds rows of all four results."""
+    found, rival = await replay.measure(local.addresses, 3_000, 2)
+    assert [phase for phase, *_ in found.phases] == ["route", "read", "ids", "settle", "fold", "index"]
+    assert all(rival.rows.values())
+    replay.show(3_000, found, rival)
+    assert "replay / refresh" in capsys.readouterr().out
+
+
+async def test_what_readers_wait_for_at_a_switch_is_measured(
+    local: RunningServers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads without and with switches, and beside an open cursor, have a line each."""
+    monkeypatch.setattr(beside, "SWITCHES", 2)
+    monkeypatch.setattr(beside, "CURSOR_SECONDS", 1.0)
+    await beside.readers(local, 2_000)
+    assert "2 switches" in capsys.readouterr().out
