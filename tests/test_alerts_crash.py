@@ -64,9 +64,7 @@ except select policy_id, started_event_id from ops.fired where threshold = 'due'
 """
 BREACHED = """
 select 'clock_breached:' || policy_id || ':' || started_event_id from ops.fired where threshold = 'due'
-except select 'clock_breached:' || policy_id || ':' || reason from ops.obligation where outcome = 'moved'
 """
-"""What must be concluded: a breach that an earlier start takes over was concluded under the first one."""
 
 
 class Mortals:
