@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,30 @@ async def test_a_receiver_that_misbehaves_sees_one_incident(
     assert body["type"] == "alert.opened"
     assert (owed["policy"], owed["journey_id"], owed["lead"]) == ("review", "crm:1", "leadlog lead crm:1")
     assert owed["late_seconds"] >= 100
+
+
+async def test_a_receiver_that_is_back_is_told_at_once(
+    scene: Scene, database: str, receiver: Receiver
+) -> None:
+    """What waits for another try goes out as soon as anything was taken, however long it was to wait."""
+    receiver.behaviours = ["error"]
+    async with notifying(database, hook=webhook(receiver)):
+        await scene.take(scene.mql(200, "a", "crm:a"))
+        await scene.look()
+        await soon(lambda: len(receiver.got) == 1, "nothing was sent")
+        await until(partial(postponed, scene), "the failure was not noted")
+        await scene.take(scene.mql(200, "b", "crm:b"))
+        await scene.look()
+        await soon(lambda: len(receiver.taken) == 2, "it was not sent again")
+    assert [told["data"]["key"] for told in receiver.taken] == ["review:b", "review:a"]
+
+
+async def postponed(scene: Scene) -> bool:
+    """Puts off what failed, as many failures would; whether there was any."""
+    done = await scene.connection.execute(
+        "update ops.delivery set next_at = now() + interval '1 hour' where failing_since is not null"
+    )
+    return bool(done == "UPDATE 1")
 
 
 async def test_a_channel_that_refuses_falls_back(scene: Scene, database: str, receiver: Receiver) -> None:

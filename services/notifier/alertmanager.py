@@ -1,9 +1,9 @@
 """Alerts for Prometheus Alertmanager, API v2: it groups, silences and routes them to people.
 
 Promises: the labels that make an alert's identity never change while it is open but for the severity, whose
-change ends the milder alert in the same request. An active alert is given an end a few sendings ahead, so it
-goes out by itself when nobody sends any more. Leaves grouping to its configuration
-(infra/alerts/alertmanager.yml).
+change ends the milder alert in the same request. An active alert outlives an outage of ours and goes out by
+itself when nobody sends for longer; the watchdog goes out after a few sendings. Leaves grouping to its
+configuration (infra/alerts/alertmanager.yml).
 """
 
 import time
@@ -19,13 +19,16 @@ from services.notifier.message import Message
 from services.notifier.sending import Again, judge
 
 AHEAD = 4
-"""Sendings that may fail before an active alert goes out."""
+"""Sendings that may fail before the watchdog goes out."""
+OUTLIVES_SECONDS = 3600
+"""How long an active alert stays when nothing is sent. Shorter, an outage of Postgres would end it although
+nobody did anything, and open it a second time afterwards."""
 SECOND = 1_000_000
 
 
 async def send(http: aiohttp.ClientSession, channel: Alertmanager, messages: Sequence[Message]) -> None:
     """Gives it the state of these alerts in one request. Raises Again, Refused."""
-    end = time.time_ns() // 1000 + round(channel.resend * AHEAD) * SECOND
+    end = time.time_ns() // 1000 + (OUTLIVES_SECONDS + round(channel.resend)) * SECOND
     await _post(http, channel, [alert for message in messages for alert in _alerts(message, end)])
 
 
