@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from schemas import records as r
 from services.notifier import process
 from services.notifier.config import Alertmanager, AnyChannel, Config, Faulty, Smtp, Takes, Webhook, read
 from services.notifier.sending import seconds
@@ -142,6 +143,23 @@ async def test_a_channel_that_refuses_falls_back(scene: Scene, database: str, re
     assert first["Message-ID"] != last["Message-ID"]
     assert "overdue" in str(first["Subject"])
     assert "lead crm:1" in first.as_string()
+
+
+async def test_people_are_told_how_it_ended(scene: Scene, database: str, receiver: Receiver) -> None:
+    """Done late, or taken back since a pause was logged late: each in its words, without a next step."""
+    await scene.take(scene.mql(200, "a", "crm:a"), scene.mql(60, "b", "crm:b"))
+    await scene.look()
+    async with notifying(database, hook=webhook(receiver)):
+        await soon(lambda: len(receiver.taken) == 2, "the alerts were not sent")
+        await scene.take(scene.accepted(0, "x", "crm:a"))
+        await scene.take(r.ClockPaused(**scene.at(55, "p", "crm:b"), reason_code="holiday"))
+        await soon(lambda: len(receiver.taken) == 4, "the ends were not sent")
+    ends = {told["data"]["key"]: told["data"] for told in receiver.taken[2:]}
+    assert {key: (each["state"], each["summary"]) for key, each in ends.items()} == {
+        "review:a": ("resolved", "review of lead crm:a (nobody): done, too late"),
+        "review:b": ("withdrawn", "review of lead crm:b (nobody): not due yet after all"),
+    }
+    assert {each["obligations"][0]["next_step"] for each in ends.values()} == {None}
 
 
 async def test_two_notifiers_send_each_message_once(scene: Scene, database: str, receiver: Receiver) -> None:

@@ -89,7 +89,7 @@ def _annotations(message: Message) -> dict[str, str]:
             "owner": owed.owner or "",
             "due_at": owed.due_at or "",
             "late_seconds": "" if owed.late_seconds is None else str(owed.late_seconds),
-            "next_step": owed.next_step,
+            "next_step": owed.next_step or "",
             "lead": owed.lead,
         }
     return {name: value for name, value in told.items() if value}
