@@ -73,6 +73,7 @@ async def test_a_receiver_that_misbehaves_sees_one_incident(
     async with notifying(database, hook=webhook(receiver)):
         await scene.take(scene.mql(200))
         await scene.look()
+        await until(partial(noted, scene, "no answer within 1 s"), "the silence was not noted")
         await soon(lambda: len(receiver.got) == 5, "it was not sent again")
         await scene.take(scene.accepted(0))
         await soon(lambda: len(receiver.got) == 6, "the end was not sent")
@@ -101,6 +102,11 @@ async def test_a_receiver_that_is_back_is_told_at_once(
         await scene.look()
         await soon(lambda: len(receiver.taken) == 2, "it was not sent again")
     assert [told["data"]["key"] for told in receiver.taken] == ["review:b", "review:a"]
+
+
+async def noted(scene: Scene, error: str) -> bool:
+    """Whether this went wrong last."""
+    return bool(await scene.connection.fetchval("select error = $1 from ops.delivery", error))
 
 
 async def postponed(scene: Scene) -> bool:
@@ -143,6 +149,35 @@ async def test_a_channel_that_refuses_falls_back(scene: Scene, database: str, re
     assert first["Message-ID"] != last["Message-ID"]
     assert "overdue" in str(first["Subject"])
     assert "lead crm:1" in first.as_string()
+
+
+async def test_a_corrected_channel_is_told_what_was_given_up(
+    scene: Scene, database: str, receiver: Receiver
+) -> None:
+    """After the notifier is started again: what is open, and the end of what it heard of, but no end of what
+    it never heard of."""
+    await scene.take(*(scene.mql(200, id, f"crm:{id}") for id in ("open", "heard", "never")))
+    await scene.look()
+    receiver.behaviours = ["gone", "ok", *["gone"] * 3]
+    async with notifying(database, hook=webhook(receiver)):
+        await soon(lambda: len(receiver.got) == 3, "not all were tried")
+        told = receiver.taken[0]["data"]["key"].removeprefix("review:")
+        others = sorted({"open", "heard", "never"} - {told})
+        await scene.take(scene.accepted(0, "x", f"crm:{told}"), scene.accepted(0, "y", f"crm:{others[0]}"))
+        await soon(lambda: len(receiver.got) == 5, "the ends were not tried")
+        await until(partial(given_up, scene, 3), "the refusals were not noted")
+    receiver.taken.clear()
+    async with notifying(database, hook=webhook(receiver)):
+        await soon(lambda: len(receiver.taken) == 2, "the corrected channel was not told")
+    assert {each["data"]["key"]: each["data"]["state"] for each in receiver.taken} == {
+        f"review:{told}": "resolved",
+        f"review:{others[1]}": "firing",
+    }
+
+
+async def given_up(scene: Scene, count: int) -> bool:
+    """Whether so many are tried no more."""
+    return bool(await scene.connection.fetchval("select count(gave_up_at) from ops.delivery") == count)
 
 
 async def test_people_are_told_how_it_ended(scene: Scene, database: str, receiver: Receiver) -> None:

@@ -16,7 +16,7 @@ import aiohttp
 from schemas.instants import rfc3339
 from services.notifier.config import Alertmanager
 from services.notifier.message import Message
-from services.notifier.sending import Again, judge
+from services.notifier.sending import judge, unanswered
 
 AHEAD = 4
 """Sendings that may fail before the watchdog goes out."""
@@ -51,7 +51,7 @@ async def _post(http: aiohttp.ClientSession, channel: Alertmanager, alerts: list
             text = await answer.text()
             judge(answer.status, text, answer.headers.get("Retry-After"), time.time())
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Again(repr(error)) from error
+        raise unanswered(error, channel.timeout) from error
 
 
 def _alerts(message: Message, end: int) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ import aiosmtplib
 
 from services.notifier.config import Smtp
 from services.notifier.message import ENDS, Message, Owed
-from services.notifier.sending import Again, Refused
+from services.notifier.sending import Again, Refused, unanswered
 
 MINUTE = 60
 PERMANENT = 500
@@ -39,7 +39,7 @@ async def send(channel: Smtp, message: Message) -> None:
         told = f"SMTP {codes}: every recipient refused"
         raise (Refused(told) if min(codes) >= PERMANENT else Again(told)) from error
     except (aiosmtplib.SMTPException, TimeoutError, OSError) as error:
-        raise Again(repr(error)) from error
+        raise unanswered(error, channel.timeout) from error
 
 
 def mail(channel: Smtp, message: Message) -> EmailMessage:

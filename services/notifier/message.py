@@ -39,7 +39,7 @@ ENDS = {
     "erased": "over, the lead was erased",
     "met_logged_late": "was done in time, logged late",
     "not_due": "not due yet after all",
-    "gone": "not owed any more: it was retracted, merged, or the definition changed",
+    "gone": "not owed any more",
 }
 """Why an obligation ended, for people."""
 
