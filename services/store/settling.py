@@ -74,7 +74,6 @@ from unnest($1::text[], $2::text[], $3::text[]) now (policy_id, event_id, home)
 where obligation.policy_id = now.policy_id and obligation.started_event_id = now.event_id
 """
 
-
 Pair = tuple[Obligation, Clock]
 Told = tuple[Clock | Obligation, str]
 """What is taken back, and why."""
@@ -149,14 +148,17 @@ async def _let_go(
     current: Mapping[Key, Current],
     moved: Mapping[Key, Key],
 ) -> list[Told]:
-    """Closes obligations that are no more; returns them as the version that lacks them tells of them."""
+    """Closes what did not move; returns all that is gone, as the version that lacks it tells of it."""
     if not gone:
         return []
-    reasons = {each.key: MOVED if each.key in moved else GONE for each in gone}
-    await close(connection, [Closing(key, "resolved", why, None) for key, why in reasons.items()])
+    lost = [each.key for each in gone if each.key not in moved]
+    await close(connection, [Closing(key, "resolved", GONE, None) for key in lost])
     label = await connection.fetchval(LABEL, schema)
     return [
-        (each._replace(journey_id=current[each.key].home, definition_version=label), reasons[each.key])
+        (
+            each._replace(journey_id=current[each.key].home, definition_version=label),
+            MOVED if each.key in moved else GONE,
+        )
         for each in gone
     ]
 
