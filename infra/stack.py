@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from infra import alerting, artifacts, door, kafka, ports, postgres, registry, worker
+from infra import artifacts, door, kafka, ports, postgres, processes, registry
 from infra.progress import Say, download
 from infra.supervision import Program, Supervisor
 from services import settings
@@ -37,6 +37,7 @@ GIVEN_BY = {
     "kafka": "LEADLOG_KAFKA_BOOTSTRAP",
     "registry": "LEADLOG_REGISTRY_URL",
 }
+"""Every server, and what gives it; all other processes are the product's own."""
 ROLES = (postgres.SUPERUSER, postgres.OWNER, postgres.REGISTRY, postgres.READER)
 
 Question = Callable[[], Awaitable[bool]]
@@ -115,7 +116,7 @@ class Stack:
         Raises supervision.Failed, Failed.
         """
         for name in self.supervisor.processes():
-            if name.startswith(worker.PREFIX) or name in (door.NAME, *alerting.NAMES):
+            if name not in GIVEN_BY:
                 self.supervisor.start(name)
         asyncio.run(self._until(door.NAME, partial(door.answers, self.known()["ingest_url"])))
 
@@ -176,10 +177,7 @@ class Stack:
         with ThreadPoolExecutor() as pool:  # the first time, both databases take seconds to be made
             servers = [pool.submit(make) for address, make in makers.items() if plan.is_local(address)]
             programs = [server.result() for server in servers]
-        numbers = range(1, workers + 1)
-        services = [worker.program(self.state, number, plan.ports) for number in numbers]
-        others = [door.program(self.state, plan.ports), *alerting.programs(self.state, plan.ports)]
-        return [*programs, *services, *others]
+        return [*programs, *processes.programs(self.state, workers, plan.ports)]
 
     async def _until_ready(self, plan: Plan) -> None:
         addresses = plan.addresses
@@ -237,7 +235,7 @@ class Stack:
 
     def _remember(self, plan: Plan, workers: int) -> None:
         used = [f"worker_{number}" for number in range(1, workers + 1)]
-        metered = (door.NAME, *used, *alerting.NAMES)
+        metered = (door.NAME, *used, *ports.ALERTING)
         known = plan.addresses._asdict() | {
             "bi_dsn": plan.dsn(postgres.READER, postgres.OWNER) if plan.is_local("postgres_dsn") else "",
             "ingest_url": door.url(plan.ports),

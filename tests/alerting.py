@@ -9,7 +9,7 @@ import yaml
 
 from schemas import derived
 from schemas import records as r
-from schemas.derived import Derived
+from schemas.derived import ClockWithdrawn, Derived
 from services.clock.look import look
 from services.store.pool import Connection
 from tests.feeding import DEFINITION, HUMAN, feed, prepare_database
@@ -105,6 +105,10 @@ class Scene(Moment):
             "order by outbox_id"
         )
         return [derived.decode(name.removeprefix("leadlog."), value) for value, name in rows]
+
+    async def withdrawn(self) -> list[ClockWithdrawn]:
+        """Those that take something back."""
+        return [each for each in await self.told() if isinstance(each, ClockWithdrawn)]
 
 
 def clocks(told: Iterable[Derived]) -> list[str]:

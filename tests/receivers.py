@@ -6,8 +6,8 @@ resolved. Missing programs raise and say how to get them.
 
 import asyncio
 import os
+import random
 import shutil
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from aiosmtpd.controller import Controller
 from standardwebhooks import Webhook
 
+from infra import ports
 from tests.servers import until
 
 PROGRAMS = {
@@ -46,10 +48,8 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens at now, and that no outgoing connection takes while its server is away."""
+    return ports.choose({"": random.choice(ports.OTHERS)}, {}, ())[""]
 
 
 class Receiver:
@@ -60,7 +60,8 @@ class Receiver:
     """
 
     def __init__(self) -> None:
-        self.url = ""
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}/"
         self.behaviours: list[str] = []
         self.retry_after = "1"
         self.got: list[tuple[float, dict[str, str], bytes]] = []
@@ -68,6 +69,22 @@ class Receiver:
         self.taken: list[dict[str, Any]] = []
         """Bodies that were answered with 200."""
         self._over = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+
+    async def listen(self) -> None:
+        """Opens its port, the same one every time."""
+        self._over.clear()
+        app = web.Application()
+        app.router.add_post("/", self.handle)
+        self._runner = web.AppRunner(app, shutdown_timeout=1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+
+    async def leave(self) -> None:
+        """Closes its port and lets go of hanging requests."""
+        self._over.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One request."""
@@ -115,9 +132,16 @@ class Receiver:
         """What Alertmanager said, without its watchdog."""
         return [told["status"] for told in self.taken if "alert_key" in told["groupLabels"]]
 
-    def end(self) -> None:
-        """Lets go of hanging requests."""
-        self._over.set()
+    def disordered(self) -> list[str]:
+        """Alert keys of which an older state came after a newer one."""
+        told = [msgspec.json.decode(body)["data"] for _, _, body in self.got]
+        newest: dict[str, int] = {}
+        found = []
+        for each in told:
+            if each["revision"] < newest.get(each["key"], 0):
+                found.append(each["key"])
+            newest[each["key"]] = each["revision"]
+        return found
 
 
 def _count(opened: Counter[str], state: dict[str, str], key: str, now: str) -> None:
@@ -130,16 +154,9 @@ def _count(opened: Counter[str], state: dict[str, str], key: str, now: str) -> N
 async def http_receiver() -> AsyncIterator[Receiver]:
     """A receiver at an address of its own."""
     receiver = Receiver()
-    app = web.Application()
-    app.router.add_post("/", receiver.handle)
-    runner = web.AppRunner(app, shutdown_timeout=1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    await receiver.listen()
     yield receiver
-    receiver.end()
-    await runner.cleanup()
+    await receiver.leave()
 
 
 class Mailbox:

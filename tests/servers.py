@@ -59,6 +59,18 @@ def ready(addresses: Addresses, name: str) -> None:
     asyncio.run(until(questions(addresses)[name], f"{name} does not answer"))
 
 
+async def take_away(servers: Servers, name: str) -> None:
+    """SIGKILL, and not started again until `bring_back`."""
+    await asyncio.to_thread(servers.kill, name)
+    await asyncio.to_thread(servers.stop, name)  # what keeps it up would start it again at once
+
+
+async def bring_back(servers: Servers, name: str) -> None:
+    """Starts it again and waits until it answers."""
+    await asyncio.to_thread(servers.start, name)
+    await asyncio.to_thread(ready, servers.addresses, name)
+
+
 async def until(holds: Callable[[], Awaitable[bool]], otherwise: str) -> None:
     """Wait until a condition holds. TimeoutError, with `otherwise`, after two minutes."""
     deadline = time.monotonic() + DEADLINE_SECONDS

@@ -106,7 +106,8 @@ async def test_late_evidence_withdraws_it(scene: Scene) -> None:
 
 
 async def test_a_late_start_takes_the_alert_along(scene: Scene) -> None:
-    """An earlier form that arrives later starts the clock instead: the same alert, no second one."""
+    """An earlier form that arrives later starts the clock instead: the same alert, no second one; other
+    systems hear the end of the one clock and what holds of the other."""
     await scene.take(scene.mql(60))
     await scene.look()
     await scene.take(scene.mql(200, "earlier"))
@@ -114,20 +115,41 @@ async def test_a_late_start_takes_the_alert_along(scene: Scene) -> None:
     [alert] = await scene.alerts()
     assert (alert.key, alert.severity, alert.outcome) == ("review:start", "critical", None)
     assert sorted(map(str, alert.reasons)) == ["None", "earlier"]
+    told = ["clock_withdrawn:review:start"]
+    told += [f"clock_{what}:review:earlier" for what in ("warned@0.5", "warned@0.9", "breached")]
+    assert clocks(await scene.told()) == told
+    assert [each.reason for each in await scene.withdrawn()] == ["moved"]
 
 
 async def test_a_retracted_start_ends_it_and_a_restored_one_is_the_same_incident(scene: Scene) -> None:
-    """The obligation is gone with its event, and back with it, under the same key."""
+    """The obligation is gone with its event, which other systems are told, and back with it, under the same
+    key."""
     await scene.take(scene.mql(200))
     await scene.look()
     away = r.EventRetracted(**scene.at(0, "away"), target_event_id="start", reason_code="test")
     await scene.take(away)
     assert [(a.outcome, a.reasons) for a in await scene.alerts()] == [("resolved", ["gone"])]
+    [withdrawn] = await scene.withdrawn()
+    assert withdrawn.event_id == "clock_withdrawn:review:start"
+    assert (withdrawn.journey_id, withdrawn.reason) == ("crm:1", "gone")
     await scene.take(r.EventRetracted(**scene.at(0, "back"), target_event_id="away", reason_code="test"))
     await scene.look()
     assert [(a.key, a.change, a.outcome) for a in await scene.alerts()] == [
         ("review:start", "reopened", None)
     ]
+
+
+async def test_a_breach_that_is_over_is_taken_back_with_its_start(scene: Scene) -> None:
+    """Stopped late, then the start is retracted: whoever acted on the breach is told once that it never was;
+    the alert stays over."""
+    await scene.take(scene.mql(200, "a", "crm:a"), scene.mql(200, "b", "crm:b"))
+    await scene.look()
+    await scene.take(scene.accepted(0, "a2", "crm:a"), scene.accepted(0, "b2", "crm:b"))
+    assert await scene.withdrawn() == []
+    await scene.take(r.EventRetracted(**scene.at(0, "x", "crm:a"), target_event_id="a", reason_code="test"))
+    await scene.take(scene.mql(0, "again", "crm:a"))
+    assert [each.event_id for each in await scene.withdrawn()] == ["clock_withdrawn:review:a"]
+    assert {a.outcome for a in await scene.alerts()} == {"resolved"}
 
 
 async def test_an_acceptance_taken_back_opens_it_again(scene: Scene) -> None:
@@ -163,12 +185,14 @@ async def test_links_and_unlinks_make_no_second_alert(scene: Scene) -> None:
 
 
 async def test_a_late_pause_lowers_what_was_told_too_early(scene: Scene) -> None:
-    """The clock was paused before it was due: the alert is a warning again, and raised when it is due."""
+    """The clock was paused before it was due: the alert is a warning again, and raised when it is due. The
+    breach is withdrawn, and what holds is told again."""
     await scene.take(scene.mql(200))
     await scene.look()
     await scene.take(r.ClockPaused(**scene.at(130, "p"), reason_code="holiday"))
     await scene.look()
     assert [(a.severity, a.change, a.outcome) for a in await scene.alerts()] == [("warning", "lowered", None)]
+    assert clocks(await scene.told()) == ["clock_withdrawn:review:start", "clock_warned@0.5:review:start"]
     await scene.take(r.ClockResumed(**scene.at(90, "q"), reason_code="back"))
     await scene.look()
     assert [(a.severity, a.change, a.outcome) for a in await scene.alerts()] == [("critical", "raised", None)]
@@ -229,7 +253,8 @@ async def test_promote_and_rollback_reconcile(scene: Scene) -> None:
     strict = REVIEW | {"id": "strict", "target": "10s"}
     later = REVIEW | {"target": "1d"}
     async with connection.transaction():
-        second = await create_version(connection, [TimelineEntry(None, definition(strict, later))])
+        other = definition(strict, later).replace('"version": 1', '"version": 2')
+        second = await create_version(connection, [TimelineEntry(None, other)])
         await feed(connection, second)
     await scene.take(scene.mql(200, "late", "crm:late"), scene.mql(2 * HOUR, "old", "crm:old"))
     await scene.look()
@@ -251,6 +276,11 @@ async def test_promote_and_rollback_reconcile(scene: Scene) -> None:
         "review:late": ("reopened", None),
         "review:old": ("reopened", None),
         "strict:late": ("resolved", "resolved"),
+    }
+    told = {each.started_event_id: each for each in await scene.withdrawn() if each.policy_id == "strict"}
+    assert {id: (each.reason, each.definition_version) for id, each in told.items()} == {
+        "late": ("gone", "default@1"),
+        "old": ("gone", "default@1"),
     }
 
 

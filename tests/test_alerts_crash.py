@@ -1,62 +1,48 @@
-"""Clock, notifier and projector die at every step, one after the other, while leads come, are reviewed,
-logged late, merged and started late: each obligation is one incident, and every one is told and ended."""
+"""Clock, notifier and projector die at every step and anywhere, one after the other, while leads come, are
+reviewed, logged late, merged and started late: each obligation is one incident, told and ended."""
 
 import asyncio
-import json
-import os
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 
 from infra import MIGRATIONS
-from schemas import records as r
-from schemas.records import TOPIC_OF
-from schemas.wire import encode, headers
 from services.broker import create_producer
 from services.deploy import deploy
 from services.settings import Addresses
 from services.store.pool import connect
-from tests.alerting import REVIEW, Moment, definition
-from tests.faults.alerting import PATHS
-from tests.feeding import HUMAN
+from tests.faults.alerting import ANYWHERE, PATHS
+from tests.faults.leads import (
+    ALERTS,
+    LEADS_A_SECOND,
+    OPEN,
+    SHORT,
+    UNFIRED,
+    UNREAD,
+    UNSENT,
+    UNTOLD,
+    Leads,
+    environment,
+)
 from tests.receivers import Receiver, http_receiver
 from tests.servers import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(280)]
 
-TARGET = 3
-"""Seconds of the policy: an alert opens after half of it."""
-LEADS_A_SECOND = 4
 UNREVIEWED_SECONDS = 15
 """Leads are reviewed long after they were due: a process that died comes back in a few seconds."""
+DEATHS_ANYWHERE = 3
+"""Of each process, after those at named steps."""
 DEATHS_SECONDS = 150.0
 """For the deaths of all three, one after the other."""
 
-UNTOLD = """
-select count(*) from ops.alert left join ops.delivery using (alert_id)
-where dispatched_revision < revision or sent_revision < wanted_revision
-"""
-OPEN = "select count(*) from v0001.sla_clock where stopped_at is null"
-UNFIRED = """
-select count(*) from v0001.sla_clock clock where stopped_at is null and not exists (
-  select from ops.fired where fired.policy_id = clock.policy_id
-    and fired.started_event_id = clock.started_event_id and threshold = 'due'
-)
-"""
-UNREAD = """
-select coalesce(sum(end_offset - coalesce(next_offset, 0)), 1)
-from ops.lag left join log.position using (topic, partition)
-"""
-UNSENT = "select count(*) from ops.outbox"
-ALERTS = "select alert_key from ops.alert where closed_at is null"
 FORGOTTEN = """
 select policy_id, started_event_id from v0001.sla_clock
 where stopped_at > due_at and cancelled_reason is null
@@ -64,9 +50,7 @@ except select policy_id, started_event_id from ops.fired where threshold = 'due'
 """
 BREACHED = """
 select 'clock_breached:' || policy_id || ':' || started_event_id from ops.fired where threshold = 'due'
-except select 'clock_breached:' || policy_id || ':' || reason from ops.obligation where outcome = 'moved'
 """
-"""What must be concluded: a breach that an earlier start takes over was concluded under the first one."""
 
 
 class Mortals:
@@ -75,7 +59,7 @@ class Mortals:
     def __init__(self, environment: dict[str, str], logs: Path) -> None:
         self._environment = environment
         self._logs = logs
-        self._left = {name: list(paths) for name, paths in PATHS.items()}
+        self._left = {name: [*paths, *[ANYWHERE] * DEATHS_ANYWHERE] for name, paths in PATHS.items()}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.died: Counter[str] = Counter()
 
@@ -88,7 +72,7 @@ class Mortals:
                     assert process.returncode == -9, f"{name} ended with {process.returncode}"
                     self.died[name] += 1
                 self._start(name, left.pop(0) if left else "-")
-        return all(self.died[name] == len(paths) for name, paths in PATHS.items())
+        return all(self.died[name] == len(paths) + DEATHS_ANYWHERE for name, paths in PATHS.items())
 
     def _start(self, name: str, path: str) -> None:
         command = [sys.executable, "-m", "tests.faults.alerting", name, path]
@@ -103,47 +87,6 @@ class Mortals:
             process.wait(30)
 
 
-class Leads:
-    """Leads on the topics: they come, wait for longer than agreed, and are reviewed."""
-
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
-        self.moments: list[Moment] = []
-        """Of each lead, the moment of its start."""
-        self.reviewed = 0
-
-    async def send(self, *events: r.Record) -> None:
-        """Onto their topics."""
-        for event in events:
-            topic, key = TOPIC_OF[type(event).__name__], event.subject_id.encode()
-            await self._producer.send_and_wait(topic, encode(event), key=key, headers=headers(event))
-
-    async def arrive(self) -> None:
-        """One more lead. Every third is two that turn out to be one; with every fourth an earlier start of
-        the lead that came a target ago is known only now."""
-        moment, number = Moment(), len(self.moments)
-        self.moments.append(moment)
-        subject, other = f"crm:{number}", f"web:{number}"
-        await self.send(moment.mql(0, f"start{number}", subject))
-        if number % 3 == 0:
-            link = r.SubjectsLinked(
-                **moment.at(0, f"link{number}", subject), other_subject_id=other, evidence="same_email"
-            )
-            await self.send(moment.mql(0.2, f"other{number}", other), link)
-        before = number - TARGET * LEADS_A_SECOND
-        if before >= 0 and number % 4 == 0:
-            await self.send(self.moments[before].mql(1, f"earlier{before}", f"crm:{before}"))
-
-    async def review(self) -> None:
-        """The next lead is accepted; every fifth was so in time, which is logged only now."""
-        number, now = self.reviewed, time.time_ns() // 1000
-        self.reviewed += 1
-        started = self.moments[number]
-        in_time = started.at(-0.5, f"accept{number}", f"crm:{number}", recorded_at=now)
-        late = in_time | {"occurred_at": now}
-        await self.send(r.HandoffAccepted(**(late if number % 5 else in_time), actor=HUMAN))
-
-
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     """An HTTP address that now and then misbehaves."""
@@ -155,10 +98,12 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def test_every_obligation_is_one_incident_whatever_dies(
     topics: Addresses, database: str, receiver: Receiver, tmp_path: Path
 ) -> None:
-    """Killed at each named step; in the end all are told once, and ended, and every breach is concluded."""
+    """Killed at each named step, and anywhere; in the end all are told once, and ended, and every breach is
+    concluded."""
     addresses = topics._replace(postgres_dsn=database)
-    await deploy(addresses, MIGRATIONS, definition(REVIEW | {"target": f"{TARGET}s"}), "")
-    mortals = Mortals(environment(addresses, receiver, tmp_path), tmp_path)
+    await deploy(addresses, MIGRATIONS, SHORT, "")
+    hook = {"type": "webhook", "url": receiver.url, "secrets": ["whsec_bmV3"], "timeout": 2}
+    mortals = Mortals(environment(addresses, {"hook": hook}, tmp_path), tmp_path)
     connection = await connect(database)
     producer = create_producer(addresses.kafka_bootstrap)
     await producer.start()
@@ -198,16 +143,6 @@ async def let_leads_come(leads: Leads, mortals: Mortals) -> None:
         if len(leads.moments) - leads.reviewed > UNREVIEWED_SECONDS * LEADS_A_SECOND:
             await leads.review()
         await asyncio.sleep(1 / LEADS_A_SECOND)
-
-
-def environment(addresses: Addresses, receiver: Receiver, folder: Path) -> dict[str, str]:
-    """Settings of the processes."""
-    channels = folder / "channels.yaml"
-    hook = {"type": "webhook", "url": receiver.url, "secrets": ["whsec_bmV3"], "timeout": 2}
-    channels.write_text(json.dumps({"channels": {"hook": hook}}))
-    own = {name.upper(): value for name, value in addresses._asdict().items()}
-    own |= {"STATE": str(folder), "ALERTS": str(channels), "CONSUMER_GROUP": f"alerting-{uuid.uuid4()}"}
-    return {**os.environ, **{f"LEADLOG_{name}": value for name, value in own.items()}}
 
 
 async def concluded(bootstrap: str) -> set[str]:

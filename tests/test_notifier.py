@@ -8,12 +8,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from schemas import records as r
 from services.notifier import process
 from services.notifier.config import Alertmanager, AnyChannel, Config, Faulty, Smtp, Takes, Webhook, read
 from services.notifier.sending import seconds
@@ -71,6 +73,7 @@ async def test_a_receiver_that_misbehaves_sees_one_incident(
     async with notifying(database, hook=webhook(receiver)):
         await scene.take(scene.mql(200))
         await scene.look()
+        await until(partial(noted, scene, "no answer within 1 s"), "the silence was not noted")
         await soon(lambda: len(receiver.got) == 5, "it was not sent again")
         await scene.take(scene.accepted(0))
         await soon(lambda: len(receiver.got) == 6, "the end was not sent")
@@ -83,6 +86,35 @@ async def test_a_receiver_that_misbehaves_sees_one_incident(
     assert body["type"] == "alert.opened"
     assert (owed["policy"], owed["journey_id"], owed["lead"]) == ("review", "crm:1", "leadlog lead crm:1")
     assert owed["late_seconds"] >= 100
+
+
+async def test_a_receiver_that_is_back_is_told_at_once(
+    scene: Scene, database: str, receiver: Receiver
+) -> None:
+    """What waits for another try goes out as soon as anything was taken, however long it was to wait."""
+    receiver.behaviours = ["error"]
+    async with notifying(database, hook=webhook(receiver)):
+        await scene.take(scene.mql(200, "a", "crm:a"))
+        await scene.look()
+        await soon(lambda: len(receiver.got) == 1, "nothing was sent")
+        await until(partial(postponed, scene), "the failure was not noted")
+        await scene.take(scene.mql(200, "b", "crm:b"))
+        await scene.look()
+        await soon(lambda: len(receiver.taken) == 2, "it was not sent again")
+    assert [told["data"]["key"] for told in receiver.taken] == ["review:b", "review:a"]
+
+
+async def noted(scene: Scene, error: str) -> bool:
+    """Whether this went wrong last."""
+    return bool(await scene.connection.fetchval("select error = $1 from ops.delivery", error))
+
+
+async def postponed(scene: Scene) -> bool:
+    """Puts off what failed, as many failures would; whether there was any."""
+    done = await scene.connection.execute(
+        "update ops.delivery set next_at = now() + interval '1 hour' where failing_since is not null"
+    )
+    return bool(done == "UPDATE 1")
 
 
 async def test_a_channel_that_refuses_falls_back(scene: Scene, database: str, receiver: Receiver) -> None:
@@ -117,6 +149,52 @@ async def test_a_channel_that_refuses_falls_back(scene: Scene, database: str, re
     assert first["Message-ID"] != last["Message-ID"]
     assert "overdue" in str(first["Subject"])
     assert "lead crm:1" in first.as_string()
+
+
+async def test_a_corrected_channel_is_told_what_was_given_up(
+    scene: Scene, database: str, receiver: Receiver
+) -> None:
+    """After the notifier is started again: what is open, and the end of what it heard of, but no end of what
+    it never heard of."""
+    await scene.take(*(scene.mql(200, id, f"crm:{id}") for id in ("open", "heard", "never")))
+    await scene.look()
+    receiver.behaviours = ["gone", "ok", *["gone"] * 3]
+    async with notifying(database, hook=webhook(receiver)):
+        await soon(lambda: len(receiver.got) == 3, "not all were tried")
+        told = receiver.taken[0]["data"]["key"].removeprefix("review:")
+        others = sorted({"open", "heard", "never"} - {told})
+        await scene.take(scene.accepted(0, "x", f"crm:{told}"), scene.accepted(0, "y", f"crm:{others[0]}"))
+        await soon(lambda: len(receiver.got) == 5, "the ends were not tried")
+        await until(partial(given_up, scene, 3), "the refusals were not noted")
+    receiver.taken.clear()
+    async with notifying(database, hook=webhook(receiver)):
+        await soon(lambda: len(receiver.taken) == 2, "the corrected channel was not told")
+    assert {each["data"]["key"]: each["data"]["state"] for each in receiver.taken} == {
+        f"review:{told}": "resolved",
+        f"review:{others[1]}": "firing",
+    }
+
+
+async def given_up(scene: Scene, count: int) -> bool:
+    """Whether so many are tried no more."""
+    return bool(await scene.connection.fetchval("select count(gave_up_at) from ops.delivery") == count)
+
+
+async def test_people_are_told_how_it_ended(scene: Scene, database: str, receiver: Receiver) -> None:
+    """Done late, or taken back since a pause was logged late: each in its words, without a next step."""
+    await scene.take(scene.mql(200, "a", "crm:a"), scene.mql(60, "b", "crm:b"))
+    await scene.look()
+    async with notifying(database, hook=webhook(receiver)):
+        await soon(lambda: len(receiver.taken) == 2, "the alerts were not sent")
+        await scene.take(scene.accepted(0, "x", "crm:a"))
+        await scene.take(r.ClockPaused(**scene.at(55, "p", "crm:b"), reason_code="holiday"))
+        await soon(lambda: len(receiver.taken) == 4, "the ends were not sent")
+    ends = {told["data"]["key"]: told["data"] for told in receiver.taken[2:]}
+    assert {key: (each["state"], each["summary"]) for key, each in ends.items()} == {
+        "review:a": ("resolved", "review of lead crm:a (nobody): done, too late"),
+        "review:b": ("withdrawn", "review of lead crm:b (nobody): not due yet after all"),
+    }
+    assert {each["obligations"][0]["next_step"] for each in ends.values()} == {None}
 
 
 async def test_two_notifiers_send_each_message_once(scene: Scene, database: str, receiver: Receiver) -> None:

@@ -51,6 +51,8 @@ def test_a_longer_target_avoids_breaches_and_another_calendar_adds_some(database
         "sla: [{id: handoff_review, calendar: long, warn_at: []}]"
     )["emea"]
     assert new_hours["after"] == {"clocks": 3, "breaches": 2, "alerts": 2, "alerts_at_night": 2}
+    shown = leadlog("sla", "what-if", "--policy", str(file), *PERIOD[:-1]).output.splitlines()
+    assert shown[1].split() == ["emea", "3", "0", "->", "2", "0", "2", "3", "->", "2", "0.00", "->", "0.40"]
 
 
 @pytest.mark.parametrize(

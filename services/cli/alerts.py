@@ -2,15 +2,16 @@
 
 import json
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
 import click
 
+from schemas.instants import rfc3339
 from services import settings
 from services.cli.exits import REFUSED, end, run
+from services.cli.layout import console, instant, table
 from services.notifier.config import Config, Faulty, read
 from services.notifier.deliver import send
 from services.notifier.message import Message, Owed
@@ -19,34 +20,56 @@ from services.settings import addresses
 from services.store.pool import connect
 
 ALERTS = """
-select alert_key as key, severity, change, alert.outcome, alert.opened_at::text, alert.closed_at::text,
+select alert_key as key, coalesce(alert.outcome, severity) as state, severity, change, alert.outcome,
+  alert.opened_at, alert.closed_at,
   count(obligation.policy_id) filter (where obligation.closed_at is null) as open,
   count(obligation.policy_id) as obligations,
   min(obligation.journey_id) as journey_id, min(obligation.owner_id) as owner_id,
-  min(obligation.due_at)::text as due_at
+  min(obligation.due_at) as due_at
 from ops.alert left join ops.obligation using (alert_id)
 where $1 or alert.closed_at is null
 group by alert_id order by alert_id desc limit $2
 """
 
 OBLIGATIONS = """
-select obligation.policy_id, started_event_id, journey_id, clock_no, obligation.started_at::text,
-  due_at::text, owner_id, obligation.team_id, definition_version, obligation.opened_at::text,
-  obligation.closed_at::text, obligation.outcome, reason, ended_by_event_id
+select obligation.policy_id, started_event_id, journey_id, clock_no, obligation.started_at, due_at, owner_id,
+  obligation.team_id, definition_version, obligation.opened_at, obligation.closed_at, obligation.outcome,
+  reason, ended_by_event_id
 from ops.obligation join ops.alert using (alert_id) where alert_key = $1
 order by obligation.opened_at, obligation.policy_id, started_event_id
 """
 
 DELIVERIES = """
-select channel, alert_key as key, change, wanted_revision, sent_revision, attempts, sent_at::text,
-  next_at::text, gave_up_at::text, fell_back_at::text, error
+select channel, alert_key as key, change, wanted_revision, sent_revision, attempts, sent_at, next_at,
+  gave_up_at, fell_back_at, error,
+  case when gave_up_at is not null then 'given up' when sent_revision < wanted_revision then 'waiting'
+    else 'told' end as state
 from ops.delivery join ops.alert using (alert_id)
 where ($1::text is null or alert_key = $1) and (not $2 or sent_revision < wanted_revision)
 order by alert_id desc, channel limit $3
 """
 
-SHOWN = ("key", "severity", "change", "opened_at", "due_at", "journey_id", "owner_id", "obligations", "open")
-SENT = ("channel", "key", "change", "sent_at", "next_at", "attempts", "gave_up_at", "error")
+LISTED = {
+    "alert": "key",
+    "state": "state",
+    "due": "due_at",
+    "lead": "journey_id",
+    "owner": "owner_id",
+    "open": "open",
+    "of": "obligations",
+}
+"""Heading to column of an alert; a digest shows one of its leads."""
+TOLD = {
+    "channel": "channel",
+    "alert": "key",
+    "state": "state",
+    "told": "sent_at",
+    "next try": "next_at",
+    "error": "error",
+}
+NARROW = ("alert", "lead", "owner", "error")
+"""Columns that give way on a narrow terminal."""
+SECOND = 1_000_000
 CHANNELS = 1_000
 """Deliveries of one alert that are shown."""
 
@@ -65,8 +88,8 @@ LIMIT = click.option("--limit", default=100, show_default=True, help="Rows at mo
 @LIMIT
 @JSON
 def list_alerts(with_closed: bool, limit: int, as_json: bool) -> None:
-    """List open alerts, the latest first."""
-    _print(run(fetch(ALERTS, with_closed, limit)), SHOWN, as_json, "no alert is open")
+    """List open alerts, the latest first. Instants are UTC."""
+    _print(run(fetch(ALERTS, with_closed, limit)), LISTED, as_json, "no alert is open")
 
 
 @command.command("show")
@@ -81,8 +104,10 @@ def show(key: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"obligations": owed, "deliveries": told}))
         return
-    for row in (*owed, *told):
-        click.echo("\n".join(f"{name}: {value}" for name, value in row.items() if value is not None) + "\n")
+    for row in owed:
+        told_of = {name: value for name, value in row.items() if value is not None}
+        click.echo("\n".join(f"{name}: {value}" for name, value in told_of.items()) + "\n")
+    _table(told, TOLD)
 
 
 @command.command("deliveries")
@@ -91,7 +116,7 @@ def show(key: str, as_json: bool) -> None:
 @JSON
 def deliveries(waiting: bool, limit: int, as_json: bool) -> None:
     """List what each channel was told, and what failed."""
-    _print(run(fetch(DELIVERIES, None, waiting, limit)), SENT, as_json, "nothing was delivered")
+    _print(run(fetch(DELIVERIES, None, waiting, limit)), TOLD, as_json, "nothing was delivered")
 
 
 @command.command("test")
@@ -120,7 +145,7 @@ async def _send_test(config: Config, channel: str) -> None:
 
 
 def _example(config: Config, now: int, closed_at: int | None) -> Message:
-    today = datetime.fromtimestamp(now / 1e6, UTC).isoformat(timespec="seconds")
+    today = rfc3339(now // SECOND * SECOND)
     owed = Owed(
         policy="test",
         journey_id="test:lead",
@@ -128,7 +153,7 @@ def _example(config: Config, now: int, closed_at: int | None) -> Message:
         team=None,
         started_at=today,
         due_at=today,
-        late_seconds=0,
+        late_seconds=None,
         state="open" if closed_at is None else "resolved",
         reason=None,
         next_step="Nothing: this is a test.",
@@ -157,18 +182,31 @@ def _example(config: Config, now: int, closed_at: int | None) -> Message:
 
 
 async def fetch(query: str, *arguments: object) -> list[dict[str, Any]]:
-    """Rows of a query as objects."""
+    """Rows of a query as objects, instants as RFC 3339."""
     connection = await connect(addresses().postgres_dsn)
     try:
-        return [dict(row) for row in await connection.fetch(query, *arguments)]
+        rows = [dict(row) for row in await connection.fetch(query, *arguments)]
     finally:
         await connection.close()
+    return [{name: _plain(name, value) for name, value in row.items()} for row in rows]
 
 
-def _print(rows: Sequence[dict[str, Any]], names: Sequence[str], as_json: bool, nothing: str) -> None:
+def _plain(name: str, value: Any) -> Any:
+    return rfc3339(value) if name.endswith("_at") and value is not None else value
+
+
+def _print(rows: Sequence[dict[str, Any]], columns: Mapping[str, str], as_json: bool, nothing: str) -> None:
     if as_json:
         click.echo(json.dumps(rows))
-    elif not rows:
+    elif rows:
+        _table(rows, columns)
+    else:
         click.echo(nothing)
-    for row in [] if as_json else rows:
-        click.echo("  ".join("-" if row[name] is None else str(row[name]) for name in names))
+
+
+def _table(rows: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> None:
+    shown = [
+        [instant(row[name]) if name.endswith("_at") else row[name] for name in columns.values()]
+        for row in rows
+    ]
+    table(console(), list(columns), shown, wrapped=NARROW)

@@ -6,13 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from projections.definition import DefinitionFaults
 from schemas.records import Micros
 from services import what_if
 from services.cli.exits import REFUSED, end, run
+from services.cli.layout import console, table
 from services.settings import addresses
 from services.store.pool import connect
 from services.what_if import Compared, Refused
@@ -21,7 +20,9 @@ NOTE = (
     "A mechanical re-scoring: starts, stops and pauses stay as they happened. Under another target people "
     "would have acted otherwise. Night = outside the opening hours of the definition's calendar."
 )
+HEADINGS = ("team", "clocks", "breaches", "avoided", "added", "alerts", "alerts per night")
 DAYS = 90
+DAY = click.DateTime(["%Y-%m-%d"])
 
 
 @click.group("sla")
@@ -37,8 +38,8 @@ def command() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML: `sla:` with one policy, its id and what changes; `calendars:` if need be.",
 )
-@click.option("--from", "begin", type=click.DateTime(["%Y-%m-%d"]), help=f"UTC; {DAYS} days ago if left out.")
-@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="UTC, exclusive; tomorrow if left out.")
+@click.option("--from", "begin", type=DAY, metavar="DAY", help=f"UTC; {DAYS} days ago if left out.")
+@click.option("--until", type=DAY, metavar="DAY", help="UTC, exclusive; tomorrow if left out.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def score(file: Path, begin: datetime | None, until: datetime | None, as_json: bool) -> None:
     """Score a changed policy on the clocks that started in a period."""
@@ -71,13 +72,18 @@ def _micros(day: date) -> Micros:
 
 
 def _show(found: dict[str, Compared], days: int) -> None:
-    table = Table("team", "clocks", "breaches", "avoided", "added", "alerts", "alerts per night")
-    for team, each in found.items():
-        was, would_be = each.before, each.after
-        table.add_row(
-            *(team, str(was.clocks), f"{was.breaches} -> {would_be.breaches}"),
-            *(str(each.avoided), str(each.added), f"{was.alerts} -> {would_be.alerts}"),
-            f"{was.alerts_at_night / days:.2f} -> {would_be.alerts_at_night / days:.2f}",
-        )
-    Console().print(table if found else "no clock of the policy started in the period")
+    if found:
+        rows = [_row(team, each, days) for team, each in found.items()]
+        table(console(), HEADINGS, rows, right=HEADINGS[1:])
+    else:
+        click.echo("no clock of the policy started in the period")
     click.echo(NOTE)
+
+
+def _row(team: str, each: Compared, days: int) -> tuple[object, ...]:
+    was, would_be = each.before, each.after
+    return (
+        *(team, was.clocks, f"{was.breaches} -> {would_be.breaches}", each.avoided, each.added),
+        f"{was.alerts} -> {would_be.alerts}",
+        f"{was.alerts_at_night / days:.2f} -> {would_be.alerts_at_night / days:.2f}",
+    )

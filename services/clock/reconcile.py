@@ -14,7 +14,7 @@ from services import settings
 from services.store.obligations import CLOCK_COLUMNS, Clock, Key
 from services.store.outbox import conclude
 from services.store.pool import Connection
-from services.store.settling import current_clocks, settle
+from services.store.settling import GONE, current_clocks, settle
 
 KNOWN = """
 select policy_id, started_event_id, closed_at is null as is_open from ops.obligation
@@ -87,7 +87,7 @@ async def would_close(connection: Connection, schema: str) -> list[Ending]:
     for key in keys:
         clock = current[key].clock
         if clock is None:
-            found.append(Ending(key, "gone"))
+            found.append(Ending(key, GONE))
         elif clock.stopped_at is not None:
             found.append(Ending(key, clock.cancelled_reason or ("met" if clock.is_met else "stopped_late")))
     return found

@@ -1,9 +1,9 @@
 """Alerts for Prometheus Alertmanager, API v2: it groups, silences and routes them to people.
 
 Promises: the labels that make an alert's identity never change while it is open but for the severity, whose
-change ends the milder alert in the same request. An active alert is given an end a few sendings ahead, so it
-goes out by itself when nobody sends any more. Leaves grouping to its configuration
-(infra/alerts/alertmanager.yml).
+change ends the milder alert in the same request. An active alert outlives an outage of ours and goes out by
+itself when nobody sends for longer; the watchdog goes out after a few sendings. Leaves grouping to its
+configuration (infra/alerts/alertmanager.yml).
 """
 
 import time
@@ -16,16 +16,19 @@ import aiohttp
 from schemas.instants import rfc3339
 from services.notifier.config import Alertmanager
 from services.notifier.message import Message
-from services.notifier.sending import Again, judge
+from services.notifier.sending import judge, unanswered
 
 AHEAD = 4
-"""Sendings that may fail before an active alert goes out."""
+"""Sendings that may fail before the watchdog goes out."""
+OUTLIVES_SECONDS = 3600
+"""How long an active alert stays when nothing is sent. Shorter, an outage of Postgres would end it although
+nobody did anything, and open it a second time afterwards."""
 SECOND = 1_000_000
 
 
 async def send(http: aiohttp.ClientSession, channel: Alertmanager, messages: Sequence[Message]) -> None:
     """Gives it the state of these alerts in one request. Raises Again, Refused."""
-    end = time.time_ns() // 1000 + round(channel.resend * AHEAD) * SECOND
+    end = time.time_ns() // 1000 + (OUTLIVES_SECONDS + round(channel.resend)) * SECOND
     await _post(http, channel, [alert for message in messages for alert in _alerts(message, end)])
 
 
@@ -48,7 +51,7 @@ async def _post(http: aiohttp.ClientSession, channel: Alertmanager, alerts: list
             text = await answer.text()
             judge(answer.status, text, answer.headers.get("Retry-After"), time.time())
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Again(repr(error)) from error
+        raise unanswered(error, channel.timeout) from error
 
 
 def _alerts(message: Message, end: int) -> Iterator[dict[str, Any]]:
@@ -86,7 +89,7 @@ def _annotations(message: Message) -> dict[str, str]:
             "owner": owed.owner or "",
             "due_at": owed.due_at or "",
             "late_seconds": "" if owed.late_seconds is None else str(owed.late_seconds),
-            "next_step": owed.next_step,
+            "next_step": owed.next_step or "",
             "lead": owed.lead,
         }
     return {name: value for name, value in told.items() if value}

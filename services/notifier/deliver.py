@@ -3,8 +3,8 @@
 Promises: one notifier at a time works a channel, so its rate limit holds and the states of an alert come in
 order. A try is noted before it is made: what may have been received is never forgotten, and an alert that was
 over before it was first tried is not told at all. Failures come again with growing pauses, or when the
-receiver says; after `fallback_after` another channel is told as well, after `give_up_after` it is noted that
-this one was not.
+receiver says, and at once when it takes something again after an outage; after `fallback_after` another
+channel is told as well, after `give_up_after` it is noted that this one was not.
 """
 
 import asyncio
@@ -31,7 +31,8 @@ AT_ONCE = 64
 ALERTMANAGER_AT_ONCE = 200
 """Alerts in one request to Alertmanager, which takes lists."""
 FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 300.0
+LONGEST_PAUSE_SECONDS = 60.0
+"""A receiver that is back is noticed within this, even if nothing new is to be told."""
 CLOCK_SECONDS = 30.0
 """A clock that gave no sign of life for so long stops the watchdog."""
 
@@ -66,6 +67,14 @@ FAILED_AGAIN = """
 update ops.delivery set failing_since = coalesce(failing_since, now()), error = $3,
   next_at = now() + make_interval(secs => $4)
 where channel = $1 and alert_id = any($2)
+"""
+
+# What has failed since the receiver last took anything: a message that it alone does not want waits on.
+RETURNED = """
+update ops.delivery set next_at = now()
+from ops.channel
+where channel.channel = $1 and failed_at > coalesce(channel.sent_at, '-infinity')
+  and delivery.channel = $1 and next_at > now() and failing_since > coalesce(channel.sent_at, '-infinity')
 """
 
 GIVE_UP = """
@@ -181,8 +190,12 @@ class Delivery:
         pauses = [self._next(told[id]) for id in ids]
         revisions = [told[id].revision for id in ids]
         await self._connection.execute(TAKEN, self._name, ids, revisions, pauses)
-        await self._connection.execute(NOTE, self._name, None, 0.0)
+        await self._note_alive()
         SENT.labels(self._name).inc(len(ids))
+
+    async def _note_alive(self) -> None:
+        await self._connection.execute(RETURNED, self._name)
+        await self._connection.execute(NOTE, self._name, None, 0.0)
 
     async def _note_failed(self, ids: list[int], attempts: int, error: Again | Refused) -> None:
         FAILED.labels(self._name).inc()
@@ -222,6 +235,7 @@ class Delivery:
         try:
             await alertmanager.watchdog(self._http, channel)
             WATCHDOG.labels(self._name).set_to_current_time()
+            await self._note_alive()
         except (Again, Refused) as error:
             log.warning("watchdog_not_delivered", channel=self._name, error=str(error))
 

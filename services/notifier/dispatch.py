@@ -44,8 +44,16 @@ where delivery.alert_id = new.alert_id and wanted_revision < revision
 
 DISPATCHED = "update ops.alert set dispatched_revision = revision where alert_id = any($1)"
 
-# So that a channel that is new in the file hears of what is open.
+# So that a channel that is new in the file hears of what is open,
 AGAIN = "update ops.alert set dispatched_revision = 0 where closed_at is null"
+
+# and one that was given up and is corrected now, too; and the end of what it has heard of.
+ONCE_MORE = """
+update ops.delivery set next_at = now(), gave_up_at = null, failing_since = null
+from ops.alert
+where alert.alert_id = delivery.alert_id and gave_up_at is not null
+  and (closed_at is null or sent_revision > 0)
+"""
 
 
 async def dispatch(connection: Connection, config: Config) -> int:

@@ -10,9 +10,10 @@ from urllib.parse import quote
 import aiosmtplib
 
 from services.notifier.config import Smtp
-from services.notifier.message import Message, Owed
-from services.notifier.sending import Again, Refused
+from services.notifier.message import ENDS, Message, Owed
+from services.notifier.sending import Again, Refused, unanswered
 
+MINUTE = 60
 PERMANENT = 500
 """SMTP codes from here on are final (RFC 5321)."""
 
@@ -38,7 +39,7 @@ async def send(channel: Smtp, message: Message) -> None:
         told = f"SMTP {codes}: every recipient refused"
         raise (Refused(told) if min(codes) >= PERMANENT else Again(told)) from error
     except (aiosmtplib.SMTPException, TimeoutError, OSError) as error:
-        raise Again(repr(error)) from error
+        raise unanswered(error, channel.timeout) from error
 
 
 def mail(channel: Smtp, message: Message) -> EmailMessage:
@@ -55,13 +56,15 @@ def mail(channel: Smtp, message: Message) -> EmailMessage:
 
 
 def _lines(owed: Owed) -> str:
-    late = "" if owed.late_seconds is None else f", late by {owed.late_seconds // 60} min"
-    return (
-        f"{owed.policy}: lead {owed.journey_id}, owner {owed.owner or '-'}, team {owed.team or '-'}\n"
-        f"  due {owed.due_at or 'not known while paused'}{late}; {owed.state}"
-        f"{f' ({owed.reason})' if owed.reason else ''}\n"
-        f"  next: {owed.next_step}\n  {owed.lead}\n"
-    )
+    minutes = (owed.late_seconds or 0) // MINUTE
+    late = f", late by {minutes} min" if minutes else ""
+    lines = [
+        f"{owed.policy}: lead {owed.journey_id}, owner {owed.owner or '-'}, team {owed.team or '-'}",
+        f"  due {owed.due_at or 'not known while paused'}{late}",
+        f"  next: {owed.next_step}" if owed.next_step else f"  {ENDS.get(owed.reason or '', 'over')}",
+        f"  see: {owed.lead}",
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _end(message: Message) -> str:

@@ -32,6 +32,17 @@ from ops.obligation where alert_id = any($1) and outcome is distinct from 'moved
 order by closed_at is not null, due_at, policy_id, started_event_id
 """
 
+ENDS = {
+    "met": "done in time",
+    "stopped_late": "done, too late",
+    "moved": "over, the lead moved on",
+    "erased": "over, the lead was erased",
+    "met_logged_late": "was done in time, logged late",
+    "not_due": "not due yet after all",
+    "gone": "not owed any more",
+}
+"""Why an obligation ended, for people."""
+
 
 class Owed(Struct, frozen=True):
     """One obligation. Instants are RFC 3339 texts."""
@@ -47,7 +58,8 @@ class Owed(Struct, frozen=True):
     state: str
     """open, or how it ended: resolved, withdrawn."""
     reason: str | None
-    next_step: str
+    next_step: str | None
+    """What ends the clock; null when it is over."""
     lead: str
 
 
@@ -138,7 +150,7 @@ def _owed(row: Any, config: Config, now: Micros) -> Owed:
         late_seconds=(now - due_at) // 1_000_000 if is_late else None,
         state=row["outcome"] or "open",
         reason=row["reason"],
-        next_step=step,
+        next_step=step if row["closed_at"] is None else None,
         lead=config.lead_url.format(journey_id=row["journey_id"]),
     )
 
@@ -147,13 +159,13 @@ def _summary(
     owed: Sequence[Owed], by_policy: Mapping[str, int], is_digest: bool, state: str, severity: str
 ) -> str:
     """One line for people."""
-    what = "overdue" if severity == "critical" else "due soon"
-    end = {"firing": what, "resolved": "over", "withdrawn": "was in time, logged late"}[state]
+    firing = "overdue" if severity == "critical" else "due soon"
     if is_digest or not owed:
         counts = ", ".join(f"{number} x {policy}" for policy, number in sorted(by_policy.items()))
-        return f"{counts}: {end}"
+        return f"{counts}: {firing if state == 'firing' else 'over'}"
     first = owed[0]
-    return f"{first.policy} of lead {first.journey_id} ({first.owner or first.team or 'nobody'}): {end}"
+    what = firing if state == "firing" else ENDS.get(first.reason or "", "over")
+    return f"{first.policy} of lead {first.journey_id} ({first.owner or first.team or 'nobody'}): {what}"
 
 
 def as_json(message: Message) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import structlog
 from services.daemon import together
 from services.notifier.config import Config
 from services.notifier.deliver import Delivery
-from services.notifier.dispatch import AGAIN, dispatch
+from services.notifier.dispatch import AGAIN, ONCE_MORE, dispatch
 from services.notifier.metrics import BEAT
 from services.store.pool import connect, lead
 
@@ -40,6 +40,7 @@ async def _dispatch(dsn: str, config: Config) -> None:
     connection = await connect(dsn)
     try:
         await connection.execute(AGAIN)
+        await connection.execute(ONCE_MORE)
         while True:
             found = await dispatch(connection, config) if config.channels else 0
             BEAT.set_to_current_time()

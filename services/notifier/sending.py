@@ -22,6 +22,11 @@ class Refused(Exception):
     """Not delivered, and another try would not help."""
 
 
+def unanswered(error: Exception, timeout: float) -> Again:
+    """What a receiver that cannot be reached means; the driver says nothing when it waited in vain."""
+    return Again(str(error) or f"no answer within {timeout:g} s")
+
+
 def judge(status: int, text: str, retry_after: str | None, now: float) -> None:
     """Raises what an HTTP answer means; `now` in Unix seconds."""
     if status < 300:

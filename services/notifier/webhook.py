@@ -15,7 +15,7 @@ from standardwebhooks import Webhook as Signer
 from schemas.instants import rfc3339
 from services.notifier.config import Webhook
 from services.notifier.message import Message, as_json
-from services.notifier.sending import Again, judge
+from services.notifier.sending import judge, unanswered
 
 
 async def send(http: aiohttp.ClientSession, channel: Webhook, message: Message) -> None:
@@ -34,7 +34,7 @@ async def send(http: aiohttp.ClientSession, channel: Webhook, message: Message) 
             text = await answer.text(errors="replace")
             judge(answer.status, text, answer.headers.get("Retry-After"), time.time())
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Again(repr(error)) from error
+        raise unanswered(error, channel.timeout) from error
 
 
 def signed(message_id: str, body: str, secrets: list[str]) -> dict[str, str]:

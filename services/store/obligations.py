@@ -86,8 +86,12 @@ class Obligation(NamedTuple):
     journey_id: str
     alert_id: int | None
     severity: str | None
+    started_at: Micros
     due_at: Micros | None
+    definition_version: str
     closed_at: Micros | None
+    outcome: str | None
+    reason: str | None
 
     @property
     def key(self) -> Key:
@@ -108,7 +112,8 @@ class Closing(NamedTuple):
 
 KNOWN = """
 select obligation.policy_id, obligation.started_event_id, obligation.journey_id, obligation.alert_id,
-  alert.severity, obligation.due_at, obligation.closed_at
+  alert.severity, obligation.started_at, obligation.due_at, obligation.definition_version,
+  obligation.closed_at, obligation.outcome, obligation.reason
 from ops.obligation left join ops.alert using (alert_id)
 where (obligation.policy_id, obligation.started_event_id) in (
   select * from unnest($1::text[], $2::text[])
@@ -212,7 +217,7 @@ async def change_alerts(
         await connection.execute(CHANGE_ALERTS, found, change, severity)
 
 
-def concluded(clock: Clock, what: str, occurred_at: Micros, now: Micros) -> dict[str, Any]:
+def concluded(clock: Clock | Obligation, what: str, occurred_at: Micros, now: Micros) -> dict[str, Any]:
     """The fields that every conclusion about a clock has; `what` as `derived.clock_id` takes it."""
     return {
         "event_id": derived.clock_id(what, *clock.key),

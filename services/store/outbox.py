@@ -17,6 +17,13 @@ select * from unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::jsonb
 on conflict (message_id) do nothing
 """
 
+# What is being sent right now is left: whoever waited for it would wait for Kafka.
+UNSAY = """
+delete from ops.outbox where outbox_id in (
+  select outbox_id from ops.outbox where message_id = any($1) for update skip locked
+)
+"""
+
 
 class Message(NamedTuple):
     """A Kafka record to be sent; `message_id` becomes its `ce_id`."""
@@ -42,3 +49,9 @@ async def conclude(connection: Connection, records: Sequence[Derived]) -> None:
         for each in records
     ]
     await leave(connection, messages)
+
+
+async def unsay(connection: Connection, message_ids: Sequence[str]) -> None:
+    """Takes out what still waits, so that it can be told again after what takes it back."""
+    if message_ids:
+        await connection.execute(UNSAY, message_ids)

@@ -2,16 +2,17 @@
 
 Promises: an obligation is closed when its clock was stopped, cancelled or is no more; one whose journey now
 has another open clock of the policy that nobody was told of is the same obligation with another starting
-event, and takes its alert along; what was told too early, by what is known now, is taken back. All of it
-looks at the rows as they stand, so it can be repeated. Leaves opening and raising to the clock, which is told
-where to look. Called by the projector for what a batch changed, and when another version is promoted.
+event, and takes its alert along; what was told of a clock that is no more, or too early by what is known now,
+is taken back. All of it looks at the rows as they stand, so it can be repeated. Leaves opening and raising to
+the clock, which is told where to look. Called by the projector for what a batch changed, and when another
+version is promoted.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from schemas.derived import ClockWithdrawn
+from schemas.derived import ClockWithdrawn, clock_id
 from schemas.records import Micros
 from services.store.obligations import (
     CLOCK_COLUMNS,
@@ -28,6 +29,7 @@ from services.store.obligations import (
     keep,
     known,
 )
+from services.store.outbox import unsay
 from services.store.pool import Connection
 
 CURRENT = f"""
@@ -50,29 +52,31 @@ select policy_id, started_event_id, threshold from ops.fired
 where (policy_id, started_event_id) in (select * from unnest($1::text[], $2::text[]))
 """
 
-WARNINGS = """
-select clock.policy_id, clock.started_event_id, warning.share::text as threshold, warning.warn_at
+WARNED = """
+select clock.policy_id, clock.started_event_id, warning.share::text as threshold
 from {schema}.sla_clock clock join {schema}.sla_warning warning using (journey_id, policy_id, clock_no)
-where clock.journey_id = any($1)
+where clock.journey_id = any($1) and warning.warn_at <= $2
 """
 
 FORGET = """
-delete from ops.fired where (policy_id, started_event_id, threshold) in (
-  select * from unnest($1::text[], $2::text[], $3::text[])
-)
+delete from ops.fired where (policy_id, started_event_id) in (select * from unnest($1::text[], $2::text[]))
+returning policy_id, started_event_id, threshold
 """
 
-INHERIT = """
-insert into ops.fired (policy_id, started_event_id, threshold, fired_at)
-select policy_id, $3, threshold, fired_at from ops.fired where policy_id = $1 and started_event_id = $2
-on conflict do nothing
-"""
+GONE, MOVED, NOT_DUE = "gone", "moved", "not_due"
+"""Why something is taken back: there is no such clock, another one took its place, it is not due yet."""
+
+LABEL = "select label from ops.version where schema_name = $1"
 
 SHOW_JOURNEY = """
 update ops.obligation set journey_id = home
 from unnest($1::text[], $2::text[], $3::text[]) now (policy_id, event_id, home)
 where obligation.policy_id = now.policy_id and obligation.started_event_id = now.event_id
 """
+
+Pair = tuple[Obligation, Clock]
+Told = tuple[Clock | Obligation, str]
+"""What is taken back, and why."""
 
 
 class Current(NamedTuple):
@@ -95,28 +99,67 @@ async def settle(
         return []
     now: Micros = await connection.fetchval("select now()")
     current = await current_clocks(connection, schema, obligations)
-    gone = [each for each in obligations.values() if each.closed_at is None and _is_gone(current, each)]
-    moved = await _move(connection, schema, gone, {each.key: current[each.key].home for each in gone})
+    gone = [each for each in obligations.values() if _holds(each) and _is_gone(current, each)]
+    moved = await _move(connection, schema, [each for each in gone if each.closed_at is None], current)
     await _wait_for_fold(connection, obligations.values(), current)
-    ended = [
-        ending(each, clock)
-        for each in obligations.values()
-        if each.closed_at is None and (clock := _clock(current, each)) and clock.stopped_at is not None
-    ]
-    lost = [Closing(each.key, "resolved", "gone", None) for each in gone if each.key not in moved]
-    running = [
-        (each, clock)
-        for each in obligations.values()
-        if (clock := _clock(current, each)) and clock.stopped_at is None and clock.key not in moved.values()
-    ]
+    stopped = [pair for pair in _pairs(obligations, current) if pair[1].stopped_at is not None]
+    running = [pair for pair in _pairs(obligations, current) if pair[1].stopped_at is None]
+    running = [pair for pair in running if pair[0].key not in moved.values()]
     running += await _arrived(connection, schema, moved)
-    early = await _go_on(connection, schema, running, now)
-    closings = [*ended, *lost, *early]
-    await close(connection, closings)
+    taken_back: list[Told] = [
+        *await _end(connection, stopped),
+        *await _go_on(connection, schema, running, now),
+        *await _let_go(connection, schema, gone, current, moved),
+    ]
+    again = [each.key for each, _ in running if each.closed_at is not None]
+    forgotten = await _forget(connection, [*again, *(each.key for each, _ in taken_back)])
+    told = [
+        ClockWithdrawn(**concluded(each, "withdrawn", now, now), reason=reason) for each, reason in taken_back
+    ]
+    await unsay(connection, [*forgotten, *(each.event_id for each in told)])
+    return told
+
+
+async def _forget(connection: Connection, keys: Sequence[Key]) -> list[str]:
+    """Lets the thresholds of these clocks fire again; returns the ids under which they were told."""
+    rows = await connection.fetch(FORGET, *columns(keys, 2)) if keys else []
     return [
-        ClockWithdrawn(**concluded(clock, "withdrawn", now, now), reason=each.reason)
-        for each in closings
-        if each.outcome == "withdrawn" and (clock := current[each.key].clock)
+        clock_id("breached" if threshold == DUE else f"warned@{threshold}", policy_id, event_id)
+        for policy_id, event_id, threshold in rows
+    ]
+
+
+def _pairs(obligations: Mapping[Key, Obligation], current: Mapping[Key, Current]) -> list[Pair]:
+    """Obligations with their clocks, where there is one."""
+    return [(each, clock) for key, each in obligations.items() if (clock := current[key].clock) is not None]
+
+
+async def _end(connection: Connection, stopped: Sequence[Pair]) -> list[Told]:
+    """Closes obligations whose clock was stopped; returns those of which nothing was true."""
+    ended = [(ending(each, clock), clock) for each, clock in stopped if each.closed_at is None]
+    await close(connection, [closing for closing, _ in ended])
+    return [(clock, closing.reason) for closing, clock in ended if closing.outcome == "withdrawn"]
+
+
+async def _let_go(
+    connection: Connection,
+    schema: str,
+    gone: Sequence[Obligation],
+    current: Mapping[Key, Current],
+    moved: Mapping[Key, Key],
+) -> list[Told]:
+    """Closes what did not move; returns all that is gone, as the version that lacks it tells of it."""
+    if not gone:
+        return []
+    lost = [each.key for each in gone if each.key not in moved]
+    await close(connection, [Closing(key, "resolved", GONE, None) for key in lost])
+    label = await connection.fetchval(LABEL, schema)
+    return [
+        (
+            each._replace(journey_id=current[each.key].home, definition_version=label),
+            MOVED if each.key in moved else GONE,
+        )
+        for each in gone
     ]
 
 
@@ -130,8 +173,9 @@ async def current_clocks(connection: Connection, schema: str, keys: Iterable[Key
     return found
 
 
-def _clock(current: Mapping[Key, Current], obligation: Obligation) -> Clock | None:
-    return current[obligation.key].clock
+def _holds(obligation: Obligation) -> bool:
+    """Whether what was told of it was not taken back yet: it is open, or it was true and is over."""
+    return obligation.outcome in (None, "resolved") and obligation.reason != GONE
 
 
 def _is_gone(current: Mapping[Key, Current], obligation: Obligation) -> bool:
@@ -167,12 +211,13 @@ async def _wait_for_fold(
 
 
 async def _move(
-    connection: Connection, schema: str, gone: Sequence[Obligation], homes: Mapping[Key, str]
+    connection: Connection, schema: str, gone: Sequence[Obligation], current: Mapping[Key, Current]
 ) -> dict[Key, Key]:
     """Hands the alerts of obligations that are no more to the clocks that took their place; returns from
     which key to which."""
     if not gone:
         return {}
+    homes = {each.key: current[each.key].home for each in gone}
     rows = await connection.fetch(OPEN_CLOCKS.format(schema=schema), sorted(set(homes.values())))
     clocks = [Clock(*row) for row in rows]
     others = await known(connection, [clock.key for clock in clocks])
@@ -183,59 +228,40 @@ async def _move(
         heir = heirs.pop((homes[each.key], each.policy_id), None)
         if heir is not None:
             await keep(connection, [(heir, each.alert_id)])
-            await connection.execute(INHERIT, *each.key, heir.started_event_id)
-            await close(connection, [Closing(each.key, "moved", heir.started_event_id, None)])
+            await close(connection, [Closing(each.key, MOVED, heir.started_event_id, None)])
             await change_alerts(connection, [each.alert_id], "changed")
             moved[each.key] = heir.key
     return moved
 
 
-async def _arrived(
-    connection: Connection, schema: str, moved: Mapping[Key, Key]
-) -> list[tuple[Obligation, Clock]]:
+async def _arrived(connection: Connection, schema: str, moved: Mapping[Key, Key]) -> list[Pair]:
     """The obligations that took over an alert, with their clocks."""
     if not moved:
         return []
     obligations = await known(connection, set(moved.values()))
     current = await current_clocks(connection, schema, obligations)
-    return [(each, clock) for each in obligations.values() if (clock := _clock(current, each))]
+    return _pairs(obligations, current)
 
 
-async def _go_on(
-    connection: Connection, schema: str, running: Sequence[tuple[Obligation, Clock]], now: Micros
-) -> list[Closing]:
-    """Brings open obligations up to date with their running clocks; returns those told too early.
+async def _go_on(connection: Connection, schema: str, running: Sequence[Pair], now: Micros) -> list[Told]:
+    """Brings open obligations up to date with their running clocks; returns those told of too early.
 
-    What fired and is not reached any more may fire again. What was closed and runs again is told again.
+    The clock tells again what holds of these, and of what was closed and runs again.
     """
     if not running:
         return []
     fired = await _fired(connection, [clock.key for _, clock in running])
-    instants = await _instants(connection, schema, [clock for _, clock in running])
-    unreached = {
-        clock.key: _unreached(each, fired[clock.key], instants[clock.key], now) for each, clock in running
-    }
-    forgotten = [(*key, name) for key, names in unreached.items() for name in names]
-    if forgotten:
-        await connection.execute(FORGET, *columns(forgotten, 3))
+    reached = await _reached(connection, schema, [clock for _, clock in running], now)
     await connection.execute(TELL_CLOCK, sorted({clock.journey_id for _, clock in running}))
     still_open = [(each, clock) for each, clock in running if each.closed_at is None]
     await keep(connection, [(clock, None) for _, clock in still_open])
-    lowered = [e.alert_id for e, c in still_open if e.severity == "critical" and DUE in unreached[c.key]]
+    lowered = [e.alert_id for e, c in still_open if e.severity == "critical" and DUE not in reached[c.key]]
     shifted = [e.alert_id for e, c in still_open if e.due_at != c.due_at and e.alert_id not in lowered]
     await change_alerts(connection, lowered, "lowered", "warning")
     await change_alerts(connection, shifted, "changed")
-    early = [c.key for _, c in still_open if fired[c.key] == unreached[c.key]]
-    return [Closing(key, "withdrawn", "not_due", None) for key in early]
-
-
-def _unreached(
-    obligation: Obligation, fired: set[str], instants: Mapping[str, Micros], now: Micros
-) -> set[str]:
-    """What fired and may fire again: of one that was closed all, else what is not reached any more."""
-    if obligation.closed_at is not None:
-        return fired
-    return {name for name in fired if name not in instants or instants[name] > now}
+    over = [c.key for _, c in still_open if not reached[c.key]]
+    await close(connection, [Closing(key, "withdrawn", NOT_DUE, None) for key in over])
+    return [(c, NOT_DUE) for _, c in still_open if fired[c.key] - reached[c.key]]
 
 
 async def _fired(connection: Connection, keys: Sequence[Key]) -> dict[Key, set[str]]:
@@ -245,14 +271,14 @@ async def _fired(connection: Connection, keys: Sequence[Key]) -> dict[Key, set[s
     return found
 
 
-async def _instants(
-    connection: Connection, schema: str, clocks: Sequence[Clock]
-) -> dict[Key, dict[str, Micros]]:
-    """When each threshold of the clocks is reached, as far as that is known."""
-    found = {each.key: {} if each.due_at is None else {DUE: each.due_at} for each in clocks}
+async def _reached(
+    connection: Connection, schema: str, clocks: Sequence[Clock], now: Micros
+) -> dict[Key, set[str]]:
+    """The thresholds of the clocks that are reached by now."""
+    found = {each.key: {DUE} if each.due_at is not None and each.due_at <= now else set() for each in clocks}
     journeys = sorted({each.journey_id for each in clocks})
-    for row in await connection.fetch(WARNINGS.format(schema=schema), journeys):
+    for row in await connection.fetch(WARNED.format(schema=schema), journeys, now):
         key = (row["policy_id"], row["started_event_id"])
-        if key in found and row["warn_at"] is not None:
-            found[key][row["threshold"]] = row["warn_at"]
+        if key in found:
+            found[key].add(row["threshold"])
     return found

@@ -1,13 +1,15 @@
 """A clock, notifier or projector that kills itself: `python -m tests.faults.alerting NAME PATH`.
 
 Promises: the process dies by SIGKILL right after the steps of its path were taken in this order; a path is a
-name of `PATHS`, `-` = never. A step is a statement that Postgres has executed, or an alert that a receiver
-has taken. Everything else is the process of production.
+name of `PATHS`, `anywhere` = after some seconds whatever it does, `-` = never. A step is a statement that
+Postgres has executed, or an alert that a receiver has taken. Everything else is the process of production.
 """
 
 import os
+import random
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +29,9 @@ from services.projector import worker
 from services.projector.handler import Projector
 from services.store import obligations, outbox, settling
 
+ANYWHERE = "anywhere"
+LIFE_SECONDS = (2.0, 6.0)
+"""How long a process lives that dies anywhere: from its first look to some work done."""
 RECEIVED = "an alert was received"
 PATHS: dict[str, dict[str, tuple[str, ...]]] = {
     "clock": {
@@ -93,7 +98,9 @@ def watch(fate: Fate) -> None:
 
 def main(name: str, path: str) -> int:
     """Runs the process until its fate, or a signal."""
-    watch(Fate(PATHS[name][path] if path != "-" else ()))
+    if path == ANYWHERE:
+        threading.Timer(random.uniform(*LIFE_SECONDS), os.kill, (os.getpid(), signal.SIGKILL)).start()
+    watch(Fate(PATHS[name].get(path, ())))
     addresses = settings.addresses()
     if name == "clock":
         return serve(name, 0, lambda: clock.run(addresses.postgres_dsn))

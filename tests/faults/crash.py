@@ -38,7 +38,7 @@ from services.wait import Behind, wait
 from tests.faults.equality import Compared, compare
 from tests.faults.worker import Diary, Fate
 from tests.fresh import drop_database, empty_topics
-from tests.servers import Servers, begin, ready, until
+from tests.servers import Servers, begin, bring_back, take_away, until
 
 ROOT = Path(infra.__file__).parents[1]
 LEADLOG = [sys.executable, "-c", "from services.cli import main; main()"]
@@ -480,12 +480,10 @@ def _assigned(trial: Trial) -> set[int]:
 async def _outage(servers: Servers, trial: Trial, name: str, seconds: float) -> float:
     """SIGKILL, and away for so long; returns the seconds from its return to the next stored record."""
     before = await trial.stored()
-    await asyncio.to_thread(servers.kill, name)
-    await asyncio.to_thread(servers.stop, name)  # what keeps it up would start it again at once
+    await take_away(servers, name)
     await asyncio.sleep(seconds)
     before = max(before, await trial.stored())
-    await asyncio.to_thread(servers.start, name)
-    await asyncio.to_thread(ready, trial.addresses, name)
+    await bring_back(servers, name)
     returned = time.monotonic()
     await trial.stored_more_than(before)
     return time.monotonic() - returned

@@ -1,0 +1,37 @@
+"""The product's own processes under the supervisor: workers, the door, clock and notifier.
+
+Promises how supervisord runs each, as `leadlog run …`; they are started when the log is ready for them. What
+they do is `services`'.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra import ports
+from infra.supervision import Program
+from services import settings
+
+
+def programs(state: Path, workers: int, chosen: Mapping[str, int]) -> list[Program]:
+    """Those of a stack with so many workers, at the chosen ports."""
+    leadlog = str(Path(sys.executable).with_name("leadlog"))
+    environment = settings.given() | {"LEADLOG_STATE": str(state)}
+    seconds = settings.SHUTDOWN_SECONDS + 5
+    return [
+        Program(name, [leadlog, "run", *command], environment, None, "TERM", seconds, starts_alone=False)
+        for name, command in _commands(workers, chosen).items()
+    ]
+
+
+def _commands(workers: int, chosen: Mapping[str, int]) -> dict[str, list[str]]:
+    """Name of each process and its `leadlog run` command."""
+    found = {
+        f"projector-{number}": [
+            *("projector", "--worker-id", f"worker-{number}"),
+            *("--web-port", str(chosen[f"worker_{number}"])),
+        ]
+        for number in range(1, workers + 1)
+    }
+    found["ingest"] = ["ingest", "--host", ports.HOST, "--port", str(chosen["ingest"])]
+    return found | {name: [name, "--web-port", str(chosen[name])] for name in ports.ALERTING}
