@@ -83,6 +83,38 @@ class Current(NamedTuple):
     clock: Clock | None
 
 
+class Heir(NamedTuple):
+    """The clock that takes the place, and the alert, of an obligation that is no more."""
+
+    gone: Obligation
+    clock: Clock
+    obligation: Obligation
+    """What it will be."""
+
+
+class Running(NamedTuple):
+    """An obligation with its running clock."""
+
+    obligation: Obligation
+    clock: Clock
+    unreached: set[str]
+    """Thresholds that fired and may fire again."""
+    is_reached: bool
+    """Whether any threshold is reached now."""
+    is_early: bool
+    """Open, and of what fired nothing is reached any more."""
+
+
+class Outlook(NamedTuple):
+    """What obligations come to. Nothing of it is written yet."""
+
+    current: Mapping[Key, Current]
+    heirs: list[Heir]
+    running: list[Running]
+    closings: list[Closing]
+    """How obligations end, but those that have an heir."""
+
+
 async def settle(
     connection: Connection, schema: str, keys: Collection[Key], journeys: Collection[str] = ()
 ) -> list[ClockWithdrawn]:
@@ -94,30 +126,37 @@ async def settle(
     if not obligations:
         return []
     now: Micros = await connection.fetchval("select now()")
-    current = await current_clocks(connection, schema, obligations)
-    gone = [each for each in obligations.values() if each.closed_at is None and _is_gone(current, each)]
-    moved = await _move(connection, schema, gone, {each.key: current[each.key].home for each in gone})
-    await _wait_for_fold(connection, obligations.values(), current)
-    ended = [
-        ending(each, clock)
-        for each in obligations.values()
-        if each.closed_at is None and (clock := _clock(current, each)) and clock.stopped_at is not None
-    ]
-    lost = [Closing(each.key, "resolved", "gone", None) for each in gone if each.key not in moved]
-    running = [
-        (each, clock)
-        for each in obligations.values()
-        if (clock := _clock(current, each)) and clock.stopped_at is None and clock.key not in moved.values()
-    ]
-    running += await _arrived(connection, schema, moved)
-    early = await _go_on(connection, schema, running, now)
-    closings = [*ended, *lost, *early]
-    await close(connection, closings)
+    found = await outlook(connection, schema, obligations)
+    for heir in found.heirs:
+        await _hand_over(connection, heir)
+    await _wait_for_fold(connection, obligations.values(), found.current)
+    await _go_on(connection, found.running)
+    await close(connection, found.closings)
     return [
         ClockWithdrawn(**concluded(clock, "withdrawn", now, now), reason=each.reason)
-        for each in closings
-        if each.outcome == "withdrawn" and (clock := current[each.key].clock)
+        for each in found.closings
+        if each.outcome == "withdrawn" and (clock := found.current[each.key].clock)
     ]
+
+
+async def outlook(connection: Connection, schema: str, obligations: Mapping[Key, Obligation]) -> Outlook:
+    """What these obligations come to by the rows of a version as they stand. Writes nothing."""
+    current = await current_clocks(connection, schema, obligations)
+    clocks = [(each, clock) for each in obligations.values() if (clock := current[each.key].clock)]
+    gone = [each for each in obligations.values() if each.closed_at is None and _is_gone(current, each)]
+    heirs = await _heirs(connection, schema, gone, {each.key: current[each.key].home for each in gone})
+    moved = {heir.gone.key for heir in heirs}
+    lost = [Closing(each.key, "resolved", "gone", None) for each in gone if each.key not in moved]
+    ended = [
+        ending(each, clock)
+        for each, clock in clocks
+        if each.closed_at is None and clock.stopped_at is not None
+    ]
+    taken = {heir.clock.key for heir in heirs}
+    pairs = [(e, clock) for e, clock in clocks if clock.stopped_at is None and clock.key not in taken]
+    running = await _running(connection, schema, pairs, heirs)
+    early = [Closing(each.clock.key, "withdrawn", "not_due", None) for each in running if each.is_early]
+    return Outlook(current, heirs, running, [*ended, *lost, *early])
 
 
 async def current_clocks(connection: Connection, schema: str, keys: Iterable[Key]) -> Mapping[Key, Current]:
@@ -128,10 +167,6 @@ async def current_clocks(connection: Connection, schema: str, keys: Iterable[Key
     for policy_id, event_id, home, is_stale, *clock in rows:
         found[policy_id, event_id] = Current(home, is_stale, Clock(*clock) if clock[0] is not None else None)
     return found
-
-
-def _clock(current: Mapping[Key, Current], obligation: Obligation) -> Clock | None:
-    return current[obligation.key].clock
 
 
 def _is_gone(current: Mapping[Key, Current], obligation: Obligation) -> bool:
@@ -166,76 +201,95 @@ async def _wait_for_fold(
         await connection.execute(SHOW_JOURNEY, *columns(waiting, 3))
 
 
-async def _move(
+async def _heirs(
     connection: Connection, schema: str, gone: Sequence[Obligation], homes: Mapping[Key, str]
-) -> dict[Key, Key]:
-    """Hands the alerts of obligations that are no more to the clocks that took their place; returns from
-    which key to which."""
+) -> list[Heir]:
+    """An heir is an open clock of the policy in the journey of which on-call knows nothing."""
     if not gone:
-        return {}
+        return []
     rows = await connection.fetch(OPEN_CLOCKS.format(schema=schema), sorted(set(homes.values())))
     clocks = [Clock(*row) for row in rows]
     others = await known(connection, [clock.key for clock in clocks])
     taken = {key for key, each in others.items() if each.closed_at is None}
-    heirs = {(c.journey_id, c.policy_id): c for c in clocks if c.key not in taken}
-    moved: dict[Key, Key] = {}
+    free = {(c.journey_id, c.policy_id): c for c in clocks if c.key not in taken}
+    heirs = []
     for each in gone:
-        heir = heirs.pop((homes[each.key], each.policy_id), None)
-        if heir is not None:
-            await keep(connection, [(heir, each.alert_id)])
-            await connection.execute(INHERIT, *each.key, heir.started_event_id)
-            await close(connection, [Closing(each.key, "moved", heir.started_event_id, None)])
-            await change_alerts(connection, [each.alert_id], "changed")
-            moved[each.key] = heir.key
-    return moved
+        clock = free.pop((homes[each.key], each.policy_id), None)
+        if clock is not None:
+            heirs.append(Heir(each, clock, _inherited(each, clock, others.get(clock.key))))
+    return heirs
 
 
-async def _arrived(
-    connection: Connection, schema: str, moved: Mapping[Key, Key]
-) -> list[tuple[Obligation, Clock]]:
-    """The obligations that took over an alert, with their clocks."""
-    if not moved:
+def _inherited(gone: Obligation, clock: Clock, own: Obligation | None) -> Obligation:
+    """The obligation that a clock will be, whose own one, if there is any, was closed."""
+    alert = own if gone.alert_id is None and own is not None else gone
+    return alert._replace(
+        started_event_id=clock.started_event_id,
+        journey_id=clock.journey_id,
+        due_at=clock.due_at,
+        closed_at=None,
+    )
+
+
+async def _hand_over(connection: Connection, heir: Heir) -> None:
+    gone, clock, _ = heir
+    await keep(connection, [(clock, gone.alert_id)])
+    await connection.execute(INHERIT, *gone.key, clock.started_event_id)
+    await close(connection, [Closing(gone.key, "moved", clock.started_event_id, None)])
+    await change_alerts(connection, [gone.alert_id], "changed")
+
+
+async def _running(
+    connection: Connection,
+    schema: str,
+    own: Sequence[tuple[Obligation, Clock]],
+    heirs: Sequence[Heir],
+) -> list[Running]:
+    """Obligations beside their running clocks. What fired for one that is no more fired for its heir."""
+    pairs = [*own, *((heir.obligation, heir.clock) for heir in heirs)]
+    if not pairs:
         return []
-    obligations = await known(connection, set(moved.values()))
-    current = await current_clocks(connection, schema, obligations)
-    return [(each, clock) for each in obligations.values() if (clock := _clock(current, each))]
+    now: Micros = await connection.fetchval("select now()")
+    keys = [*(clock.key for _, clock in pairs), *(heir.gone.key for heir in heirs)]
+    fired = await _fired(connection, keys)
+    for heir in heirs:
+        fired[heir.clock.key] |= fired[heir.gone.key]
+    instants = await _instants(connection, schema, [clock for _, clock in pairs])
+    return [_compared(each, clock, fired[clock.key], instants[clock.key], now) for each, clock in pairs]
 
 
-async def _go_on(
-    connection: Connection, schema: str, running: Sequence[tuple[Obligation, Clock]], now: Micros
-) -> list[Closing]:
-    """Brings open obligations up to date with their running clocks; returns those told too early.
+def _compared(
+    obligation: Obligation, clock: Clock, fired: set[str], instants: Mapping[str, Micros], now: Micros
+) -> Running:
+    """What fired and may fire again: of one that was closed all, else what is not reached any more."""
+    is_open = obligation.closed_at is None
+    reached = {name for name, at in instants.items() if at <= now}
+    unreached = fired - reached if is_open else fired
+    return Running(obligation, clock, unreached, bool(reached), is_open and fired == unreached)
 
-    What fired and is not reached any more may fire again. What was closed and runs again is told again.
-    """
-    if not running:
-        return []
-    fired = await _fired(connection, [clock.key for _, clock in running])
-    instants = await _instants(connection, schema, [clock for _, clock in running])
-    unreached = {
-        clock.key: _unreached(each, fired[clock.key], instants[clock.key], now) for each, clock in running
-    }
-    forgotten = [(*key, name) for key, names in unreached.items() for name in names]
+
+async def _go_on(connection: Connection, running: Sequence[Running]) -> None:
+    """Brings open obligations up to date with their running clocks. What fired and is not reached any more
+    may fire again. What was closed and runs again is told again."""
+    forgotten = [(*each.clock.key, name) for each in running for name in each.unreached]
     if forgotten:
         await connection.execute(FORGET, *columns(forgotten, 3))
-    await connection.execute(TELL_CLOCK, sorted({clock.journey_id for _, clock in running}))
-    still_open = [(each, clock) for each, clock in running if each.closed_at is None]
-    await keep(connection, [(clock, None) for _, clock in still_open])
-    lowered = [e.alert_id for e, c in still_open if e.severity == "critical" and DUE in unreached[c.key]]
-    shifted = [e.alert_id for e, c in still_open if e.due_at != c.due_at and e.alert_id not in lowered]
+    if running:
+        await connection.execute(TELL_CLOCK, sorted({each.clock.journey_id for each in running}))
+    still_open = [each for each in running if each.obligation.closed_at is None]
+    await keep(connection, [(each.clock, None) for each in still_open])
+    lowered = [
+        each.obligation.alert_id
+        for each in still_open
+        if each.obligation.severity == "critical" and DUE in each.unreached
+    ]
+    shifted = [
+        each.obligation.alert_id
+        for each in still_open
+        if each.obligation.due_at != each.clock.due_at and each.obligation.alert_id not in lowered
+    ]
     await change_alerts(connection, lowered, "lowered", "warning")
     await change_alerts(connection, shifted, "changed")
-    early = [c.key for _, c in still_open if fired[c.key] == unreached[c.key]]
-    return [Closing(key, "withdrawn", "not_due", None) for key in early]
-
-
-def _unreached(
-    obligation: Obligation, fired: set[str], instants: Mapping[str, Micros], now: Micros
-) -> set[str]:
-    """What fired and may fire again: of one that was closed all, else what is not reached any more."""
-    if obligation.closed_at is not None:
-        return fired
-    return {name for name in fired if name not in instants or instants[name] > now}
 
 
 async def _fired(connection: Connection, keys: Sequence[Key]) -> dict[Key, set[str]]:
