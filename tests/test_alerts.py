@@ -6,7 +6,7 @@ kills to test_alerts_crash.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from schemas.derived import ClockMet, StageEntered
 from services import settings
 from services.cli.exits import REFUSED
 from services.clock import look, process
-from services.clock.reconcile import reconcile, would_close, would_open
+from services.clock.reconcile import reconcile, would_change
 from services.registry import Registry
 from services.replay.diff import diff
 from services.replay.workers import Effort
@@ -273,10 +273,12 @@ async def test_what_is_said_of_a_switch_is_what_it_does(scene: Scene) -> None:
         ("seen", "late"): "met_logged_late",
         ("left", "late"): "stopped_late",
     }
+    assert said.shifts == dict.fromkeys([("raised", "late"), ("raised", "old")], "raises")
     back = await said_and_done(scene, 2)
     assert back.told == said.ends.keys()
     assert back.ends.keys() == said.told | said.silent
     assert back.silent == set()
+    assert back.shifts == dict.fromkeys(said.shifts, "lowers")
 
 
 async def test_a_diff_shows_told_and_silent_apart(scene: Scene, stack: Addresses, database: str) -> None:
@@ -292,13 +294,14 @@ async def test_a_diff_shows_told_and_silent_apart(scene: Scene, stack: Addresses
     assert alerts == [
         ("dropped", "closes", "gone", 2, 0),
         ("left", "closes", "stopped_late", 2, 0),
+        ("raised", "raises", "", 2, 0),
         ("review", "closes", "not_due", 2, 0),
         ("seen", "closes", "met_logged_late", 2, 0),
         ("strict", "opens", "", 1, 1),
         ("warned", "opens", "", 2, 0),
     ]
     text = await asyncio.to_thread(commands_on(database), "replay", "diff", str(second), "--show")
-    assert "dropped  closes: it has no such clock" in text.output
+    assert "dropped  closes, it has no such clock" in text.output
     assert "silent: overdue for more than 1h already when it came, so nobody is told" in text.output
 
 
@@ -308,15 +311,18 @@ class Said(NamedTuple):
     told: set[Key]
     silent: set[Key]
     ends: dict[Key, str]
+    shifts: Mapping[Key, str]
 
 
 BEFORE: dict[str, dict[str, Any]] = {name: {} for name in ("review", "dropped", "seen", "left", "moving")}
+BEFORE["raised"] = {"target": "1d", "warn_at": [0.001]}
 AFTER: dict[str, dict[str, Any]] = {
     "review": {"target": "1d"},
     "strict": {"target": "10s"},
     "warned": {"target": "3h", "warn_at": [0.01]},
     "seen": {"stop": [{"record": "LeadAssigned"}]},
     "left": {"stop": [{"record": "ContentRequested"}]},
+    "raised": {"warn_at": [0.001]},
     "moving": {"start": [{"record": "LeadAssigned"}]},
 }
 """Policies of one version and of the other, and what each has otherwise than `REVIEW`."""
@@ -347,11 +353,11 @@ async def other_policies(scene: Scene) -> int:
 
 async def said_and_done(scene: Scene, number: int) -> Said:
     """Switches and looks, and finds what was said beforehand."""
-    schema = f"v{number:04d}"
-    opening = await would_open(scene.connection, schema)
-    ends = {each.key: each.reason for each in await would_close(scene.connection, schema)}
-    told = {each.key for each in opening if not each.is_silent}
-    silent = {each.key for each in opening if each.is_silent}
+    foreseen = await would_change(scene.connection, f"v{number:04d}")
+    told = {each.key for each in foreseen if each.change == "opens" and not each.is_silent}
+    silent = {each.key for each in foreseen if each.change == "opens" and each.is_silent}
+    ends = {each.key: each.reason for each in foreseen if each.change == "closes"}
+    shifts = {each.key: each.change for each in foreseen if each.change in ("raises", "lowers")}
     before = await obligations(scene)
     await take_over(scene, number)
     switched = await obligations(scene)
@@ -364,21 +370,32 @@ async def said_and_done(scene: Scene, number: int) -> Said:
     heard = {key for key, each in after.items() if each.is_open and each.is_told}
     assert told == heard - was_open - heirs
     assert not silent & heard
-    return Said(told, silent, ends)
+    assert shifts == {
+        key: "raises" if after[key].severity == "critical" else "lowers"
+        for key in heard & was_open
+        if after[key].severity != before[key].severity
+    }
+    return Said(told, silent, ends, shifts)
 
 
 class Known(NamedTuple):
     """An obligation as `ops` has it."""
 
     is_open: bool
-    is_told: bool
+    severity: str | None
     outcome: str | None
     reason: str | None
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it has an alert."""
+        return self.severity is not None
+
 
 OBLIGATIONS = """
-select policy_id, started_event_id, closed_at is null, alert_id is not null, outcome, reason
-from ops.obligation
+select obligation.policy_id, started_event_id, obligation.closed_at is null, severity, obligation.outcome,
+  reason
+from ops.obligation left join ops.alert using (alert_id)
 """
 
 

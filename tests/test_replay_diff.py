@@ -36,6 +36,16 @@ def test_one_line_is_one_change() -> None:
     assert single_changes(change.definition, parse(after)) == []
 
 
+def test_two_values_of_one_line_are_two_changes_of_that_line() -> None:
+    """Though the line is told in one sentence when both are changed."""
+    after = DEFAULT.replace("points: 20, expires_after: 90d", "points: 21, expires_after: 80d")
+    line = 1 + DEFAULT[: DEFAULT.index("points: 20, ")].count("\n")
+    assert [each.reason for each in changes(DEFAULT, after)] == [
+        f"line {line}: Scoring: form_submitted gives 21 instead of 20 points for 90 days",
+        f"line {line}: Scoring: form_submitted gives 20 points for 80 days instead of 90",
+    ]
+
+
 MANY = {
     "name: Visitor": "name: Guest",
     "  - {touch_type: page_view, points: 1, expires_after: 30d}\n": "",

@@ -53,14 +53,17 @@ REASONS = ("reason", "rows", "journeys")
 COLUMNS = ("table", "column", "rows")
 RANKED = ("value", "journeys", *COUNTS)
 """What the numbers of a diff are called."""
-ENDS = {
-    "gone": "it has no such clock",
-    "not_due": "not due there yet",
-    "met": "kept in time there",
-    "met_logged_late": "kept in time there",
-    "stopped_late": "kept there, too late",
+WORDS = {
+    "opens": "opens",
+    "raises": "raised, the warning is a breach there",
+    "lowers": "lowered, the breach is a warning there",
+    "gone": "closes, it has no such clock",
+    "not_due": "closes, not due there yet",
+    "met": "closes, kept in time there",
+    "met_logged_late": "closes, kept in time there",
+    "stopped_late": "closes, done there though too late",
 }
-"""Reasons for the end of an obligation, in words."""
+"""What a switch does to obligations: the change, or why it closes."""
 
 
 @click.group("replay")
@@ -112,6 +115,9 @@ def diff_command(
 
     Also says what on-call would hear if BI read the version from this moment on.
     """
+    to_output = file is not None and file.name == "<stdout>"
+    if to_output and as_json:
+        raise click.UsageError("--json and --csv - both write to standard output: name a file for the CSV")
     addresses = settings.addresses()
     if not show:
         effort = _effort(processes, full_speed)
@@ -119,7 +125,7 @@ def diff_command(
     outcome = kindly(_outcome(number, file))
     if as_json:
         click.echo(json.dumps(_as_json(outcome), indent=2))
-    elif file is None or file.name != "<stdout>":
+    elif not to_output:
         _show_outcome(outcome)
     if outcome.tables:
         raise SystemExit(REFUSED)
@@ -336,8 +342,9 @@ def _show_rows(out: Console, found: difference.Outcome) -> None:
     table(out, TABLES, found.tables, right=(*COUNTS, "journeys"))
     section(out, "Why")
     table(out, REASONS, found.reasons, right=("rows", "journeys"))
-    section(out, "Columns")
-    table(out, COLUMNS, found.columns, right=("rows",))
+    if found.columns:
+        section(out, "Columns")
+        table(out, COLUMNS, found.columns, right=("rows",))
     for name, lines in found.rankings.items():
         if lines:
             section(out, f"By {name}")
@@ -346,11 +353,12 @@ def _show_rows(out: Console, found: difference.Outcome) -> None:
 
 def _show_alerts(out: Console, changes: Sequence[difference.AlertChange]) -> None:
     section(out, "What on-call would hear if BI read it now")
-    lines = [
-        (each.policy, f"{each.change}{each.reason and ': '}{ENDS.get(each.reason, each.reason)}", *each[3:])
-        for each in changes
-    ]
+    lines = [(each.policy, _words(each), each.told, each.silent) for each in changes]
     table(out, ("policy", "obligation", "told", "silent"), lines, right=("told", "silent"))
     if any(each.silent for each in changes):
         age = duration(settings.ALERT_MAX_AGE_SECONDS)
         out.print(f"silent: overdue for more than {age} already when it came, so nobody is told")
+
+
+def _words(found: difference.AlertChange) -> str:
+    return WORDS.get(found.reason or found.change, f"closes, {found.reason}")

@@ -1,22 +1,22 @@
 """Obligations when another version takes over: `reconcile` in the transaction of a promote or rollback, and
-the lists of what it would open and close, for the diff beforehand.
+what that would come to, for the diff beforehand.
 
 Promises: an obligation that the new version has too goes on as it is, with its alert; one that it lacks, or
 whose clock has ended there, is closed, and opened again by a rollback; a new one that was due longer than
 `ALERT_MAX_AGE_SECONDS` ago is silent, others are told by the clock. What is said beforehand is decided by
-the functions that do it, `settling.outlook` and the clock's. Leaves out what only raises or lowers an alert.
+the functions that do it, those of `settling` and of the clock.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 from services import settings
 from services.clock.look import would_reach
 from services.clock.opening import silent_of
-from services.store.obligations import Key, known
+from services.store.obligations import DUE, Key, Obligation, known
 from services.store.outbox import conclude
 from services.store.pool import Connection
-from services.store.settling import Running, outlook, settle
+from services.store.settling import Outlook, Running, outlook, settle
 from services.store.versions import promoted_version
 
 KNOWN = """
@@ -50,22 +50,16 @@ where clock.stopped_at is null and clock.due_at <= now()
 """
 
 
-class Opening(NamedTuple):
-    """An obligation that on-call does not have now."""
+class Foreseen(NamedTuple):
+    """What a switch would do to an obligation."""
 
     key: Key
-    is_silent: bool
-    """Nobody would be told."""
-
-
-class Ending(NamedTuple):
-    """An open obligation that a version would close."""
-
-    key: Key
+    change: Literal["opens", "raises", "lowers", "closes"]
+    """From a warning to a breach it raises, back it lowers."""
     reason: str
-    """As in `ops.obligation`: `gone`, `not_due`, or how its clock ended there."""
+    """Why it closes, as in `ops.obligation`: `gone`, `not_due`, or how its clock ended; else empty."""
     is_silent: bool
-    """Nobody was told of it."""
+    """Nobody would be told: overdue for too long already when it came."""
 
 
 async def reconcile(connection: Connection, schema: str) -> None:
@@ -77,18 +71,43 @@ async def reconcile(connection: Connection, schema: str) -> None:
     await connection.execute(REWIND, float(settings.ALERT_MAX_AGE_SECONDS))
 
 
-async def would_open(connection: Connection, schema: str) -> list[Opening]:
-    """What a version would open if it took over now, overdue clocks that would stay silent too.
+async def would_change(connection: Connection, schema: str) -> list[Foreseen]:
+    """What would come of obligations if a version took over now. What is not listed stays as it is.
 
     Outside a transaction: obligations are locked while they are read. Raises NothingPromoted.
     """
-    running = (await outlook(connection, schema, await known(connection, await _keys(connection)))).running
-    going_on = {each.clock.key for each in running if each.obligation.closed_at is None and not each.is_early}
+    obligations = await known(connection, await _keys(connection))
+    found = await outlook(connection, schema, obligations)
+    return [
+        *await _openings(connection, schema, found.running),
+        *_shifts(found.running),
+        *_closings(found, obligations.values()),
+    ]
+
+
+async def _openings(connection: Connection, schema: str, running: Sequence[Running]) -> list[Foreseen]:
+    going_on = {each.clock.key for each in running if each.is_open and not each.is_early}
     told = await _told(connection, schema, running) - going_on
     promoted = (await promoted_version(connection)).schema_name
     overdue = await connection.fetch(OVERDUE.format(schema=schema, promoted=promoted))
     silent = {(row["policy_id"], row["started_event_id"]) for row in overdue} - told - going_on
-    return [Opening(key, key in silent) for key in sorted(told | silent)]
+    return [Foreseen(key, "opens", "", key in silent) for key in told | silent]
+
+
+def _shifts(running: Iterable[Running]) -> Iterator[Foreseen]:
+    for each in running:
+        if not each.is_open or each.is_early:
+            continue
+        if each.obligation.severity == "warning" and DUE in each.reached:
+            yield Foreseen(each.clock.key, "raises", "", is_silent=False)
+        elif each.obligation.severity == "critical" and DUE in each.unreached:
+            yield Foreseen(each.clock.key, "lowers", "", is_silent=False)
+
+
+def _closings(found: Outlook, obligations: Iterable[Obligation]) -> list[Foreseen]:
+    all_of_them = [*obligations, *(heir.obligation for heir in found.heirs)]
+    told = {each.key for each in all_of_them if each.alert_id is not None}
+    return [Foreseen(each.key, "closes", each.reason, each.key not in told) for each in found.closings]
 
 
 async def _told(connection: Connection, schema: str, running: Sequence[Running]) -> set[Key]:
@@ -97,21 +116,11 @@ async def _told(connection: Connection, schema: str, running: Sequence[Running])
     assert cursor is not None
     changed = {each.clock.journey_id for each in running}
     reached = await would_reach(connection, schema, cursor["begin"], cursor["now"], changed)
-    again = [each.clock for each in running if each.obligation.closed_at is not None and each.is_reached]
+    again = [each.clock for each in running if not each.is_open and each.reached]
     clocks = {clock.key: clock for clock in [*(each.clock for each in reached), *again]}
     same = {key for key, each in (await known(connection, clocks)).items() if each.alert_id is not None}
     silent = await silent_of(connection, clocks, cursor["begin"])
     return same | (clocks.keys() - silent)
-
-
-async def would_close(connection: Connection, schema: str) -> list[Ending]:
-    """Which open obligations a version would close if it took over now. As `would_open`."""
-    obligations = await known(connection, await _keys(connection))
-    found = await outlook(connection, schema, obligations)
-    told = [each for each in obligations.values() if each.alert_id is not None]
-    told += [heir.obligation for heir in found.heirs if heir.obligation.alert_id is not None]
-    keys = {each.key for each in told}
-    return [Ending(each.key, each.reason, each.key not in keys) for each in found.closings]
 
 
 async def _keys(connection: Connection) -> list[Key]:

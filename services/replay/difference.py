@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from services.clock.reconcile import would_close, would_open
+from services.clock.reconcile import would_change
 from services.replay.versions import Found, Refused, find
 from services.store.pool import Connection
 
@@ -63,6 +63,8 @@ RANKINGS = {
     "owner": ("lead_state", "owner_id"),
 }
 """What is ranked by the journeys affected: the table and the column that it is read from."""
+CHANGES = ("opens", "raises", "lowers", "closes")
+"""Of an obligation, in the order in which they are shown."""
 CSV_HEAD = ("table", "kind", "journey_id", "key", "reason", "column", "before", "after")
 
 Lines = list[tuple[Any, ...]]
@@ -73,9 +75,9 @@ class AlertChange(NamedTuple):
 
     policy: str
     change: str
-    """`opens` or `closes`."""
+    """`opens`, `raises` (from a warning to a breach), `lowers` or `closes`."""
     reason: str
-    """Why it closes, as in `ops.obligation`; empty for one that opens."""
+    """Why it closes, as in `ops.obligation`; else empty."""
     told: int
     silent: int
 
@@ -96,7 +98,7 @@ class Outcome(NamedTuple):
     rankings: dict[str, Lines]
     """Value, journeys, rows added, gone, changed."""
     alerts: list[AlertChange]
-    """By policy, what opens before what closes."""
+    """By policy; opens, raises, lowers, closes."""
 
 
 async def outcome(connection: Connection, number: int) -> Outcome:
@@ -128,11 +130,9 @@ async def outcome(connection: Connection, number: int) -> Outcome:
 
 
 async def _alerts(connection: Connection, version: Found) -> list[AlertChange]:
-    opened = await would_open(connection, version.schema)
-    closed = await would_close(connection, version.schema)
-    counts = Counter((each.key[0], "opens", "", each.is_silent) for each in opened)
-    counts.update((each.key[0], "closes", each.reason, each.is_silent) for each in closed)
-    lines = sorted({line[:3] for line in counts}, key=lambda line: (line[0], line[1] != "opens", line[2]))
+    found = await would_change(connection, version.schema)
+    counts = Counter((each.key[0], each.change, each.reason, each.is_silent) for each in found)
+    lines = sorted({line[:3] for line in counts}, key=lambda line: (line[0], CHANGES.index(line[1]), line[2]))
     return [AlertChange(*line, counts[*line, False], counts[*line, True]) for line in lines]
 
 

@@ -97,12 +97,25 @@ class Running(NamedTuple):
 
     obligation: Obligation
     clock: Clock
-    unreached: set[str]
-    """Thresholds that fired and may fire again."""
-    is_reached: bool
-    """Whether any threshold is reached now."""
-    is_early: bool
-    """Open, and of what fired nothing is reached any more."""
+    fired: set[str]
+    """Thresholds that fired before."""
+    reached: set[str]
+    """Thresholds that are reached now."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed before."""
+        return self.obligation.closed_at is None
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it was told too early: of what fired nothing is reached any more."""
+        return self.is_open and not self.fired & self.reached
+
+    @property
+    def unreached(self) -> set[str]:
+        """What fired and may fire again: of one that was closed all, else what is not reached any more."""
+        return self.fired - self.reached if self.is_open else self.fired
 
 
 class Outlook(NamedTuple):
@@ -255,17 +268,8 @@ async def _running(
     for heir in heirs:
         fired[heir.clock.key] |= fired[heir.gone.key]
     instants = await _instants(connection, schema, [clock for _, clock in pairs])
-    return [_compared(each, clock, fired[clock.key], instants[clock.key], now) for each, clock in pairs]
-
-
-def _compared(
-    obligation: Obligation, clock: Clock, fired: set[str], instants: Mapping[str, Micros], now: Micros
-) -> Running:
-    """What fired and may fire again: of one that was closed all, else what is not reached any more."""
-    is_open = obligation.closed_at is None
-    reached = {name for name, at in instants.items() if at <= now}
-    unreached = fired - reached if is_open else fired
-    return Running(obligation, clock, unreached, bool(reached), is_open and fired == unreached)
+    reached = {key: {n for n, at in found.items() if at <= now} for key, found in instants.items()}
+    return [Running(each, clock, fired[clock.key], reached[clock.key]) for each, clock in pairs]
 
 
 async def _go_on(connection: Connection, running: Sequence[Running]) -> None:
@@ -276,7 +280,7 @@ async def _go_on(connection: Connection, running: Sequence[Running]) -> None:
         await connection.execute(FORGET, *columns(forgotten, 3))
     if running:
         await connection.execute(TELL_CLOCK, sorted({each.clock.journey_id for each in running}))
-    still_open = [each for each in running if each.obligation.closed_at is None]
+    still_open = [each for each in running if each.is_open]
     await keep(connection, [(each.clock, None) for each in still_open])
     lowered = [
         each.obligation.alert_id
