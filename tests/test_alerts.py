@@ -5,28 +5,18 @@ kills to test_alerts_crash.
 """
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any, NamedTuple
 
 import pytest
 
 from schemas import records as r
 from schemas.derived import ClockMet, StageEntered
 from services import settings
-from services.cli.exits import REFUSED
 from services.clock import look, process
-from services.clock.reconcile import reconcile, would_change
-from services.registry import Registry
-from services.replay.diff import diff
-from services.replay.workers import Effort
-from services.settings import Addresses
-from services.store.obligations import Key
 from services.store.pool import connect
-from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, feed, promote
+from services.store.versions import TimelineEntry, create_version, feed
 from tests.alerting import REVIEW, TARGET, Alert, Scene, clocks, definition
-from tests.feeding import commands_on
 from tests.servers import until
 
 pytestmark = pytest.mark.servers
@@ -244,172 +234,20 @@ async def test_promote_and_rollback_reconcile(scene: Scene) -> None:
     await scene.look()
     assert {a.key: a.outcome for a in await scene.alerts()} == {"review:late": None, "review:old": None}
 
-    await take_over(scene, second)
+    await scene.take_over(second)
     await scene.look()
     assert {a.key: (a.change, a.outcome) for a in await scene.alerts()} == {
         "review:late": ("withdrawn", "withdrawn"),
         "review:old": ("withdrawn", "withdrawn"),
         "strict:late": ("opened", None),
     }
-    await take_over(scene, 1)
+    await scene.take_over(1)
     await scene.look()
     assert {a.key: (a.change, a.outcome) for a in await scene.alerts()} == {
         "review:late": ("reopened", None),
         "review:old": ("reopened", None),
         "strict:late": ("resolved", "resolved"),
     }
-
-
-async def test_what_is_said_of_a_switch_is_what_it_does(scene: Scene) -> None:
-    """Beforehand: obligations that end, each with its reason, those that on-call is told of, and those that
-    stay silent; one that only takes over an alert is none of them. The same of the way back."""
-    second = await other_policies(scene)
-    said = await said_and_done(scene, second)
-    assert said.told == {("strict", "late"), ("warned", "late"), ("warned", "old")}
-    assert said.silent == {("strict", "old")}
-    assert {key: reason for key, reason in said.ends.items() if key[1] == "late"} == {
-        ("review", "late"): "not_due",
-        ("dropped", "late"): "gone",
-        ("seen", "late"): "met_logged_late",
-        ("left", "late"): "stopped_late",
-    }
-    assert said.shifts == dict.fromkeys([("raised", "late"), ("raised", "old")], "raises")
-    back = await said_and_done(scene, 2)
-    assert back.told == said.ends.keys()
-    assert back.ends.keys() == said.told | said.silent
-    assert back.silent == set()
-    assert back.shifts == dict.fromkeys(said.shifts, "lowers")
-
-
-async def test_a_diff_shows_told_and_silent_apart(scene: Scene, stack: Addresses, database: str) -> None:
-    """By policy: what opens and what closes, with the reason, and of how many of them on-call would hear."""
-    second = await other_policies(scene)
-    addresses = stack._replace(postgres_dsn=database)
-    async with Registry(addresses.registry_url) as registry:
-        await registry.deploy()
-    await diff(addresses, second, lambda _: None, Effort(1, 0))
-    shown = await asyncio.to_thread(commands_on(database), "replay", "diff", str(second), "--show", "--json")
-    assert shown.exit_code == REFUSED, shown.output
-    alerts = [tuple(each.values()) for each in json.loads(shown.stdout)["alerts"]]
-    assert alerts == [
-        ("dropped", "closes", "gone", 2, 0),
-        ("left", "closes", "stopped_late", 2, 0),
-        ("raised", "raises", "", 2, 0),
-        ("review", "closes", "not_due", 2, 0),
-        ("seen", "closes", "met_logged_late", 2, 0),
-        ("strict", "opens", "", 1, 1),
-        ("warned", "opens", "", 2, 0),
-    ]
-    text = await asyncio.to_thread(commands_on(database), "replay", "diff", str(second), "--show")
-    assert "dropped  closes, it has no such clock" in text.output
-    assert "silent: overdue for more than 1h already when it came, so nobody is told" in text.output
-
-
-class Said(NamedTuple):
-    """What was said of a switch."""
-
-    told: set[Key]
-    silent: set[Key]
-    ends: dict[Key, str]
-    shifts: Mapping[Key, str]
-
-
-BEFORE: dict[str, dict[str, Any]] = {name: {} for name in ("review", "dropped", "seen", "left", "moving")}
-BEFORE["raised"] = {"target": "1d", "warn_at": [0.001]}
-AFTER: dict[str, dict[str, Any]] = {
-    "review": {"target": "1d"},
-    "strict": {"target": "10s"},
-    "warned": {"target": "3h", "warn_at": [0.01]},
-    "seen": {"stop": [{"record": "LeadAssigned"}]},
-    "left": {"stop": [{"record": "ContentRequested"}]},
-    "raised": {"warn_at": [0.001]},
-    "moving": {"start": [{"record": "LeadAssigned"}]},
-}
-"""Policies of one version and of the other, and what each has otherwise than `REVIEW`."""
-
-
-def policies(changes: dict[str, dict[str, Any]]) -> str:
-    """A definition with these policies."""
-    return definition(*(REVIEW | {"id": name} | changed for name, changed in changes.items()))
-
-
-async def other_policies(scene: Scene) -> int:
-    """Two leads with alerts of every policy of the first version; the second version is fed."""
-    connection = scene.connection
-    async with connection.transaction():
-        for changes in (BEFORE, AFTER):
-            await feed(connection, await create_version(connection, [TimelineEntry(None, policies(changes))]))
-        await promote(connection, 2)
-    for ago, name in ((200, "late"), (2 * HOUR, "old")):
-        lead = f"crm:{name}"
-        await scene.take(
-            scene.mql(ago, name, lead),
-            r.LeadAssigned(**scene.at(ago - 50, f"{name}-owner", lead), owner_id="ann"),
-            r.ContentRequested(**scene.at(ago - 150, f"{name}-asked", lead), request_id="q", topic="t"),
-        )
-    await scene.look()
-    return 3
-
-
-async def said_and_done(scene: Scene, number: int) -> Said:
-    """Switches and looks, and finds what was said beforehand."""
-    foreseen = await would_change(scene.connection, f"v{number:04d}")
-    told = {each.key for each in foreseen if each.change == "opens" and not each.is_silent}
-    silent = {each.key for each in foreseen if each.change == "opens" and each.is_silent}
-    ends = {each.key: each.reason for each in foreseen if each.change == "closes"}
-    shifts = {each.key: each.change for each in foreseen if each.change in ("raises", "lowers")}
-    before = await obligations(scene)
-    await take_over(scene, number)
-    switched = await obligations(scene)
-    await scene.look()
-    after = await obligations(scene)
-    was_open = {key for key, each in before.items() if each.is_open}
-    ended = {key: each for key, each in switched.items() if key in was_open and not each.is_open}
-    heirs = {(key[0], each.reason) for key, each in ended.items() if each.outcome == "moved"}
-    assert ends == {key: each.reason for key, each in ended.items() if each.outcome != "moved"}
-    heard = {key for key, each in after.items() if each.is_open and each.is_told}
-    assert told == heard - was_open - heirs
-    assert not silent & heard
-    assert shifts == {
-        key: "raises" if after[key].severity == "critical" else "lowers"
-        for key in heard & was_open
-        if after[key].severity != before[key].severity
-    }
-    return Said(told, silent, ends, shifts)
-
-
-class Known(NamedTuple):
-    """An obligation as `ops` has it."""
-
-    is_open: bool
-    severity: str | None
-    outcome: str | None
-    reason: str | None
-
-    @property
-    def is_told(self) -> bool:
-        """Whether it has an alert."""
-        return self.severity is not None
-
-
-OBLIGATIONS = """
-select obligation.policy_id, started_event_id, obligation.closed_at is null, severity, obligation.outcome,
-  reason
-from ops.obligation left join ops.alert using (alert_id)
-"""
-
-
-async def obligations(scene: Scene) -> dict[Key, Known]:
-    """Every obligation."""
-    return {(row[0], row[1]): Known(*row[2:]) for row in await scene.connection.fetch(OBLIGATIONS)}
-
-
-async def take_over(scene: Scene, number: int) -> None:
-    """Promotes a version as the switch does."""
-    async with scene.connection.transaction():
-        await scene.connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
-        await promote(scene.connection, number)
-        await reconcile(scene.connection, f"v{number:04d}")
 
 
 async def test_two_clocks_fire_once(scene: Scene, database: str) -> None:

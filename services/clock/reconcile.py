@@ -98,7 +98,7 @@ def _shifts(running: Iterable[Running]) -> Iterator[Foreseen]:
     for each in running:
         if not each.is_open or each.is_early:
             continue
-        if each.obligation.severity == "warning" and DUE in each.reached:
+        if each.obligation.severity == "warning" and DUE in each.reached - each.fired:
             yield Foreseen(each.clock.key, "raises", "", is_silent=False)
         elif each.obligation.severity == "critical" and DUE in each.unreached:
             yield Foreseen(each.clock.key, "lowers", "", is_silent=False)
@@ -118,9 +118,10 @@ async def _told(connection: Connection, schema: str, running: Sequence[Running])
     reached = await would_reach(connection, schema, cursor["begin"], cursor["now"], changed)
     again = [each.clock for each in running if not each.is_open and each.reached]
     clocks = {clock.key: clock for clock in [*(each.clock for each in reached), *again]}
-    same = {key for key, each in (await known(connection, clocks)).items() if each.alert_id is not None}
+    obligations = [*(await known(connection, clocks)).values(), *(each.obligation for each in running)]
+    told_before = {each.key for each in obligations if each.alert_id is not None}
     silent = await silent_of(connection, clocks, cursor["begin"])
-    return same | (clocks.keys() - silent)
+    return clocks.keys() - (silent - told_before)
 
 
 async def _keys(connection: Connection) -> list[Key]:
