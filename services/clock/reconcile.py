@@ -86,11 +86,13 @@ async def would_change(connection: Connection, schema: str) -> list[Foreseen]:
 
 
 async def _openings(connection: Connection, schema: str, running: Sequence[Running]) -> list[Foreseen]:
-    going_on = {each.clock.key for each in running if each.is_open and not each.is_early}
-    told = await _told(connection, schema, running) - going_on
+    going_on = [each for each in running if each.is_open and not each.is_early]
+    told = await _told(connection, schema, running)
+    told -= {each.clock.key for each in going_on if each.obligation.alert_id is not None}
     promoted = (await promoted_version(connection)).schema_name
     overdue = await connection.fetch(OVERDUE.format(schema=schema, promoted=promoted))
-    silent = {(row["policy_id"], row["started_event_id"]) for row in overdue} - told - going_on
+    silent = {(row["policy_id"], row["started_event_id"]) for row in overdue} - told
+    silent -= {each.clock.key for each in going_on}
     return [Foreseen(key, "opens", "", key in silent) for key in told | silent]
 
 
@@ -98,7 +100,7 @@ def _shifts(running: Iterable[Running]) -> Iterator[Foreseen]:
     for each in running:
         if not each.is_open or each.is_early:
             continue
-        if each.obligation.severity == "warning" and DUE in each.reached - each.fired:
+        if each.obligation.severity == "warning" and DUE in each.firing:
             yield Foreseen(each.clock.key, "raises", "", is_silent=False)
         elif each.obligation.severity == "critical" and DUE in each.unreached:
             yield Foreseen(each.clock.key, "lowers", "", is_silent=False)
@@ -116,8 +118,9 @@ async def _told(connection: Connection, schema: str, running: Sequence[Running])
     assert cursor is not None
     changed = {each.clock.journey_id for each in running}
     reached = await would_reach(connection, schema, cursor["begin"], cursor["now"], changed)
-    again = [each.clock for each in running if not each.is_open and each.reached]
-    clocks = {clock.key: clock for clock in [*(each.clock for each in reached), *again]}
+    known_ones = {each.clock.key for each in running}
+    clocks = {each.clock.key: each.clock for each in reached if each.clock.key not in known_ones}
+    clocks |= {each.clock.key: each.clock for each in running if each.firing}
     obligations = [*(await known(connection, clocks)).values(), *(each.obligation for each in running)]
     told_before = {each.key for each in obligations if each.alert_id is not None}
     silent = await silent_of(connection, clocks, cursor["begin"])

@@ -62,10 +62,11 @@ delete from ops.fired where (policy_id, started_event_id, threshold) in (
 )
 """
 
+FORGET_ALL = "delete from ops.fired where policy_id = $1 and started_event_id = $2"
+
 INHERIT = """
 insert into ops.fired (policy_id, started_event_id, threshold, fired_at)
 select policy_id, $3, threshold, fired_at from ops.fired where policy_id = $1 and started_event_id = $2
-on conflict do nothing
 """
 
 SHOW_JOURNEY = """
@@ -117,6 +118,11 @@ class Running(NamedTuple):
         """What fired and may fire again: of one that was closed all, else what is not reached any more."""
         return self.fired - self.reached if self.is_open else self.fired
 
+    @property
+    def firing(self) -> set[str]:
+        """What the clock fires when it looks."""
+        return self.reached - (self.fired - self.unreached)
+
 
 class Outlook(NamedTuple):
     """What obligations come to. Nothing of it is written yet."""
@@ -154,7 +160,7 @@ async def settle(
 
 async def outlook(connection: Connection, schema: str, obligations: Mapping[Key, Obligation]) -> Outlook:
     """What these obligations come to by the rows of a version as they stand. Writes nothing."""
-    current = await current_clocks(connection, schema, obligations)
+    current = await _current_clocks(connection, schema, obligations)
     clocks = [(each, clock) for each in obligations.values() if (clock := current[each.key].clock)]
     gone = [each for each in obligations.values() if each.closed_at is None and _is_gone(current, each)]
     heirs = await _heirs(connection, schema, gone, {each.key: current[each.key].home for each in gone})
@@ -172,7 +178,7 @@ async def outlook(connection: Connection, schema: str, obligations: Mapping[Key,
     return Outlook(current, heirs, running, [*ended, *lost, *early])
 
 
-async def current_clocks(connection: Connection, schema: str, keys: Iterable[Key]) -> Mapping[Key, Current]:
+async def _current_clocks(connection: Connection, schema: str, keys: Iterable[Key]) -> Mapping[Key, Current]:
     """What the version says now of these obligations."""
     rows = await connection.fetch(CURRENT.format(schema=schema), *columns(keys, 2))
     none = Current("", False, None)
@@ -247,6 +253,7 @@ def _inherited(gone: Obligation, clock: Clock, own: Obligation | None) -> Obliga
 async def _hand_over(connection: Connection, heir: Heir) -> None:
     gone, clock, _ = heir
     await keep(connection, [(clock, gone.alert_id)])
+    await connection.execute(FORGET_ALL, *clock.key)
     await connection.execute(INHERIT, *gone.key, clock.started_event_id)
     await close(connection, [Closing(gone.key, "moved", clock.started_event_id, None)])
     await change_alerts(connection, [gone.alert_id], "changed")
@@ -258,7 +265,8 @@ async def _running(
     own: Sequence[tuple[Obligation, Clock]],
     heirs: Sequence[Heir],
 ) -> list[Running]:
-    """Obligations beside their running clocks. What fired for one that is no more fired for its heir."""
+    """Obligations beside their running clocks. For an heir fired what did for the one that is no more, and
+    nothing of its own, which was closed."""
     pairs = [*own, *((heir.obligation, heir.clock) for heir in heirs)]
     if not pairs:
         return []
@@ -266,7 +274,7 @@ async def _running(
     keys = [*(clock.key for _, clock in pairs), *(heir.gone.key for heir in heirs)]
     fired = await _fired(connection, keys)
     for heir in heirs:
-        fired[heir.clock.key] |= fired[heir.gone.key]
+        fired[heir.clock.key] = fired[heir.gone.key]
     instants = await _instants(connection, schema, [clock for _, clock in pairs])
     reached = {key: {n for n, at in found.items() if at <= now} for key, found in instants.items()}
     return [Running(each, clock, fired[clock.key], reached[clock.key]) for each, clock in pairs]
