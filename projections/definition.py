@@ -151,6 +151,7 @@ class Definition:
     version: int
     rationale: str
     text: str = field(repr=False)  # as given
+    root: Node = field(repr=False)  # the same as a tree, with lines
     stages: tuple[Stage, ...]
     scoring: tuple[ScoreLine, ...]
     reject_reasons: frozenset[str]
@@ -216,6 +217,7 @@ def _definition(text: str, root: Node, reading: Reading) -> Definition:
         version=version,
         rationale=reading.text(given.get("rationale")),
         text=text,
+        root=root,
         stages=stages,
         scoring=_scoring(reading, given.get("scoring")),
         reject_reasons=_reject_reasons(reading, given.get("handoff")),

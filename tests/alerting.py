@@ -11,7 +11,9 @@ from schemas import derived
 from schemas import records as r
 from schemas.derived import ClockWithdrawn, Derived
 from services.clock.look import look
+from services.clock.reconcile import reconcile
 from services.store.pool import Connection
+from services.store.versions import FEEDING_LOCK, promote
 from tests.feeding import DEFINITION, HUMAN, feed, prepare_database
 
 SECOND = 1_000_000
@@ -93,6 +95,13 @@ class Scene(Moment):
     async def look(self) -> int:
         """One look of the clock; returns the thresholds that fired."""
         return (await look(self.connection)).fired
+
+    async def take_over(self, number: int) -> None:
+        """Promotes a version as the switch does."""
+        async with self.connection.transaction():
+            await self.connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+            await reconcile(self.connection, f"v{number:04d}")
+            await promote(self.connection, number)
 
     async def alerts(self) -> list[Alert]:
         """Every alert, in order of opening."""

@@ -135,6 +135,21 @@ def test_postgres_says_who_may_not_come_in(stack: Addresses, database: str, tmp_
     assert "run `leadlog up`, or `leadlog deploy`" in empty.text
 
 
+@pytest.mark.servers
+def test_before_the_first_version_it_is_told_how_to_make_it(
+    stack: Addresses, database: str, tmp_path: Path
+) -> None:
+    """Whatever needs the definition in force says the same, whether it reads a version or compares two."""
+    addresses = variables(stack._replace(postgres_dsn=database))
+    assert leadlog("migrate", tmp_path, **addresses).code == 0
+    plan = f"replay plan --definition {DEFINITION}"
+    for command in (plan, "replay promote 1", "replay verify", "bi sources", "report markov"):
+        told = leadlog(command, tmp_path, **addresses)
+        assert told == Told(
+            1, "leadlog: no definition is in force yet: `leadlog up` makes the first version\n"
+        )
+
+
 FOREIGN = {
     "picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "it is no JSON"),
     "spreadsheet": (b"PK\x03\x04\x14\0", "save the data as CSV, for `leadlog import`"),

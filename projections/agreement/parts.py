@@ -12,7 +12,7 @@ from projections.business_time import WEEKDAYS
 from projections.definition import Definition
 from projections.predicate import AllOf, AnyOf, AttributeCondition, Not, Predicate, TouchPredicate
 from projections.sla_policy import Policy, RecordMatch, Trigger
-from projections.yaml_tree import Node, Reading, read
+from projections.yaml_tree import Node
 
 CONDITIONS = ("all", "any", "not", "score_at_least", "touch", "attribute", "event")
 """Kinds of the parts of a predicate, as in the file."""
@@ -74,7 +74,7 @@ def _value(place: Place) -> object:
 
 def parts_of(definition: Definition) -> tuple[Part, ...]:
     """The parts of a definition, in the order of the file's sections."""
-    root = Place("", read(definition.text, Reading()))
+    root = Place("", definition.root)
     return (
         root["definition_id"].part("definition_id", None, definition.definition_id),
         root["version"].part("version", None, str(definition.version)),

@@ -7,9 +7,10 @@ from typing import Any
 import click
 import yaml
 
-from services.cli.exits import REFUSED, end, run
+from services.cli.exits import run
 from services.settings import addresses
 from services.store.pool import connect
+from services.store.versions import NothingPromoted
 
 LINE_LENGTH = 110
 
@@ -45,7 +46,7 @@ def sources() -> None:
     """
     description, columns = run(read())
     if not columns:
-        end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")
+        raise NothingPromoted
     file = {"version": 2, "sources": [as_source(description, columns)]}
     click.echo(yaml.safe_dump(file, sort_keys=False, allow_unicode=True, width=LINE_LENGTH), nl=False)
 

@@ -41,7 +41,6 @@ SERVER_AWAY = (
 NOT_READY = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
 """What a database makes of our queries that another release made, or nobody."""
 
-NO_DEFINITION = "no definition is in force yet: `leadlog up` makes the first version"
 DEPLOY = "run `leadlog up`, or `leadlog deploy` where the servers are given"
 RIGHTS = (
     "LEADLOG_POSTGRES_DSN has to name the owner of its database; for `leadlog databases`, "
@@ -72,8 +71,8 @@ class Kindly(click.Group):
             end(AWAY, str(error))
         except WrongSetting as error:
             end(USAGE, str(error))
-        except NothingPromoted:
-            end(REFUSED, NO_DEFINITION)
+        except NothingPromoted as error:
+            end(REFUSED, str(error))
         except NOT_READY as error:
             end(REFUSED, f"the database is not that of this release ({error}): {DEPLOY}")
         except asyncpg.InsufficientPrivilegeError as error:

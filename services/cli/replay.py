@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich.console import Console
 
 from projections.definition import DefinitionFaults
 from schemas.instants import instant_of, rfc3339
@@ -44,6 +46,24 @@ with_processes = click.option(
 full_speed = click.option("--full-speed", is_flag=True, help="Do not give way to live processing.")
 number_of_version = click.argument("number", metavar="VERSION", type=int)
 MEGABYTE = 1_000_000
+
+COUNTS = ("added", "gone", "changed")
+TABLES = ("table", *COUNTS, "journeys")
+REASONS = ("reason", "rows", "journeys")
+COLUMNS = ("table", "column", "rows")
+RANKED = ("value", "journeys", *COUNTS)
+"""What the numbers of a diff are called."""
+WORDS = {
+    "opens": "opens",
+    "raises": "raised, the warning is a breach there",
+    "lowers": "lowered, the breach is a warning there",
+    "gone": "closes, it has no such clock",
+    "not_due": "closes, not due there yet",
+    "met": "closes, kept in time there",
+    "met_logged_late": "closes, kept in time there",
+    "stopped_late": "closes, done there though too late",
+}
+"""What a switch does to obligations: the change, or why it closes."""
 
 
 @click.group("replay")
@@ -85,16 +105,27 @@ def catch_up_command(number: int) -> None:
 @number_of_version
 @click.option("--csv", "file", type=click.File("w"), help="Every row to this file; - is standard output.")
 @click.option("--show", is_flag=True, help="Show the last diff again instead of comparing anew.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @with_processes
 @full_speed
-def diff_command(number: int, file: Any, show: bool, processes: int, full_speed: bool) -> None:
-    """Compare a version row by row with the promoted one. Exit 1 when any row differs."""
+def diff_command(
+    number: int, *, file: Any, show: bool, as_json: bool, processes: int, full_speed: bool
+) -> None:
+    """Compare a version row by row with the promoted one. Exit 1 when any row differs.
+
+    Also says what on-call would hear if BI read the version from this moment on.
+    """
+    to_output = file is not None and file.name == "<stdout>"
+    if to_output and as_json:
+        raise click.UsageError("--json and --csv - both write to standard output: name a file for the CSV")
     addresses = settings.addresses()
     if not show:
         effort = _effort(processes, full_speed)
         kindly(diff(addresses, number, say, effort))
     outcome = kindly(_outcome(number, file))
-    if file is None or file.name != "<stdout>":
+    if as_json:
+        click.echo(json.dumps(_as_json(outcome), indent=2))
+    elif not to_output:
         _show_outcome(outcome)
     if outcome.tables:
         raise SystemExit(REFUSED)
@@ -274,24 +305,60 @@ def _status(row: dict[str, Any]) -> tuple[Any, ...]:
     return (row["version_no"], row["label"], status, kind, built, row["stale"], row["parked"], size)
 
 
+def _as_json(found: difference.Outcome) -> dict[str, Any]:
+    versions = {
+        name: {"number": each.number, "definition_version": each.label}
+        for name, each in (("version", found.version), ("against", found.against))
+    }
+    return {
+        **versions,
+        "left_out": found.left_out,
+        "tables": _named(TABLES, found.tables),
+        "reasons": _named(REASONS, found.reasons),
+        "columns": _named(COLUMNS, found.columns),
+        "rankings": {name: _named(RANKED, lines) for name, lines in found.rankings.items()},
+        "alerts": [each._asdict() for each in found.alerts],
+    }
+
+
+def _named(names: Sequence[str], lines: difference.Lines) -> list[dict[str, Any]]:
+    return [dict(zip(names, line, strict=True)) for line in lines]
+
+
 def _show_outcome(found: difference.Outcome) -> None:
     out = console()
     out.print(f"{found.version} against {found.against}, which BI reads", style="bold", markup=False)
     if found.left_out:
         out.print(f"{found.left_out:,} journeys were behind or parked and are not compared", markup=False)
-    if not found.tables:
+    if found.tables:
+        _show_rows(out, found)
+    else:
         out.print("no row differs")
-        return
-    counts = ("added", "gone", "changed")
-    table(out, ("table", *counts, "journeys"), found.tables, right=(*counts, "journeys"))
+    if found.alerts:
+        _show_alerts(out, found.alerts)
+
+
+def _show_rows(out: Console, found: difference.Outcome) -> None:
+    table(out, TABLES, found.tables, right=(*COUNTS, "journeys"))
     section(out, "Why")
-    table(out, ("reason", "rows", "journeys"), found.reasons, right=("rows", "journeys"))
-    section(out, "Columns")
-    table(out, ("table", "column", "rows"), found.columns, right=("rows",))
+    table(out, REASONS, found.reasons, right=("rows", "journeys"))
+    if found.columns:
+        section(out, "Columns")
+        table(out, COLUMNS, found.columns, right=("rows",))
     for name, lines in found.rankings.items():
         if lines:
             section(out, f"By {name}")
-            table(out, (name, "journeys", *counts), lines, right=("journeys", *counts))
-    if found.alerts:
-        section(out, "Alerts (clocks overdue now)")
-        table(out, ("policy", "would open", "would close"), found.alerts, right=("would open", "would close"))
+            table(out, (name, *RANKED[1:]), lines, right=RANKED[1:])
+
+
+def _show_alerts(out: Console, changes: Sequence[difference.AlertChange]) -> None:
+    section(out, "What on-call would hear if BI read it now")
+    lines = [(each.policy, _words(each), each.told, each.silent) for each in changes]
+    table(out, ("policy", "obligation", "told", "silent"), lines, right=("told", "silent"))
+    if any(each.silent for each in changes):
+        age = duration(settings.ALERT_MAX_AGE_SECONDS)
+        out.print(f"silent: overdue for more than {age} already when it came, so nobody is told")
+
+
+def _words(found: difference.AlertChange) -> str:
+    return WORDS.get(found.reason or found.change, f"closes, {found.reason}")

@@ -11,9 +11,10 @@ import click
 from rich.console import Console
 
 from services import settings
-from services.cli.exits import REFUSED, end, run
+from services.cli.exits import run
 from services.cli.layout import console, table
 from services.store.pool import connect
+from services.store.versions import NothingPromoted
 
 UNATTRIBUTED = "unattributed"
 SAID = ("model", "order", "as_of", "quiet_days", "definition_version")
@@ -58,7 +59,7 @@ def report_markov(order: int, as_of: datetime | None, quiet_days: int, form: str
     try:
         report = run(read(order, as_of.date() if as_of else None, quiet_days))
     except asyncpg.UndefinedTableError:
-        end(REFUSED, "no definition is in force yet: `leadlog up` makes the first version")
+        raise NothingPromoted from None
     if form == "json":
         click.echo(json.dumps(report, indent=2))
     elif form == "csv":

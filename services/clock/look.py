@@ -147,6 +147,18 @@ async def _window(connection: Connection, schema: str, begin: Micros, now: Micro
     return Window(journeys, until)
 
 
+async def would_reach(
+    connection: Connection, schema: str, begin: Micros, now: Micros, changed: Collection[str]
+) -> list[Reached]:
+    """What a clock whose cursor is at `begin` finds in a version, told of changed journeys. Reads only."""
+    journeys = set(changed)
+    while begin < now:
+        window = await _window(connection, schema, begin, now)
+        journeys |= window.journeys
+        begin = window.until
+    return await _reached(connection, schema, journeys, now)
+
+
 async def _locked(connection: Connection, schema: str, journeys: set[str], now: Micros) -> list[Reached]:
     """What has been reached, by clocks that are now locked; journeys that the projector holds come again."""
     reached = await _reached(connection, schema, journeys, now)

@@ -57,7 +57,7 @@ async def tell(
     """Opens, raises and opens again what these obligations ask for."""
     told = {key: known[key] for key in clocks if key in known and known[key].alert_id is not None}
     others = {key: clock for key, clock in clocks.items() if key not in told}
-    silent = await _silent(connection, others, silent_until)
+    silent = await silent_of(connection, others, silent_until)
     fresh = [clock for key, clock in others.items() if key not in silent]
     alerts = await _open(connection, fresh, is_due)
     await keep(connection, [(clock, alerts.get(key)) for key, clock in clocks.items()])
@@ -65,7 +65,7 @@ async def tell(
     SILENT.inc(len(silent))
 
 
-async def _silent(connection: Connection, clocks: Mapping[Key, Clock], silent_until: Micros) -> set[Key]:
+async def silent_of(connection: Connection, clocks: Mapping[Key, Clock], silent_until: Micros) -> set[Key]:
     """Which were long due when the broker took their starting event, or when their version was promoted."""
     rows = await connection.fetch(APPENDED, sorted({event_id for _, event_id in clocks}))
     appended = {row["event_id"]: row["appended_at"] for row in rows}

@@ -1,93 +1,145 @@
 """Obligations when another version takes over: `reconcile` in the transaction of a promote or rollback, and
-the lists of what it would open and close, for the diff beforehand.
+what that would come to, for the diff beforehand.
 
 Promises: an obligation that the new version has too goes on as it is, with its alert; one that it lacks, or
 whose clock has ended there, is closed, and opened again by a rollback; a new one that was due longer than
-`ALERT_MAX_AGE_SECONDS` ago opens silently, others are told by the clock. Nothing here reads more than the
-known obligations.
+`ALERT_MAX_AGE_SECONDS` ago is silent, others are told by the clock. What is said beforehand is what was done
+in a transaction that was rolled back.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
-from schemas.records import Micros
+from schemas.derived import ClockWithdrawn
 from services import settings
-from services.store.obligations import CLOCK_COLUMNS, Clock, Key
+from services.clock.look import Reached, would_reach
+from services.clock.opening import silent_of
+from services.store.obligations import DUE, Key, Obligation, known
 from services.store.outbox import conclude
 from services.store.pool import Connection
-from services.store.settling import GONE, current_clocks, settle
+from services.store.settling import settle
+from services.store.versions import promoted_version
 
 KNOWN = """
-select policy_id, started_event_id, closed_at is null as is_open from ops.obligation
-where closed_at is null or is_closed_by_switch
+select policy_id, started_event_id from ops.obligation where closed_at is null or is_closed_by_switch
 """
 
 # `closed_at` is the transaction's time.
 MARK = "update ops.obligation set is_closed_by_switch = true where closed_at = now()"
 
-# What was due between the new bound and the cursor is looked at again; what fired stays fired.
-REWIND = """
-update ops.clock set
-  silent_until = least(now() - make_interval(secs => $1), fired_until),
-  fired_until = least(now() - make_interval(secs => $1), fired_until)
-"""
+REWOUND = "least(now() - make_interval(secs => $1), fired_until)"
+"""Where the cursor is after a switch: what was due between it and now is looked at again; what fired stays
+fired, and what was due before is silent."""
 
-UNKNOWN_DUE = f"""
-select {CLOCK_COLUMNS}, clock.due_at <= now() - make_interval(secs => $1) as is_silent
-from {{schema}}.sla_clock clock
+REWIND = f"update ops.clock set silent_until = {REWOUND}, fired_until = {REWOUND}"
+CURSOR = f"select {REWOUND} as begin, now() as now from ops.clock"
+
+CHANGED = "select journey_id from ops.changed_clock"
+
+OVERDUE = """
+select clock.policy_id, clock.started_event_id from {schema}.sla_clock clock
 where clock.stopped_at is null and clock.due_at <= now()
   and not exists (
     select from ops.obligation
     where obligation.policy_id = clock.policy_id and obligation.started_event_id = clock.started_event_id
       and obligation.closed_at is null
   )
-order by clock.due_at
+  and not exists (
+    select from {promoted}.sla_clock present
+    where present.policy_id = clock.policy_id and present.started_event_id = clock.started_event_id
+      and present.journey_id = clock.journey_id
+      and present.stopped_at is null and present.due_at <= now()
+  )
 """
 
 
-class Opening(NamedTuple):
-    """An overdue obligation that a version has and on-call does not know."""
+class Foreseen(NamedTuple):
+    """What a switch would do to an obligation."""
 
     key: Key
-    journey_id: str
-    due_at: Micros
-    is_silent: bool
-    """Due so long ago that nobody would be told."""
-
-
-class Ending(NamedTuple):
-    """An open obligation that a version would close."""
-
-    key: Key
+    change: Literal["opens", "raises", "lowers", "closes"]
+    """From a warning to a breach it raises, back it lowers."""
     reason: str
-    """`gone`, or how its clock ended there."""
+    """Why it closes, as in `ops.obligation`: `gone`, `not_due`, or how its clock ended; else empty."""
+    is_silent: bool
+    """Nobody would be told: overdue for too long already when it came."""
+
+
+Obligations = Mapping[Key, Obligation]
 
 
 async def reconcile(connection: Connection, schema: str) -> None:
     """Sets obligations right for the version that this transaction promotes, under the exclusive feeding
     lock; before the views are replaced, so that no reader waits for it."""
-    keys = [(row["policy_id"], row["started_event_id"]) for row in await connection.fetch(KNOWN)]
-    await conclude(connection, await settle(connection, schema, keys))
-    await connection.execute(MARK)
+    await conclude(connection, await _settle(connection, schema))
     await connection.execute(REWIND, float(settings.ALERT_MAX_AGE_SECONDS))
 
 
-async def would_open(connection: Connection, schema: str) -> list[Opening]:
-    """What is overdue in a version and not known, the longest overdue first. Reads its overdue clocks."""
-    rows = await connection.fetch(UNKNOWN_DUE.format(schema=schema), float(settings.ALERT_MAX_AGE_SECONDS))
-    clocks = [(Clock(*row[:-1]), bool(row[-1])) for row in rows]
-    return [Opening(each.key, each.journey_id, each.due_at or 0, silent) for each, silent in clocks]
+async def _settle(connection: Connection, schema: str) -> list[ClockWithdrawn]:
+    withdrawn = await settle(connection, schema, await _keys(connection))
+    await connection.execute(MARK)
+    return withdrawn
 
 
-async def would_close(connection: Connection, schema: str) -> list[Ending]:
-    """Which open obligations a version has no running clock for."""
-    rows = await connection.fetch(KNOWN)
-    keys = [(row["policy_id"], row["started_event_id"]) for row in rows if row["is_open"]]
-    current = await current_clocks(connection, schema, keys)
-    found = []
-    for key in keys:
-        clock = current[key].clock
-        if clock is None:
-            found.append(Ending(key, GONE))
-        elif clock.stopped_at is not None:
-            found.append(Ending(key, clock.cancelled_reason or ("met" if clock.is_met else "stopped_late")))
-    return found
+async def would_change(connection: Connection, schema: str) -> list[Foreseen]:
+    """What would come of obligations if a version took over now. What is not listed stays as it is.
+
+    Outside a transaction. Raises NothingPromoted.
+    """
+    promoted = (await promoted_version(connection)).schema_name
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        before = await known(connection, await _keys(connection))
+        await _settle(connection, schema)
+        after = await known(connection, {*before, *await _keys(connection)})
+        cursor = await connection.fetchrow(CURSOR, float(settings.ALERT_MAX_AGE_SECONDS))
+        assert cursor is not None
+        changed = [row["journey_id"] for row in await connection.fetch(CHANGED)]
+        reached = await would_reach(connection, schema, cursor["begin"], cursor["now"], changed)
+        clocks = {each.clock.key: each.clock for each in reached}
+        has_alert = {
+            key for key, each in (await known(connection, clocks)).items() if each.alert_id is not None
+        }
+        told = clocks.keys() - (await silent_of(connection, clocks, cursor["begin"]) - has_alert)
+        overdue = await connection.fetch(OVERDUE.format(schema=schema, promoted=promoted))
+    finally:
+        await transaction.rollback()
+    silent = {(row["policy_id"], row["started_event_id"]) for row in overdue}
+    return [
+        *_closings(before, after),
+        *_openings(after, told, silent),
+        *_shifts(before, after, reached),
+    ]
+
+
+def _closings(before: Obligations, after: Obligations) -> Iterator[Foreseen]:
+    for key, each in after.items():
+        is_news = key not in before or before[key].closed_at != each.closed_at
+        if each.closed_at is not None and is_news and each.outcome != "moved":
+            yield Foreseen(key, "closes", each.reason or "", each.alert_id is None)
+
+
+def _openings(after: Obligations, told: set[Key], silent: set[Key]) -> Iterator[Foreseen]:
+    going_on = {key for key, each in after.items() if each.closed_at is None}
+    loud = {key for key in told if not (key in after and _is_told(after[key]))}
+    for key in loud | (silent - told - going_on):
+        yield Foreseen(key, "opens", "", key not in loud)
+
+
+def _shifts(before: Obligations, after: Obligations, reached: Sequence[Reached]) -> Iterator[Foreseen]:
+    was_critical = {each.alert_id: each.severity == "critical" for each in before.values()}
+    open_ones = {key: each for key, each in after.items() if _is_told(each)}
+    due = {each.clock.key for each in reached if each.threshold == DUE}
+    critical = {each.alert_id for key, each in open_ones.items() if each.severity == "critical" or key in due}
+    for key, each in open_ones.items():
+        if was_critical[each.alert_id] != (each.alert_id in critical):
+            yield Foreseen(key, "raises" if each.alert_id in critical else "lowers", "", is_silent=False)
+
+
+def _is_told(obligation: Obligation) -> bool:
+    return obligation.closed_at is None and obligation.alert_id is not None
+
+
+async def _keys(connection: Connection) -> list[Key]:
+    return [(row["policy_id"], row["started_event_id"]) for row in await connection.fetch(KNOWN)]

@@ -1,124 +1,150 @@
 """The single changes that lead from one definition to another, each as a definition that differs in it alone.
 
 Promises: applied together they give the other definition; a change is the smallest part that is new, gone,
-elsewhere or another value. Stages, policies and models are the same if their names are. Pure.
+elsewhere or another value, and decides something. Stages, policies and models are the same if their names
+are. Pure.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import msgspec
-import yaml
 
 from projections import definition
-from projections.agreement import diff as agreement
+from projections.agreement.diff import diff
+from projections.definition import Definition
+from projections.yaml_tree import Node
 
 NAMES = ("name", "id")
 """Members that name a part of a list."""
 LABELS = ("definition_id", "version", "rationale")
 """Members that decide nothing."""
 
+_encoder = msgspec.json.Encoder(order="sorted")
+
 
 class Change(NamedTuple):
-    """`reason` says the change in the language of the trade, with the line where it stands; `body` is the
-    earlier definition with this change only, None where that makes no definition."""
+    """`reason` says the change in the language of the trade, with its line in the later file, or in the
+    earlier one if it is gone; `definition` is the earlier one with this change only, None where that makes no
+    definition."""
 
     path: str
     reason: str
-    body: str | None
+    definition: Definition | None
 
 
-def single_changes(before: str, after: str) -> list[Change]:
-    """The changes from one definition's text to another's that decide something otherwise."""
-    old, new = (_deciding(yaml.safe_load(text)) for text in (before, after))
-    labels = {name: yaml.safe_load(before)[name] for name in LABELS if name in yaml.safe_load(before)}
-    bodies = [(path, _body(labels | tree)) for path, tree in _variants(old, new)]
-    lines = {each.sentence: each.line_after or each.line_before for each in _told(before, after)}
-    return [Change(path, _reason(path, before, body, lines), body) for path, body in bodies]
+class Variant(NamedTuple):
+    """A tree with one change, at a path and line."""
+
+    path: str
+    line: int
+    tree: Any
 
 
-def _reason(path: str, before: str, body: str | None, lines: Mapping[str, int | None]) -> str:
-    told = [each.sentence for each in _told(before, body)] if body else []
-    at = [line for sentence in told if (line := lines.get(sentence))]
-    return f"line {at[0]}: {'; '.join(told)}" if at else "; ".join(told) or path
+def single_changes(before: Definition, after: Definition) -> list[Change]:
+    """The changes from one definition to another."""
+    labels = {name: value for name, value in _plain(before.root).items() if name in LABELS}
+    variants = _variants(_deciding(before.root), _deciding(after.root))
+    found = (_change(before, each, _parsed(labels | each.tree)) for each in variants)
+    return [change for change in found if change is not None]
 
 
-def _told(before: str, after: str) -> list[agreement.Change]:
+def _change(before: Definition, variant: Variant, alone: Definition | None) -> Change | None:
+    """None if the change decides nothing."""
+    sentences = [each.sentence for each in diff(before, alone)] if alone is not None else [variant.path]
+    if not sentences:
+        return None
+    return Change(variant.path, f"line {variant.line}: {'; '.join(sentences)}", alone)
+
+
+def _deciding(root: Node) -> Node:
+    return replace(root, value={name: node for name, node in _members(root).items() if name not in LABELS})
+
+
+def _parsed(tree: dict[str, Any]) -> Definition | None:
+    text = _encoder.encode(tree).decode()  # JSON is YAML, with every text quoted
     try:
-        return agreement.diff(definition.parse(before), definition.parse(after))
-    except definition.DefinitionFaults:
-        return []
-
-
-def _deciding(tree: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in tree.items() if name not in LABELS}
-
-
-def _body(tree: dict[str, Any]) -> str | None:
-    text = msgspec.json.encode(tree).decode()  # JSON is YAML, with every text quoted
-    try:
-        definition.parse(text)
+        return definition.parse(text)
     except definition.DefinitionFaults:
         return None
-    return text
 
 
-def _variants(old: Any, new: Any) -> Iterator[tuple[str, Any]]:
-    """Path of a change and the old tree with it."""
-    if old == new and type(old) is type(new):
+def _plain(node: Node) -> Any:
+    match node.value:
+        case dict(members):
+            return {name: _plain(member) for name, member in members.items()}
+        case list(items):
+            return [_plain(item) for item in items]
+        case Fraction() as number:
+            return float(number)
+    return node.value
+
+
+def _members(node: Node) -> dict[str, Node]:
+    assert isinstance(node.value, dict)
+    return node.value
+
+
+def _variants(old: Node, new: Node) -> Iterator[Variant]:
+    if _written(old) == _written(new):
         return
-    if isinstance(old, dict) and isinstance(new, dict):
-        yield from _of_members(old, new)
-    elif isinstance(old, list) and isinstance(new, list):
-        yield from _of_items(old, new)
-    else:
-        yield "", new
+    match old.value, new.value:
+        case dict(), dict():
+            yield from _of_members(old, new)
+        case list(before), list(after):
+            yield from _of_items(before, after)
+        case _:
+            yield Variant("", new.line, _plain(new))
 
 
-def _of_members(old: dict[str, Any], new: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name in [*old, *(name for name in new if name not in old)]:
-        if name not in new:
-            yield name, {key: value for key, value in old.items() if key != name}
-        elif name not in old:
-            yield name, old | {name: new[name]}
+def _written(node: Node) -> str:
+    return _encoder.encode(_plain(node)).decode()
+
+
+def _of_members(old: Node, new: Node) -> Iterator[Variant]:
+    before, after, plain = _members(old), _members(new), _plain(old)
+    for name in [*before, *(name for name in after if name not in before)]:
+        if name not in after:
+            rest = {key: value for key, value in plain.items() if key != name}
+            yield Variant(name, before[name].line, rest)
+        elif name not in before:
+            yield Variant(name, after[name].line, plain | {name: _plain(after[name])})
         else:
-            for path, part in _variants(old[name], new[name]):
-                yield _joined(name, path), old | {name: part}
+            for path, line, part in _variants(before[name], after[name]):
+                yield Variant(_joined(name, path), line, plain | {name: part})
 
 
-def _of_items(old: list[Any], new: list[Any]) -> Iterator[tuple[str, Any]]:
+def _of_items(old: list[Node], new: list[Node]) -> Iterator[Variant]:
     """By likeness of the items' names, or of the items themselves where they have none."""
-    matcher = SequenceMatcher(None, _names(old), _names(new), autojunk=False)
+    plain = [_plain(item) for item in old]
+    matcher = SequenceMatcher(None, [_name(item) for item in old], [_name(item) for item in new], False)
     for tag, begin, end, other_begin, other_end in matcher.get_opcodes():
         if tag == "equal" or (tag == "replace" and end - begin == other_end - other_begin):
             for place, other in zip(range(begin, end), range(other_begin, other_end), strict=True):
-                for path, part in _variants(old[place], new[other]):
-                    yield (
-                        _joined(f"[{_name(old[place], place)}]", path),
-                        [*old[:place], part, *old[place + 1 :]],
-                    )
+                for path, line, part in _variants(old[place], new[other]):
+                    name = f"[{_name(old[place], str(place))}]"
+                    yield Variant(_joined(name, path), line, [*plain[:place], part, *plain[place + 1 :]])
         else:
-            yield from _moved(old, new, (begin, end, other_begin, other_end))
+            moved = new[other_begin:other_end] or old[begin:end]
+            tree = [*plain[:begin], *map(_plain, new[other_begin:other_end]), *plain[end:]]
+            yield Variant(f"[{', '.join(_names(moved))}]", moved[0].line, tree)
 
 
-def _moved(old: list[Any], new: list[Any], places: tuple[int, int, int, int]) -> Iterator[tuple[str, Any]]:
-    begin, end, other_begin, other_end = places
-    named = [_name(item, place) for place, item in enumerate(new[other_begin:other_end] or old[begin:end])]
-    yield f"[{', '.join(named)}]", [*old[:begin], *new[other_begin:other_end], *old[end:]]
+def _names(items: Sequence[Node]) -> list[str]:
+    return [_name(item, str(place)) for place, item in enumerate(items)]
 
 
-def _names(items: Sequence[Any]) -> list[str]:
-    return [_name(item, None) for item in items]
-
-
-def _name(item: Any, place: int | None) -> str:
-    if isinstance(item, dict):
+def _name(item: Node, unnamed: str | None = None) -> str:
+    """The item's name, if it has one; a mapping without is `unnamed`, or as it is written."""
+    if isinstance(item.value, dict):
         for name in NAMES:
-            if name in item:
-                return str(item[name])
-        return msgspec.json.encode(item).decode() if place is None else str(place)
-    return str(item)
+            if name in item.value:
+                return str(_plain(item.value[name]))
+        return _written(item) if unnamed is None else unnamed
+    return str(_plain(item))
 
 
 def _joined(name: str, path: str) -> str:

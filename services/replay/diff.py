@@ -121,9 +121,7 @@ async def diff(addresses: Addresses, number: int, report: Report, effort: Effort
         tasks = [Task(PHASE, unit) for unit in range(0 if last is None else last + 1)]
         with Workers(connection, report, effort) as workers:
             await workers.run(explain, pair, tasks)
-        await connection.execute(
-            "update ops.replay_diff set finished_at = now() where version_no = $1", number
-        )
+        await connection.execute(FINISH, number)
     return pair
 
 

@@ -1,14 +1,17 @@
 """The outcome of a diff: counts for people, rows for files.
 
-Promises: reads what `diff` wrote and nothing else, so it shows a finished diff again at any time.
+Promises: reads what `diff` wrote and nothing else, so it shows a finished diff again at any time; only what
+on-call would hear of a switch is that of the moment, since clocks run on.
 """
 
 import csv
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import IO, Any, NamedTuple
 
 import msgspec
 
+from services.clock.reconcile import would_change
 from services.replay.versions import Found, Refused, find
 from services.store.pool import Connection
 
@@ -44,29 +47,12 @@ where value is not null
 group by value order by journeys desc, value limit {most}
 """
 
-ALERTS = """
-select coalesce(after ->> 'policy_id', before ->> 'policy_id') as policy,
-  count(*) filter (where is_open_after and not is_open_before),
-  count(*) filter (where is_open_before and not is_open_after)
-from {schema}.difference,
-  lateral (select
-    coalesce(before -> 'stopped_at' = 'null' and (before ->> 'due_at')::numeric < {now}, false)
-      as is_open_before,
-    coalesce(after -> 'stopped_at' = 'null' and (after ->> 'due_at')::numeric < {now}, false)
-      as is_open_after
-  ) as clock
-where table_name = 'sla_clock' and is_open_before <> is_open_after
-group by 1 order by 1
-"""
-
 ROWS = """
 select table_name, kind, journey_id, row_key::text, array_to_string(reasons, ' and '), columns,
   before::text, after::text
 from {schema}.difference order by table_name, journey_id, row_key::text
 """
 
-NOW = "(extract(epoch from now()) * 1000000)"
-"""Microseconds since 1970, as rows of instants are kept here."""
 MOST = 10
 """Lines of a ranking."""
 RANKINGS = {
@@ -77,9 +63,23 @@ RANKINGS = {
     "owner": ("lead_state", "owner_id"),
 }
 """What is ranked by the journeys affected: the table and the column that it is read from."""
+CHANGES = ("opens", "raises", "lowers", "closes")
+"""Of an obligation, in the order in which they are shown."""
 CSV_HEAD = ("table", "kind", "journey_id", "key", "reason", "column", "before", "after")
 
 Lines = list[tuple[Any, ...]]
+
+
+class AlertChange(NamedTuple):
+    """What a switch would do to obligations of a policy, and how many of them on-call would hear of."""
+
+    policy: str
+    change: str
+    """`opens`, `raises` (from a warning to a breach), `lowers` or `closes`."""
+    reason: str
+    """Why it closes, as in `ops.obligation`; else empty."""
+    told: int
+    silent: int
 
 
 class Outcome(NamedTuple):
@@ -97,19 +97,21 @@ class Outcome(NamedTuple):
     """Table, column, rows."""
     rankings: dict[str, Lines]
     """Value, journeys, rows added, gone, changed."""
-    alerts: Lines
-    """Policy, alerts that would open, that would close."""
+    alerts: list[AlertChange]
+    """By policy; opens, raises, lowers, closes."""
 
 
 async def outcome(connection: Connection, number: int) -> Outcome:
     """The counts of a finished diff. Raises Refused."""
     version = await find(connection, number)
+    if version.status == "retired":
+        raise Refused(f"{version} is retired, and what it changed with it: `leadlog replay build` again")
     finished = await connection.fetchrow(FINISHED, number)
     if finished is None:
         raise Refused(f"{version} was not compared yet: `leadlog replay diff {number}`")
 
     async def lines(query: str, **names: object) -> Lines:
-        text = query.format(schema=version.schema, most=MOST, now=NOW, **names)
+        text = query.format(schema=version.schema, most=MOST, **names)
         return [tuple(row) for row in await connection.fetch(text)]
 
     return Outcome(
@@ -123,8 +125,15 @@ async def outcome(connection: Connection, number: int) -> Outcome:
             name: await lines(BY_VALUE, table=table, column=column)
             for name, (table, column) in RANKINGS.items()
         },
-        alerts=await lines(ALERTS),
+        alerts=await _alerts(connection, version),
     )
+
+
+async def _alerts(connection: Connection, version: Found) -> list[AlertChange]:
+    found = await would_change(connection, version.schema)
+    counts = Counter((each.key[0], each.change, each.reason, each.is_silent) for each in found)
+    lines = sorted({line[:3] for line in counts}, key=lambda line: (line[0], CHANGES.index(line[1]), line[2]))
+    return [AlertChange(*line, counts[*line, False], counts[*line, True]) for line in lines]
 
 
 async def write_csv(connection: Connection, schema: str, file: IO[str]) -> int:

@@ -10,14 +10,15 @@ from typing import NamedTuple, Self
 
 from projections import journey
 from projections.history import History
-from projections.rules import Rules
+from projections.rules import Entry, Rules
+from schemas.records import CalendarChanged
 from services.projector.decoding import Decoding
 from services.projector.histories import read_histories
 from services.replay.changes import Change, single_changes
 from services.replay.compare import Difference, Key, Keyed, differences, keyed
 from services.replay.versions import Found, timeline_of
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, calendar_facts, rules_of
+from services.store.versions import calendar_facts, entries_of
 
 CODE = "code"
 LATE_FACTS = "facts recorded later"
@@ -27,7 +28,9 @@ SCHEDULE = "another timeline"
 
 Why = dict[tuple[str, str, Key], list[str]]
 """Journey, table and key to the reasons."""
-Places = set[tuple[str, Key]]
+Place = tuple[str, Key]
+"""Table and key."""
+Places = set[Place]
 
 
 class Tried(NamedTuple):
@@ -40,29 +43,35 @@ class Tried(NamedTuple):
 class Reasons:
     """What may be the reason for a difference between two versions."""
 
-    def __init__(self, base: Rules, tried: Sequence[Tried], causes: Sequence[str], otherwise: str) -> None:
-        """If there is but one cause nothing needs to be folded; `otherwise` is the reason for rows for which
-        none is found."""
-        self._base, self._tried, self._otherwise = base, tried, otherwise
-        self._only = causes[0] if len(causes) == 1 else None
-        self._stored = CODE if CODE in causes else NOT_THE_LOG
+    def __init__(
+        self,
+        old: Sequence[Entry],
+        new: Sequence[Entry],
+        calendars: Sequence[CalendarChanged] = (),
+        others: Sequence[str] = (),
+    ) -> None:
+        """Of the definitions of two versions, earliest first; `others` are causes beside these, LATE_FACTS
+        and CODE."""
+        changes = _changes(old, new)
+        causes = [*(change.reason for change in changes), *others]
+        self.only = causes[0] if len(causes) == 1 else None
+        """The only cause there is: then nothing needs to be folded."""
+        self._base = Rules(old, calendars)
+        self._tried = [
+            Tried(change.reason, Rules([Entry(old[0].valid_from, change.definition), *old[1:]], calendars))
+            for change in changes
+            if change.definition is not None
+        ]
+        self._stored = CODE if CODE in others else NOT_THE_LOG
+        self._otherwise = LATE_FACTS if LATE_FACTS in others else TOGETHER
 
     @classmethod
     async def between(cls, connection: Connection, before: Found, after: Found) -> Self:
         """The reasons why the later version may differ."""
-        old, new = await timeline_of(connection, before), await timeline_of(connection, after)
-        calendars = await calendar_facts(connection)
-        changes = _changes(old, new)
-        tried = [
-            Tried(change.reason, rules_of([TimelineEntry(None, change.body)], calendars))
-            for change in changes
-            if change.body is not None
-        ]
-        causes = [change.reason for change in changes]
-        causes += [LATE_FACTS] if after.as_known_at is not None else []
-        causes += [CODE] if before.code_version != after.code_version else []
-        otherwise = TOGETHER if after.as_known_at is None else LATE_FACTS
-        return cls(rules_of(old, calendars), tried, causes, otherwise)
+        others = [LATE_FACTS] if after.as_known_at is not None else []
+        others += [CODE] if before.code_version != after.code_version else []
+        old, new = [entries_of(await timeline_of(connection, each)) for each in (before, after)]
+        return cls(old, new, await calendar_facts(connection), others)
 
     async def of(
         self,
@@ -72,19 +81,23 @@ class Reasons:
         stored: Mapping[str, Keyed],
     ) -> Why:
         """The reasons for differences, by journey, given with the rows as the earlier version has them."""
-        if self._only is not None:
-            return {(id, each.table, each.key): [self._only] for id, some in found.items() for each in some}
+        if self.only is not None:
+            return {(id, each.table, each.key): [self.only] for id, some in found.items() for each in some}
         why: Why = {}
         members = await _members(connection, list(found))
         for history in await read_histories(connection, members, decoding):
             id = history.journey_id
-            moved = self._moved(history, stored[id])
-            for each in found[id]:
-                place = (each.table, each.key)
-                why[id, *place] = [name for name, places in moved.items() if place in places] or [
-                    self._otherwise
-                ]
+            places = _places(found[id])
+            why |= {(id, *place): names for place, names in self.by(history, places, stored[id]).items()}
         return why
+
+    def by(self, history: History, places: Places, stored: Keyed) -> dict[Place, list[str]]:
+        """The reasons why rows of a journey differ, found by folding it under each change alone."""
+        moved = self._moved(history, stored)
+        return {
+            place: [name for name, rows in moved.items() if place in rows] or [self._otherwise]
+            for place in places
+        }
 
     def _moved(self, history: History, stored: Keyed) -> dict[str, Places]:
         """Reason to the rows that are otherwise because of it."""
@@ -96,10 +109,15 @@ class Reasons:
         return moved | {self._stored: _places(differences(stored, known))}
 
 
-def _changes(old: Sequence[TimelineEntry], new: Sequence[TimelineEntry]) -> list[Change]:
-    if old[1:] == new[1:]:
-        return single_changes(old[0].body, new[0].body)
+def _changes(old: Sequence[Entry], new: Sequence[Entry]) -> list[Change]:
+    if _schedule(old) == _schedule(new):
+        return single_changes(old[0].definition, new[0].definition)
     return [Change(SCHEDULE, SCHEDULE, None)]
+
+
+def _schedule(entries: Sequence[Entry]) -> list[object]:
+    """All but what the first definition says."""
+    return [entries[0].valid_from, *((valid_from, each.text) for valid_from, each in entries[1:])]
 
 
 def _places(found: Sequence[Difference]) -> Places:

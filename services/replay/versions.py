@@ -13,7 +13,7 @@ from services import settings
 from services.replay.runs import only_builder
 from services.settings import Addresses
 from services.store.pool import Connection
-from services.store.versions import FEEDING_LOCK, TimelineEntry, code_version
+from services.store.versions import FEEDING_LOCK, TimelineEntry, code_version, promoted_version
 
 FIND = """
 select version_no, schema_name, label, status, code_version, is_trial, as_known_at
@@ -88,11 +88,8 @@ async def find(connection: Connection, number: int) -> Found:
 
 
 async def promoted(connection: Connection) -> Found:
-    """The version that BI reads. Raises Refused."""
-    number = await connection.fetchval("select version_no from ops.version where status = 'promoted'")
-    if number is None:
-        raise Refused("no version is promoted yet: `leadlog up` makes the first one")
-    return await find(connection, number)
+    """The version that BI reads. Raises NothingPromoted."""
+    return await find(connection, (await promoted_version(connection)).version_no)
 
 
 async def overview(connection: Connection) -> list[dict[str, Any]]:

@@ -111,7 +111,7 @@ async def settle(
         *await _go_on(connection, schema, running, now),
         *await _let_go(connection, schema, gone, current, moved),
     ]
-    again = [each.key for each, _ in running if each.closed_at is not None]
+    again = [each.key for each, _ in running if each.closed_at is not None or each.key in moved.values()]
     forgotten = await _forget(connection, [*again, *(each.key for each, _ in taken_back)])
     told = [
         ClockWithdrawn(**concluded(each, "withdrawn", now, now), reason=reason) for each, reason in taken_back
@@ -227,11 +227,17 @@ async def _move(
     for each in gone:
         heir = heirs.pop((homes[each.key], each.policy_id), None)
         if heir is not None:
-            await keep(connection, [(heir, each.alert_id)])
+            if each.alert_id is not None or not _was_told(others.get(heir.key)):
+                await keep(connection, [(heir, each.alert_id)])
             await close(connection, [Closing(each.key, MOVED, heir.started_event_id, None)])
             await change_alerts(connection, [each.alert_id], "changed")
             moved[each.key] = heir.key
     return moved
+
+
+def _was_told(obligation: Obligation | None) -> bool:
+    """Whether it has an alert, which the clock opens again when it finds the obligation closed."""
+    return obligation is not None and obligation.alert_id is not None
 
 
 async def _arrived(connection: Connection, schema: str, moved: Mapping[Key, Key]) -> list[Pair]:

@@ -19,7 +19,7 @@ from projections.business_time import Calendar
 from projections.journey import TABLES, Rows
 from projections.rules import BEGINNING, Entry, Rules
 from projections.table import Table, table
-from schemas.records import CalendarChanged, Micros, order_key
+from schemas.records import CalendarChanged, Micros
 from services.store.calendars import LAID_OUT, write_calendars
 from services.store.pool import Connection, copy_in
 from services.store.promoted import promoted_views
@@ -102,10 +102,14 @@ def code_version() -> str:
     return digest.hexdigest()
 
 
-def rules_of(timeline: Sequence[TimelineEntry], calendars: Iterable[CalendarChanged]) -> Rules:
+def rules_of(timeline: Iterable[TimelineEntry], calendars: Iterable[CalendarChanged]) -> Rules:
     """The compiled rules of a timeline and the calendar facts known."""
-    entries = tuple(Entry(entry.valid_from, definition.parse(entry.body)) for entry in timeline)
-    return Rules(entries, tuple(sorted(calendars, key=order_key)))
+    return Rules(entries_of(timeline), calendars)
+
+
+def entries_of(timeline: Iterable[TimelineEntry]) -> list[Entry]:
+    """The definitions of a timeline, parsed."""
+    return [Entry(entry.valid_from, definition.parse(entry.body)) for entry in timeline]
 
 
 async def calendar_facts(connection: Connection) -> list[CalendarChanged]:
@@ -126,6 +130,9 @@ def is_calendar(fact: CalendarChanged) -> bool:
 
 class NothingPromoted(LookupError):
     """No version is promoted yet: nobody has said what the events mean."""
+
+    def __init__(self) -> None:
+        super().__init__("no definition is in force yet: `leadlog up` makes the first version")
 
 
 class Promoted(NamedTuple):
