@@ -4,19 +4,20 @@ Promises: `retire` takes nothing that BI reads or that is being built. Leaves ma
 """
 
 import shutil
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from schemas.records import Micros
 from services import settings
-from services.replay.runs import only_builder
+from services.replay.runs import Candidate, only_builder
 from services.settings import Addresses
 from services.store.pool import Connection
 from services.store.versions import FEEDING_LOCK, TimelineEntry, code_version
 
 FIND = """
-select version_no, schema_name, label, status, code_version, is_trial, as_known_at
+select version_no, schema_name, label, status, code_version, is_trial, as_known_at, is_verification
 from ops.version where version_no = $1
 """
 
@@ -24,7 +25,7 @@ TABLES = "select tablename from pg_tables where schemaname = $1"
 
 OVERVIEW = """
 select
-  version_no, label, status, is_trial, as_known_at, code_version = $1 as is_our_code,
+  version_no, label, status, is_trial, as_known_at, is_verification, code_version = $1 as is_our_code,
   created_at, built_at, promoted_at,
   (select phase from ops.replay_unit as unit where unit.version_no = version.version_no
    and finished_at is null order by array_position($2::text[], phase), unit_no limit 1) as phase,
@@ -45,6 +46,12 @@ where is_stale or reference_revision < current.revision and not exists (
   select from ops.parked where parked.version_no = $1 and parked.journey_id = journey.journey_id
 )
 """
+
+RETIRE = ("delete from ops.parked", "update ops.version set status = 'retired'")
+FORGET = (
+    *("delete from ops.parked", "delete from ops.replay_unit", "delete from ops.replay_diff"),
+    *("delete from ops.replay", "delete from ops.version"),
+)
 
 PHASES = ("route", "read", "ids", "settle", "fold", "index", "diff")
 
@@ -71,6 +78,7 @@ class Found(NamedTuple):
     code_version: str
     is_trial: bool
     as_known_at: Micros | None
+    is_verification: bool
 
     def __str__(self) -> str:
         return f"version {self.number} ({self.label})"
@@ -115,17 +123,34 @@ async def retire(addresses: Addresses, number: int) -> None:
         if version.status in ("promoted", "retired"):
             raise Refused(f"{version} is {version.status}: only a version that BI does not read can go")
         async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
-            await _drop(connection, version)
-    shutil.rmtree(settings.state_folder() / "replay" / version.schema, ignore_errors=True)
+            await drop(connection, version)
 
 
-async def _drop(connection: Connection, version: Found) -> None:
-    """Without `cascade`: a view that still reads the version must stop it."""
+async def drop_verifications(connection: Connection, but: Candidate) -> None:
+    """Drops what an interrupted verification has left, unless it is this candidate's. The caller builds
+    alone."""
+    for row in await connection.fetch("select version_no from ops.version where is_verification"):
+        version = await find(connection, row["version_no"])
+        if not but.is_verification or not await is_of(connection, version, but.timeline):
+            async with connection.transaction():
+                await drop(connection, version)
+
+
+async def is_of(connection: Connection, version: Found, timeline: Sequence[TimelineEntry]) -> bool:
+    """Whether a version was made by this code from these definitions."""
+    own = await timeline_of(connection, version)
+    return version.code_version == code_version() and own == list(timeline)
+
+
+async def drop(connection: Connection, version: Found) -> None:
+    """Drops a version's tables and files; nothing is left of a verification's. In the caller's transaction.
+
+    Without `cascade`: a view that still reads the version must stop it.
+    """
+    await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
     rows = await connection.fetch(TABLES, version.schema)
     names = ", ".join(f"{version.schema}.{row['tablename']}" for row in rows)
     await connection.execute(f"drop table {names}; drop schema {version.schema}")
-    await connection.execute("delete from ops.parked where version_no = $1", version.number)
-    await connection.execute(
-        "update ops.version set status = 'retired' where version_no = $1", version.number
-    )
+    for change in FORGET if version.is_verification else RETIRE:
+        await connection.execute(f"{change} where version_no = $1", version.number)
+    shutil.rmtree(settings.state_folder() / "replay" / version.schema, ignore_errors=True)
