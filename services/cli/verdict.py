@@ -51,7 +51,7 @@ def _outcome(found: Verdict) -> str:
 def _said(row: Wrong) -> str:
     """What is wrong with a row, and since when."""
     if row.after is None:
-        named = f"event {row.event_id}" if row.event_id else "no event of the log"
+        named = f"see event {row.event_id}" if row.event_id else "no event of the log makes it"
         return f"BI reads it, the topics do not say it ({named})"
     if row.before is None:
         return f"BI lacks it ({_since(row)})"
@@ -59,12 +59,16 @@ def _said(row: Wrong) -> str:
 
 
 def _since(row: Wrong) -> str:
-    return f"since event {row.event_id}" if row.event_id else "no event of the log"
+    return f"since event {row.event_id}" if row.event_id else "no event of the log says so"
 
 
 def _columns(row: Wrong) -> Iterator[str]:
     assert row.before is not None
     assert row.after is not None
     for name in row.columns:
-        was, should = (plain(name, values[name]) for values in (row.before, row.after))
+        was, should = (_value(name, values[name]) for values in (row.before, row.after))
         yield f"{name} is {was}, the topics say {should}"
+
+
+def _value(name: str, value: object) -> object:
+    return "nothing" if value is None else plain(name, value)

@@ -26,10 +26,10 @@ NAMED = (
 """Columns that name the event that a row comes from, the nearest first."""
 
 KNOWN = """
-select named.event_id, coalesce(taken_back.event_id, event.event_id)
-from unnest($1::text[]) as named (event_id)
-left join log.event on event.event_id = named.event_id and body is not null
-left join log.naming as taken_back on taken_back.target_event_id = named.event_id
+select event_id, case when status = 'removed' then
+    (select min(naming.event_id) from log.naming where target_event_id = event.event_id)
+  else event_id end
+from log.event where event_id = any($1) and body is not null
 """
 
 Sources = Mapping[tuple[str, Key], Mapping[str, str]]

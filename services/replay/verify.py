@@ -26,6 +26,13 @@ MOST_KEPT = 100
 
 BUILT = "select version_no from ops.version where is_verification and status = 'built'"
 
+OTHER_RULES = """
+select replay.reference_revision <> current.revision or built.timeline <> live.timeline
+from ops.version as built join ops.replay using (version_no),
+  ops.version as live, log.reference_revision as current
+where built.version_no = $1 and live.version_no = $2
+"""
+
 COUNTS = """
 select (select count(*) from {schema}.journey), left_out from ops.replay_diff where version_no = $1
 """
@@ -152,8 +159,12 @@ async def _built(connection: Connection, candidate: Candidate) -> int | None:
 
 
 async def _concluded(pair: Pair) -> Verdict:
-    """The outcome is there when what it was taken from is gone."""
+    """The outcome is there when what it was taken from is gone. Raises Refused."""
     async with only_builder(pair.addresses.postgres_dsn) as connection:
+        if await connection.fetchval(OTHER_RULES, pair.version.number, pair.against.number):
+            async with connection.transaction():
+                await drop(connection, pair.version)
+            raise Refused("the rules changed meanwhile, by a switch, a date or a calendar: verify again")
         verdict = await _verdict(connection, pair)
         async with connection.transaction():
             await _record(connection, pair, verdict)

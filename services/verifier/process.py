@@ -71,7 +71,7 @@ async def _tell(dsn: str) -> None:
     connection = await connect(dsn)
     try:
         while True:
-            metrics.FINISHED.set((await _standing(connection)).since)
+            metrics.FINISHED.set((await standing(connection)).since)
             outcome = await last(connection)
             if outcome is not None:
                 metrics.SECONDS.set(outcome.seconds)
@@ -87,13 +87,14 @@ async def _work(addresses: Addresses) -> None:
     try:
         await lead(connection, LEADER_LOCK)
         while True:
-            done = not (await _standing(connection)).is_due or await _verified(connection, addresses)
+            done = not (await standing(connection)).is_due or await _verified(connection, addresses)
             await asyncio.sleep(LOOK_SECONDS if done else AGAIN_SECONDS)
     finally:
         connection.terminate()
 
 
-async def _standing(connection: Connection) -> Standing:
+async def standing(connection: Connection) -> Standing:
+    """How it stands with the next verification."""
     row = await connection.fetchrow(STANDING, settings.VERIFY_HOURS)
     assert row is not None
     return Standing(*row)
