@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from infra import artifacts, background, door, kafka, ports, postgres, registry, worker
+from infra import alerting, artifacts, door, kafka, ports, postgres, registry, worker
 from infra.progress import Say, download
 from infra.supervision import Program, Supervisor
 from services import settings
@@ -115,7 +115,7 @@ class Stack:
         Raises supervision.Failed, Failed.
         """
         for name in self.supervisor.processes():
-            if name.startswith(worker.PREFIX) or name in (door.NAME, *background.NAMES):
+            if name.startswith(worker.PREFIX) or name in (door.NAME, *alerting.NAMES):
                 self.supervisor.start(name)
         asyncio.run(self._until(door.NAME, partial(door.answers, self.known()["ingest_url"])))
 
@@ -178,7 +178,7 @@ class Stack:
             programs = [server.result() for server in servers]
         numbers = range(1, workers + 1)
         services = [worker.program(self.state, number, plan.ports) for number in numbers]
-        others = [door.program(self.state, plan.ports), *background.programs(self.state, plan.ports)]
+        others = [door.program(self.state, plan.ports), *alerting.programs(self.state, plan.ports)]
         return [*programs, *services, *others]
 
     async def _until_ready(self, plan: Plan) -> None:
@@ -237,7 +237,7 @@ class Stack:
 
     def _remember(self, plan: Plan, workers: int) -> None:
         used = [f"worker_{number}" for number in range(1, workers + 1)]
-        metered = (door.NAME, *used, *background.NAMES)
+        metered = (door.NAME, *used, *alerting.NAMES)
         known = plan.addresses._asdict() | {
             "bi_dsn": plan.dsn(postgres.READER, postgres.OWNER) if plan.is_local("postgres_dsn") else "",
             "ingest_url": door.url(plan.ports),

@@ -15,7 +15,7 @@ from services.replay.build import build
 from services.replay.diff import Pair, diff
 from services.replay.job import Report
 from services.replay.runs import Candidate, only_builder
-from services.replay.versions import Found, Refused, drop, find, is_of, promoted, timeline_of
+from services.replay.versions import Refused, find, forget, is_of, promoted, timeline_of
 from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.pool import Connection, connect
@@ -152,7 +152,7 @@ async def _candidate(connection: Connection) -> Candidate:
 async def _built(connection: Connection, candidate: Candidate) -> int | None:
     """What an interrupted verification has built."""
     for row in await connection.fetch(BUILT):
-        version: Found = await find(connection, row["version_no"])
+        version = await find(connection, row["version_no"])
         if await is_of(connection, version, candidate.timeline):
             return version.number
     return None
@@ -163,12 +163,12 @@ async def _concluded(pair: Pair) -> Verdict:
     async with only_builder(pair.addresses.postgres_dsn) as connection:
         if await connection.fetchval(OTHER_RULES, pair.version.number, pair.against.number):
             async with connection.transaction():
-                await drop(connection, pair.version)
+                await forget(connection, pair.version)
             raise Refused("the rules changed meanwhile, by a switch, a date or a calendar: verify again")
         verdict = await _verdict(connection, pair)
         async with connection.transaction():
             await _record(connection, pair, verdict)
-            await drop(connection, pair.version)
+            await forget(connection, pair.version)
     return verdict
 
 

@@ -47,11 +47,9 @@ where is_stale or reference_revision < current.revision and not exists (
 )
 """
 
-RETIRE = ("delete from ops.parked", "update ops.version set status = 'retired'")
-FORGET = (
-    *("delete from ops.parked", "delete from ops.replay_unit", "delete from ops.replay_diff"),
-    *("delete from ops.replay", "delete from ops.version"),
-)
+LEFT = "select version_no from ops.version where is_verification and status <> 'retired'"
+NAMING = ("ops.parked", "ops.replay_unit", "ops.replay_diff", "ops.replay", "ops.version")
+"""Tables with rows of a version that was built but never fed."""
 
 PHASES = ("route", "read", "ids", "settle", "fold", "index", "diff")
 
@@ -123,34 +121,40 @@ async def retire(addresses: Addresses, number: int) -> None:
         if version.status in ("promoted", "retired"):
             raise Refused(f"{version} is {version.status}: only a version that BI does not read can go")
         async with connection.transaction():
-            await drop(connection, version)
+            await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+            await _drop(connection, version)
+    shutil.rmtree(settings.state_folder() / "replay" / version.schema, ignore_errors=True)
 
 
-async def drop_verifications(connection: Connection, but: Candidate) -> None:
-    """Drops what an interrupted verification has left, unless it is this candidate's. The caller builds
-    alone."""
-    for row in await connection.fetch("select version_no from ops.version where is_verification"):
+async def _drop(connection: Connection, version: Found) -> None:
+    """Without `cascade`: a view that still reads the version must stop it."""
+    rows = await connection.fetch(TABLES, version.schema)
+    names = ", ".join(f"{version.schema}.{row['tablename']}" for row in rows)
+    await connection.execute(f"drop table {names}; drop schema {version.schema}")
+    await connection.execute("delete from ops.parked where version_no = $1", version.number)
+    await connection.execute(
+        "update ops.version set status = 'retired' where version_no = $1", version.number
+    )
+
+
+async def forget(connection: Connection, verification: Found) -> None:
+    """Leaves nothing of a version built to be compared. In a transaction of whoever builds alone."""
+    await _drop(connection, verification)
+    for table in NAMING:
+        await connection.execute(f"delete from {table} where version_no = $1", verification.number)
+    shutil.rmtree(settings.state_folder() / "replay" / verification.schema, ignore_errors=True)
+
+
+async def forget_verifications(connection: Connection, but: Candidate) -> None:
+    """Forgets what an interrupted verification has left, unless it is this candidate's."""
+    for row in await connection.fetch(LEFT):
         version = await find(connection, row["version_no"])
         if not but.is_verification or not await is_of(connection, version, but.timeline):
             async with connection.transaction():
-                await drop(connection, version)
+                await forget(connection, version)
 
 
 async def is_of(connection: Connection, version: Found, timeline: Sequence[TimelineEntry]) -> bool:
     """Whether a version was made by this code from these definitions."""
     own = await timeline_of(connection, version)
     return version.code_version == code_version() and own == list(timeline)
-
-
-async def drop(connection: Connection, version: Found) -> None:
-    """Drops a version's tables and files; nothing is left of a verification's. In the caller's transaction.
-
-    Without `cascade`: a view that still reads the version must stop it.
-    """
-    await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
-    rows = await connection.fetch(TABLES, version.schema)
-    names = ", ".join(f"{version.schema}.{row['tablename']}" for row in rows)
-    await connection.execute(f"drop table {names}; drop schema {version.schema}")
-    for change in FORGET if version.is_verification else RETIRE:
-        await connection.execute(f"{change} where version_no = $1", version.number)
-    shutil.rmtree(settings.state_folder() / "replay" / version.schema, ignore_errors=True)

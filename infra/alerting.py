@@ -1,4 +1,4 @@
-"""Clock, notifier and verifier: `leadlog run NAME` under the supervisor. What they do is `services`'."""
+"""Clock and notifier: `leadlog run clock|notifier` under the supervisor. What they do is `services`'."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from infra import ports
 from infra.supervision import Program
 from services import settings
 
-NAMES = tuple(ports.BACKGROUND)
+NAMES = tuple(ports.ALERTING)
 
 
 def programs(state: Path, chosen: Mapping[str, int]) -> Iterator[Program]:
