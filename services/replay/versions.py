@@ -114,29 +114,6 @@ async def count_stale(connection: Connection, version: Found) -> int:
     return stale
 
 
-async def retire(addresses: Addresses, number: int) -> None:
-    """Drops a version's tables. Raises Refused, Busy."""
-    async with only_builder(addresses.postgres_dsn) as connection:
-        version = await find(connection, number)
-        if version.status in ("promoted", "retired"):
-            raise Refused(f"{version} is {version.status}: only a version that BI does not read can go")
-        async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
-            await _drop(connection, version)
-    shutil.rmtree(settings.state_folder() / "replay" / version.schema, ignore_errors=True)
-
-
-async def _drop(connection: Connection, version: Found) -> None:
-    """Without `cascade`: a view that still reads the version must stop it."""
-    rows = await connection.fetch(TABLES, version.schema)
-    names = ", ".join(f"{version.schema}.{row['tablename']}" for row in rows)
-    await connection.execute(f"drop table {names}; drop schema {version.schema}")
-    await connection.execute("delete from ops.parked where version_no = $1", version.number)
-    await connection.execute(
-        "update ops.version set status = 'retired' where version_no = $1", version.number
-    )
-
-
 async def forget(connection: Connection, verification: Found) -> None:
     """Leaves nothing of a version built to be compared. In a transaction of whoever builds alone."""
     await _drop(connection, verification)
@@ -158,3 +135,26 @@ async def is_of(connection: Connection, version: Found, timeline: Sequence[Timel
     """Whether a version was made by this code from these definitions."""
     own = await timeline_of(connection, version)
     return version.code_version == code_version() and own == list(timeline)
+
+
+async def retire(addresses: Addresses, number: int) -> None:
+    """Drops a version's tables. Raises Refused, Busy."""
+    async with only_builder(addresses.postgres_dsn) as connection:
+        version = await find(connection, number)
+        if version.status in ("promoted", "retired"):
+            raise Refused(f"{version} is {version.status}: only a version that BI does not read can go")
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+            await _drop(connection, version)
+    shutil.rmtree(settings.state_folder() / "replay" / version.schema, ignore_errors=True)
+
+
+async def _drop(connection: Connection, version: Found) -> None:
+    """Without `cascade`: a view that still reads the version must stop it."""
+    rows = await connection.fetch(TABLES, version.schema)
+    names = ", ".join(f"{version.schema}.{row['tablename']}" for row in rows)
+    await connection.execute(f"drop table {names}; drop schema {version.schema}")
+    await connection.execute("delete from ops.parked where version_no = $1", version.number)
+    await connection.execute(
+        "update ops.version set status = 'retired' where version_no = $1", version.number
+    )
