@@ -110,8 +110,8 @@ class Stack:
         return plan.addresses
 
     def start_services(self) -> None:
-        """Start the workers, the door, the clock and the notifier of the last `up`; wait until the door takes
-        events.
+        """Start the workers, the door, clock, notifier and verifier of the last `up`; wait until the door
+        takes events.
 
         Raises supervision.Failed, Failed.
         """

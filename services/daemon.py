@@ -1,4 +1,4 @@
-"""A process that works until a signal ends it: the clock, the notifier.
+"""A process that works until a signal ends it: the clock, the notifier, the verifier.
 
 Promises: SIGTERM and SIGINT end it in order with exit code 0; `/metrics` is served meanwhile; a server that
 is away is waited for, whatever else is raised ends the process, and its supervisor starts it again.

@@ -255,6 +255,10 @@ REPLAY_STALLED_SECONDS = number("REPLAY_STALLED_SECONDS", 60)
 REPLAY_DIFF_JOURNEYS = number("REPLAY_DIFF_JOURNEYS", 500)
 """Journeys that `replay diff` looks at as one work unit: a few seconds with many changes."""
 
+VERIFY_HOURS = number("VERIFY_HOURS", 24)
+"""`leadlog run verifier` verifies anew so many hours after the last verification has finished. So what goes
+wrong is known within about a day, and millions of events cost some minutes of a core a day."""
+
 DECISION_SECONDS = number("DECISION_SECONDS", 30)
 """How long `leadlog definition` waits until the projector has taken a decision: usually well under a
 second."""
@@ -275,6 +279,9 @@ CLOCK_PORT = number("CLOCK_PORT", 0)
 
 NOTIFIER_PORT = number("NOTIFIER_PORT", 0)
 """Port of the notifier's `/metrics` on 127.0.0.1; 0 takes a free one."""
+
+VERIFIER_PORT = number("VERIFIER_PORT", 0)
+"""Port of the verifier's `/metrics` on 127.0.0.1; 0 takes a free one."""
 
 ALERTS = text("ALERTS", "")
 """The file that says where alerts go, see infra/alerts/channels.yaml. Without one they are only listed."""

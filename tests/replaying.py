@@ -5,9 +5,13 @@ Promises: what `Store.take` gives to the projector's transaction is what lies on
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 
 import msgspec
@@ -138,6 +142,7 @@ SPOILS: tuple[Callable[[Record], Record], ...] = (
 )
 """What is made of a copy of a good record."""
 
+LEADLOG = (sys.executable, "-c", "from services.cli import main; main()")
 EARLIER_TOUCH = earlier_schema("TouchRecorded", "properties")
 STATES = "select journey_id, revision, events, is_stale, state from {}.journey order by journey_id"
 
@@ -244,3 +249,47 @@ async def random_case(addresses: Addresses, seed: int) -> Case:
     async with Registry(addresses.registry_url) as registry:
         await registry.deploy()
         return Case(seed, await registry.register("tests-leadlog.TouchRecorded", EARLIER_TOUCH))
+
+
+class Commands:
+    """`leadlog replay` as processes, to be killed."""
+
+    def __init__(self, addresses: Addresses, state: Path) -> None:
+        named = {f"LEADLOG_{name.upper()}": value for name, value in addresses._asdict().items()}
+        small = {f"LEADLOG_{name}": str(value) for name, value in SMALL.items()}
+        self._environment = {**os.environ, **named, **small, "LEADLOG_STATE": str(state)}
+
+    async def until(self, said: str, *arguments: str) -> None:
+        """Runs a command and kills it when it says this."""
+        process = await self._start(*arguments)
+        assert process.stderr is not None
+        lines = []
+        while line := (await process.stderr.readline()).decode():
+            if line.startswith(said):
+                process.kill()
+                await process.wait()
+                return
+            lines.append(line)
+        raise AssertionError(f"{arguments} never said {said}: {lines}")
+
+    async def for_seconds(self, seconds: float, *arguments: str) -> bool:
+        """Runs a command and kills it after a while; whether it was done before."""
+        process = await self._start(*arguments)
+        try:
+            await asyncio.wait_for(process.communicate(), seconds)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        return process.returncode == 0
+
+    async def finished(self, *arguments: str) -> tuple[int, str]:
+        """Runs a command to its end: exit code, and what it said."""
+        process = await self._start(*arguments)
+        out, said = await process.communicate()
+        return process.returncode or 0, (out + said).decode()
+
+    async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
+        pipe = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(
+            *(*LEADLOG, "replay", *arguments), env=self._environment, stdout=pipe, stderr=pipe
+        )

@@ -14,6 +14,7 @@ from services.clock import metrics as clock_metrics
 from services.notifier import metrics as notifier_metrics
 from services.notifier.config import read
 from services.projector import metrics as projector_metrics
+from services.verifier import metrics as verifier_metrics
 from tests.receivers import program
 
 FOLDER = MIGRATIONS.parent
@@ -40,7 +41,7 @@ def test_their_own_tools_accept_the_files(command: tuple[str, ...]) -> None:
 
 def exported() -> set[str]:
     """Names of all metrics, without the suffixes of their series."""
-    modules = (clock_metrics, notifier_metrics, projector_metrics)
+    modules = (clock_metrics, notifier_metrics, projector_metrics, verifier_metrics)
     values = [value for module in modules for value in vars(module).values()]
     return {
         metric.name for value in values if isinstance(value, MetricWrapperBase) for metric in value.describe()
@@ -50,7 +51,7 @@ def exported() -> set[str]:
 @pytest.mark.parametrize("file", [RULES, DASHBOARD], ids=lambda file: file.name)
 def test_every_metric_named_is_exported(file: Path) -> None:
     """A renamed metric would make an alert silent and a panel empty."""
-    names = set(re.findall(r"\bleadlog_(?:clock|notifier|projector)_\w+", file.read_text()))
+    names = set(re.findall(r"\bleadlog_(?:clock|notifier|projector|verifier)_\w+", file.read_text()))
     bare = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in names}
     assert names
     assert bare <= exported()

@@ -101,7 +101,7 @@ async def test_whatever_is_changed_by_hand_is_found(store: Store, case: Case) ->
     await store.connection.execute(
         "update v0001.lead_state set score = score + 1 where journey_id = $1", lead
     )
-    wrong = (await store.verify()).rows
+    wrong = (await store.verify()).differences.rows
     assert [(each.table, each.key, each.columns) for each in wrong] == [("lead_state", [lead], ["score"])]
     for damage, told in DAMAGES.items():
         await store.connection.execute(damage)

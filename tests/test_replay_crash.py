@@ -3,70 +3,22 @@ on, and in the end nothing tells that it was killed."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from services.settings import Addresses
-from tests.replaying import SMALL, Store, prepared, random_case
+from tests.replaying import Commands, Store, prepared, random_case
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(900)]
 
-LEADLOG = (sys.executable, "-c", "from services.cli import main; main()")
 PHASES = ("route", "read", "ids", "settle", "fold", "index")
 RANDOM_KILLS = 3
 LONGEST_SECONDS = 6.0
 """A random kill comes within so many seconds."""
 ACTIVATED = "select count(*) from ops.outbox where topic = 'lead.reference'"
 SAYS = "select max(definition_version) from bi.lead_current"
-
-
-class Commands:
-    """`leadlog replay` as processes, to be killed."""
-
-    def __init__(self, addresses: Addresses, state: Path) -> None:
-        named = {f"LEADLOG_{name.upper()}": value for name, value in addresses._asdict().items()}
-        small = {f"LEADLOG_{name}": str(value) for name, value in SMALL.items()}
-        self._environment = {**os.environ, **named, **small, "LEADLOG_STATE": str(state)}
-
-    async def until(self, said: str, *arguments: str) -> None:
-        """Runs a command and kills it when it says this."""
-        process = await self._start(*arguments)
-        assert process.stderr is not None
-        lines = []
-        while line := (await process.stderr.readline()).decode():
-            if line.startswith(said):
-                process.kill()
-                await process.wait()
-                return
-            lines.append(line)
-        raise AssertionError(f"{arguments} never said {said}: {lines}")
-
-    async def for_seconds(self, seconds: float, *arguments: str) -> bool:
-        """Runs a command and kills it after a while; whether it was done before."""
-        process = await self._start(*arguments)
-        try:
-            await asyncio.wait_for(process.communicate(), seconds)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-        return process.returncode == 0
-
-    async def finished(self, *arguments: str) -> tuple[int, str]:
-        """Runs a command to its end: exit code, and what it said."""
-        process = await self._start(*arguments)
-        out, said = await process.communicate()
-        return process.returncode or 0, (out + said).decode()
-
-    async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
-        pipe = asyncio.subprocess.PIPE
-        return await asyncio.create_subprocess_exec(
-            *(*LEADLOG, "replay", *arguments), env=self._environment, stdout=pipe, stderr=pipe
-        )
 
 
 async def test_nothing_tells_that_a_replay_was_killed(

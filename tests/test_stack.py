@@ -137,7 +137,7 @@ async def register(url: str) -> int:
         return int((await answer.json(content_type=None))["id"])
 
 
-SERVICES = ("clock", "ingest", "notifier", "projector-1")
+SERVICES = ("clock", "ingest", "notifier", "projector-1", "verifier")
 
 
 def test_up_opens_the_door_with_a_key_of_its_own(own: Stack) -> None:

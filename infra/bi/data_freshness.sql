@@ -22,7 +22,7 @@ journey as (
         where not is_stale and reference_revision < (select revision from log.reference_revision)
       ) as stale_journeys,
     (select count(*) from ops.parked join version using (version_no)) as parked_journeys,
-    exists (select from ops.version where status = 'building') as rebuild_running
+    exists (select from ops.version where status = 'building' and not is_verification) as rebuild_running
 )
 select
   projection.name as projection,

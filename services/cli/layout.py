@@ -8,6 +8,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from schemas.instants import rfc3339
+
 PIPE_COLUMNS = 400
 """Width when nobody looks at a terminal: lines are as long as they need, so that grep finds whole lines."""
 
@@ -50,6 +52,11 @@ def table(
 def instant(text: str | None) -> str:
     """An RFC 3339 instant in UTC as people read it, to the second: `2026-03-24 10:00:05`."""
     return "" if text is None else text[:19].replace("T", " ")
+
+
+def plain(name: str, value: Any) -> Any:
+    """The value of a column; an instant in microseconds becomes RFC 3339."""
+    return rfc3339(value) if value is not None and name.endswith(("_at", "_until", "_from")) else value
 
 
 def duration(seconds: float | None) -> str:

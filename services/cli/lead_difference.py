@@ -8,7 +8,7 @@ from rich.console import Console
 from schemas.contract import to_json
 from schemas.currencies import display
 from schemas.instants import rfc3339
-from services.cli.layout import console, instant, section, table
+from services.cli.layout import console, instant, plain, section, table
 from services.lead_difference import Difference, Differing, Values
 
 MOST_LINES = 60
@@ -62,11 +62,7 @@ def as_object(found: Difference) -> dict[str, Any]:
 
 
 def _plain(values: Values) -> dict[str, Any]:
-    return {name: _value(name, value) for name, value in values.items()}
-
-
-def _value(name: str, value: Any) -> Any:
-    return rfc3339(value) if value is not None and name.endswith(("_at", "_until", "_from")) else value
+    return {name: plain(name, value) for name, value in values.items()}
 
 
 def show(found: Difference) -> None:
@@ -148,7 +144,7 @@ def _cell(column: str, values: Values) -> str:
         return ""
     if column.endswith("_minor") and values.get("currency"):
         return display(int(str(value)), str(values["currency"]))
-    shown = _value(column, value)
+    shown = plain(column, value)
     return instant(shown) if shown is not value else str(value)
 
 

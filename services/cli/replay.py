@@ -14,6 +14,7 @@ from rich.console import Console
 from projections.definition import DefinitionFaults
 from schemas.instants import instant_of, rfc3339
 from services import settings
+from services.cli import verdict
 from services.cli.exits import REFUSED, end, run
 from services.cli.layout import console, duration, instant, section, table
 from services.definitions import person
@@ -25,7 +26,7 @@ from services.replay.job import Progress
 from services.replay.plan import Plan, plan
 from services.replay.runs import Busy, Candidate
 from services.replay.switch import Blocked, Switched, previous, switch
-from services.replay.verify import Verdict, verify
+from services.replay.verify import Verdict, last, verify
 from services.replay.versions import Refused, overview, retire
 from services.replay.workers import NICENESS, Effort
 from services.settings import Addresses
@@ -157,23 +158,35 @@ def retire_command(number: int) -> None:
 
 
 @command.command("verify")
+@click.option("--show", is_flag=True, help="Show what the last one found instead of verifying anew.")
 @with_processes
 @full_speed
-def verify_command(processes: int, full_speed: bool) -> None:
-    """Build the promoted version again and compare every row. Exit 1 when any differs."""
-    effort = _effort(processes, full_speed)
-    verdict = kindly(verify(settings.addresses(), say, effort))
-    _show_verdict(verdict)
-    if not verdict.is_equal:
+def verify_command(show: bool, processes: int, full_speed: bool) -> None:
+    """Build the promoted version again and compare every row. Exit 1 when any differs.
+
+    `leadlog run verifier` does so by itself from time to time.
+    """
+    found = _last() if show else kindly(verify(settings.addresses(), say, _effort(processes, full_speed)))
+    verdict.show(found)
+    if not found.is_equal:
         raise SystemExit(REFUSED)
+
+
+def _last() -> Verdict:
+    outcome = kindly(_on_connection(last))
+    if outcome is None:
+        end(REFUSED, "nothing was verified yet: `leadlog replay verify`")
+    click.echo(f"version {outcome.version_no}, verified {instant(rfc3339(outcome.finished_at))}")
+    return outcome.verdict
 
 
 @command.command("status")
 def status_command() -> None:
-    """List the versions and how far each is."""
+    """List the versions and how far each is, and what the last verification found."""
     rows = kindly(_on_connection(overview))
     headings = ("version", "definition", "status", "made from", "built", "stale", "parked", "MB")
     table(console(), headings, [_status(row) for row in rows], right=("version", "stale", "parked", "MB"))
+    click.echo(verdict.line(kindly(_on_connection(last))))
 
 
 @command.command("run")
@@ -278,24 +291,13 @@ def _show_switched(found: Switched) -> None:
     click.echo("the way back: leadlog replay rollback")
 
 
-def _show_verdict(found: Verdict) -> None:
-    for row in found.rows:
-        who = {"added": "only the topics say", "gone": "only BI reads"}.get(row.kind, ", ".join(row.columns))
-        click.echo(f"{row.table} {row.key}: {who} (event {row.event_id})")
-    for journey_id in found.states:
-        click.echo(f"{journey_id}: the folded state differs")
-    moved = f"; {found.moved:,} moved meanwhile and were left out" if found.moved else ""
-    outcome = (
-        "equal" if found.is_equal else f"{len(found.rows):,} rows and {len(found.states):,} states differ"
-    )
-    click.echo(f"{outcome}: {found.journeys:,} journeys{moved}")
-
-
 def _status(row: dict[str, Any]) -> tuple[Any, ...]:
     status = row["status"]
     if status == "building":
         status = f"building: {row['phase']} ({row['units_finished']}/{row['units']} units)"
     kind = "a file (trial)" if row["is_trial"] else "agreed definition"
+    if row["is_verification"]:
+        kind = "the promoted one, to verify it"
     if row["as_known_at"] is not None:
         kind += f", as known at {rfc3339(row['as_known_at'])}"
     if not row["is_our_code"]:

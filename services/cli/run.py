@@ -8,6 +8,7 @@ import click
 from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.cli.exits import REFUSED, end
+from services.settings import Addresses
 
 Process = Callable[..., None]
 """A command that runs until it is told to stop."""
@@ -94,7 +95,7 @@ def clock(web_port: int) -> None:
     """
     from services.clock import process  # noqa: PLC0415 (as above)
 
-    _serve("clock", web_port, process.run)
+    _serve("clock", web_port, lambda addresses: process.run(addresses.postgres_dsn))
 
 
 @command.command()
@@ -111,14 +112,27 @@ def notifier(web_port: int) -> None:
         config = read(settings.ALERTS)
     except Faulty as error:
         end(REFUSED, str(error))
-    _serve("notifier", web_port, lambda dsn: process.run(dsn, config))
+    _serve("notifier", web_port, lambda addresses: process.run(addresses.postgres_dsn, config))
 
 
-def _serve(name: str, port: int, work: Callable[[str], Awaitable[None]]) -> None:
+@command.command()
+@with_web_port(settings.VERIFIER_PORT, "/metrics")
+def verifier(web_port: int) -> None:
+    """Do `leadlog replay verify` every LEADLOG_VERIFY_HOURS hours, counted from the last one.
+
+    With one process at low priority; it gives way to any other `leadlog replay`, and needs as much room in
+    Postgres as a version. The outcome: `leadlog replay status`. A second verifier stands by.
+    """
+    from services.verifier import process  # noqa: PLC0415 (as above)
+
+    _serve("verifier", web_port, process.run)
+
+
+def _serve(name: str, port: int, work: Callable[[Addresses], Awaitable[None]]) -> None:
     from services.daemon import PortTaken, serve  # noqa: PLC0415 (as above)
 
     try:
-        dsn = settings.addresses().postgres_dsn
-        sys.exit(serve(name, port, lambda: work(dsn)))
+        addresses = settings.addresses()
+        sys.exit(serve(name, port, lambda: work(addresses)))
     except PortTaken as error:
         end(REFUSED, str(error))

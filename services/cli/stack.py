@@ -52,7 +52,10 @@ def _say(line: str) -> None:
     "--workers", default=1, show_default=True, type=click.IntRange(1, 16), help="Projector processes."
 )
 def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
-    """Start the local servers, the workers, the HTTP door, clock and notifier, and wait until they answer."""
+    """Start the local servers and the services: the workers, the HTTP door, clock, notifier and verifier.
+
+    Waits until servers and door answer.
+    """
     stack = Stack(settings.state_folder())
     began = time.monotonic()
     text = _definition(definition_file)

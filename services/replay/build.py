@@ -15,6 +15,7 @@ from services.replay.job import Done, Job, Report, Stopwatch, Task
 from services.replay.runs import Candidate, begin, forget_units, only_builder, read_positions
 from services.replay.tables import BUILT, add_indexes, add_key
 from services.replay.topics import units_of
+from services.replay.versions import forget_verifications
 from services.replay.workers import Effort, Workers
 from services.settings import Addresses
 from services.store.pool import Connection, connect
@@ -29,6 +30,7 @@ async def build(addresses: Addresses, candidate: Candidate, report: Report, effo
     Raises Busy, OffsetGap, Stalled, and what the servers raise when they are away.
     """
     async with only_builder(addresses.postgres_dsn) as connection:
+        await forget_verifications(connection, but=candidate)
         job = await begin(connection, addresses, candidate)
         if not job.folder.exists():
             await forget_units(connection, job.version_no, ON_DISK)

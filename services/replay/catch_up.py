@@ -62,6 +62,8 @@ async def catch_up(addresses: Addresses, number: int, report: Report) -> None:
 def _check(version: Found) -> None:
     if version.status not in ("built", "fed", "promoted"):
         raise Refused(f"{version} is {version.status}: finish it with `leadlog replay build` first")
+    if version.is_verification:
+        raise Refused(f"{version} is only compared: the verification that built it drops it")
     if version.as_known_at is not None:
         raise Refused(f"{version} is as known at an instant of the past: it stays as it is")
     if version.code_version != code_version():

@@ -1,9 +1,9 @@
 """What a version changes against the one that BI reads: row by row, with the reason.
 
-Promises: every row that differs is in the version's table `difference`, with what decides it otherwise; both
-versions are compared journey by journey at one instant, so live processing makes no difference. Journeys that
-are behind or parked in either version are left out and counted. A kill costs one unit. Leaves showing it to
-`difference`.
+Promises: every row that differs is in the version's table `difference`, with what decides it otherwise (of a
+verification, with the first event that explains it); both versions are compared journey by journey at one
+instant, so live processing makes no difference. Journeys that are behind or parked in either version are left
+out and counted. A kill costs one unit. Leaves showing it to `difference`.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from services import settings
 from services.projector.decoding import Decoding
 from services.registry import Registry
 from services.replay.compare import UNCOMPARED, Difference, Keyed, differences, keyed
+from services.replay.first_events import first_events
 from services.replay.job import Done, Report, Stopwatch, Task
 from services.replay.reasons import Reasons
 from services.replay.runs import finish_unit, lock_unit, only_builder
@@ -196,9 +197,12 @@ async def _explain(connection: Connection, pair: Pair, journeys: Sequence[str]) 
     before = await _read(connection, pair.against.schema, journeys)
     after = await _read(connection, pair.version.schema, journeys)
     found = {id: differences(before[id], after[id]) for id in journeys}
-    explained = await Reasons.between(connection, pair.against, pair.version)
     async with Registry(pair.addresses.registry_url) as registry:
-        why = await explained.of(connection, Decoding(registry), found, before)
+        if pair.version.is_verification:
+            why = await first_events(connection, Decoding(registry), pair.version, found)
+        else:
+            reasons = await Reasons.between(connection, pair.against, pair.version)
+            why = await reasons.of(connection, Decoding(registry), found, before)
     rows = [_row(id, each, why[id, each.table, each.key]) for id, some in found.items() for each in some]
     await connection.executemany(INSERT.format(schema=pair.version.schema), rows)
 

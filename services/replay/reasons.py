@@ -84,7 +84,7 @@ class Reasons:
         if self.only is not None:
             return {(id, each.table, each.key): [self.only] for id, some in found.items() for each in some}
         why: Why = {}
-        members = await _members(connection, list(found))
+        members = await members_of(connection, list(found))
         for history in await read_histories(connection, members, decoding):
             id = history.journey_id
             places = _places(found[id])
@@ -124,7 +124,8 @@ def _places(found: Sequence[Difference]) -> Places:
     return {(each.table, each.key) for each in found}
 
 
-async def _members(connection: Connection, journeys: Sequence[str]) -> dict[str, list[str]]:
+async def members_of(connection: Connection, journeys: Sequence[str]) -> dict[str, list[str]]:
+    """The subjects of journeys."""
     members: dict[str, list[str]] = {id: [] for id in journeys}
     for row in await connection.fetch(
         "select journey_id, subject_id from log.subject where journey_id = any($1) order by 2", journeys

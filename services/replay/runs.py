@@ -24,11 +24,15 @@ from services.store.versions import TimelineEntry, code_version, make_version
 
 LOCK = 7_104_013
 """Advisory lock of whoever builds."""
+WANTED = 7_104_016
+"""Advisory lock, shared by all who wait for `LOCK`: a scheduled verification gives way to them."""
 GONE_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 0.1
 
+TRY_LOCK = "select pg_try_advisory_lock($1)"
+
 UNFINISHED = """
-select version_no, schema_name, label, code_version, timeline::text, is_trial, as_known_at
+select version_no, schema_name, label, code_version, timeline::text, is_trial, as_known_at, is_verification
 from ops.version join ops.replay using (version_no)
 where status = 'building'
 """
@@ -60,6 +64,7 @@ class Candidate(NamedTuple):
     timeline: Sequence[TimelineEntry]
     is_trial: bool = False
     as_known_at: Micros | None = None
+    is_verification: bool = False
 
 
 class Busy(RuntimeError):
@@ -78,12 +83,21 @@ async def only_builder(dsn: str) -> AsyncIterator[Connection]:
 
 
 async def _lock(connection: Connection) -> None:
-    """The session of one who was just killed may live a moment longer."""
+    """The session of one who was just killed may live a moment longer, and so may one that gives way."""
+    if await connection.fetchval(TRY_LOCK, LOCK):
+        return
+    await connection.execute("select pg_advisory_lock_shared($1)", WANTED)
     deadline = time.monotonic() + GONE_SECONDS
-    while not await connection.fetchval("select pg_try_advisory_lock($1)", LOCK):
+    while not await connection.fetchval(TRY_LOCK, LOCK):
         if time.monotonic() > deadline:
             raise Busy("another replay is being built: `leadlog replay status` shows it")
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
+    await connection.execute("select pg_advisory_unlock_shared($1)", WANTED)
+
+
+async def is_wanted(connection: Connection) -> bool:
+    """Whether anybody waits for the one who builds."""
+    return not await connection.fetchval("select pg_try_advisory_xact_lock($1)", WANTED)
 
 
 async def begin(connection: Connection, addresses: Addresses, candidate: Candidate) -> Job:
@@ -104,8 +118,8 @@ async def begin(connection: Connection, addresses: Addresses, candidate: Candida
 async def _create(connection: Connection, candidate: Candidate) -> int:
     number = await make_version(connection, candidate.timeline, bare_tables())
     await connection.execute(
-        "update ops.version set is_trial = $2, as_known_at = $3 where version_no = $1",
-        *(number, candidate.is_trial, candidate.as_known_at),
+        "update ops.version set is_trial = $2, as_known_at = $3, is_verification = $4 where version_no = $1",
+        *(number, candidate.is_trial, candidate.as_known_at, candidate.is_verification),
     )
     rows = await connection.fetch("select topic, partition, next_offset from log.position order by 1, 2")
     records = sum(row["next_offset"] for row in rows)
@@ -126,8 +140,7 @@ def _check(row: Any, candidate: Candidate) -> None:
     if row["code_version"] != code_version():
         raise Busy(f"{version} was begun by other code and cannot be finished by this: {way_out}")
     timeline = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
-    asked = (list(candidate.timeline), candidate.is_trial, candidate.as_known_at)
-    if (timeline, row["is_trial"], row["as_known_at"]) != asked:
+    if Candidate(timeline, row["is_trial"], row["as_known_at"], row["is_verification"]) != candidate:
         raise Busy(f"{version} is half built and from another definition: {way_out}")
 
 

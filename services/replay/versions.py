@@ -4,19 +4,20 @@ Promises: `retire` takes nothing that BI reads or that is being built. Leaves ma
 """
 
 import shutil
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from schemas.records import Micros
 from services import settings
-from services.replay.runs import only_builder
+from services.replay.runs import Candidate, only_builder
 from services.settings import Addresses
 from services.store.pool import Connection
 from services.store.versions import FEEDING_LOCK, TimelineEntry, code_version, promoted_version
 
 FIND = """
-select version_no, schema_name, label, status, code_version, is_trial, as_known_at
+select version_no, schema_name, label, status, code_version, is_trial, as_known_at, is_verification
 from ops.version where version_no = $1
 """
 
@@ -24,7 +25,7 @@ TABLES = "select tablename from pg_tables where schemaname = $1"
 
 OVERVIEW = """
 select
-  version_no, label, status, is_trial, as_known_at, code_version = $1 as is_our_code,
+  version_no, label, status, is_trial, as_known_at, is_verification, code_version = $1 as is_our_code,
   created_at, built_at, promoted_at,
   (select phase from ops.replay_unit as unit where unit.version_no = version.version_no
    and finished_at is null order by array_position($2::text[], phase), unit_no limit 1) as phase,
@@ -45,6 +46,10 @@ where is_stale or reference_revision < current.revision and not exists (
   select from ops.parked where parked.version_no = $1 and parked.journey_id = journey.journey_id
 )
 """
+
+LEFT = "select version_no from ops.version where is_verification and status <> 'retired'"
+NAMING = ("ops.parked", "ops.replay_unit", "ops.replay_diff", "ops.replay", "ops.version")
+"""Tables with rows of a version that was built but never fed."""
 
 PHASES = ("route", "read", "ids", "settle", "fold", "index", "diff")
 
@@ -74,6 +79,7 @@ class Found(NamedTuple):
     code_version: str
     is_trial: bool
     as_known_at: Micros | None
+    is_verification: bool
 
     def __str__(self) -> str:
         return f"version {self.number} ({self.label})"
@@ -106,6 +112,29 @@ async def count_stale(connection: Connection, version: Found) -> int:
     """Journeys of the version that are behind the log, without parked ones."""
     stale: int = await connection.fetchval(COUNT_STALE.format(schema=version.schema), version.number)
     return stale
+
+
+async def forget(connection: Connection, verification: Found) -> None:
+    """Leaves nothing of a version built to be compared. In a transaction of whoever builds alone."""
+    await _drop(connection, verification)
+    for table in NAMING:
+        await connection.execute(f"delete from {table} where version_no = $1", verification.number)
+    shutil.rmtree(settings.state_folder() / "replay" / verification.schema, ignore_errors=True)
+
+
+async def forget_verifications(connection: Connection, but: Candidate) -> None:
+    """Forgets what an interrupted verification has left, unless it is this candidate's."""
+    for row in await connection.fetch(LEFT):
+        version = await find(connection, row["version_no"])
+        if not but.is_verification or not await is_of(connection, version, but.timeline):
+            async with connection.transaction():
+                await forget(connection, version)
+
+
+async def is_of(connection: Connection, version: Found, timeline: Sequence[TimelineEntry]) -> bool:
+    """Whether a version was made by this code from these definitions."""
+    own = await timeline_of(connection, version)
+    return version.code_version == code_version() and own == list(timeline)
 
 
 async def retire(addresses: Addresses, number: int) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from services.replay.job import Done, Progress, Report, Task
@@ -54,7 +54,11 @@ class Workers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """What is at work when the work is given up is not waited for: it will be done again."""
+        if kind is not None:
+            for process in active_children():
+                process.terminate()
         self._pool.shutdown()
 
     async def run(self, unit: Unit[AnyJob], job: AnyJob, tasks: Sequence[Task]) -> None:
