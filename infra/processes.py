@@ -34,4 +34,4 @@ def _commands(workers: int, chosen: Mapping[str, int]) -> dict[str, list[str]]:
         for number in range(1, workers + 1)
     }
     found["ingest"] = ["ingest", "--host", ports.HOST, "--port", str(chosen["ingest"])]
-    return found | {name: [name, "--web-port", str(chosen[name])] for name in ports.ALERTING}
+    return found | {name: [name, "--web-port", str(chosen[name])] for name in ports.BACKGROUND}

@@ -235,7 +235,7 @@ class Stack:
 
     def _remember(self, plan: Plan, workers: int) -> None:
         used = [f"worker_{number}" for number in range(1, workers + 1)]
-        metered = (door.NAME, *used, *ports.ALERTING)
+        metered = (door.NAME, *used, *ports.BACKGROUND)
         known = plan.addresses._asdict() | {
             "bi_dsn": plan.dsn(postgres.READER, postgres.OWNER) if plan.is_local("postgres_dsn") else "",
             "ingest_url": door.url(plan.ports),

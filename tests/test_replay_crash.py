@@ -79,6 +79,7 @@ async def _look_and_go_back(commands: Commands) -> None:
         (("status",), "promoted"),
         (("diff", "3", "--show"), "reason"),
         (("rollback",), "BI reads version 1"),
+        (("run",), "version 3 is that already"),
         (("retire", "2"), "version 2 is gone"),
     ):
         _, out = await commands.finished(*arguments)

@@ -5,6 +5,7 @@ have with that timeline; and that nothing counts without both approvals or after
 themselves come to is guarded in `test_standing`.
 """
 
+import asyncio
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -19,6 +20,7 @@ from services.store.versions import FEEDING_LOCK, TimelineEntry, adopt_dates, cr
 from tests import given as spec
 from tests import live, oracle, test_live
 from tests.comparison import differences
+from tests.feeding import commands_on
 from tests.histories import DAY, MINUTE, MONDAY, Timeline, random_definition, random_log
 from tests.test_live import Store
 
@@ -81,6 +83,7 @@ HOUSE = spec.DEFINITION
 OTHER = HOUSE.replace("definition_id: house", "definition_id: other").replace("points: 5", "points: 6")
 STRICT = HOUSE.replace("version: 1", "version: 2").replace("at_least: 1", "at_least: 2")
 WEDNESDAY = spec.at("wed 00:00")
+YEAR_2100 = 4_102_444_800_000_000
 EVENTS: list[r.Record] = [
     spec.touch("mon 09:00", id="t1"),
     spec.demo("mon 10:00", subject="crm:2", id="early"),
@@ -178,3 +181,20 @@ async def test_another_schedule_of_the_same_date_replaces_the_first(store: Store
     said = [*decided(STRICT, WEDNESDAY), *decided(HOUSE, WEDNESDAY + DAY, BEFORE + 10)[:3], back]
     await store.take(live.on_topics(said))
     assert await labels(store) == ["house@1+house@1"]
+
+
+async def test_a_plan_says_whether_a_replay_is_needed_at_all(store: Store) -> None:
+    """What both teams agreed on restates the past by a replay, or counts from its date on without one."""
+    await store.begin([(None, HOUSE)])
+
+    async def planned() -> str:
+        result = await asyncio.to_thread(commands_on(store.dsn), "replay", "plan")
+        assert result.exit_code == 0, result.output
+        return str(result.stdout)
+
+    date = YEAR_2100
+    *agreed, scheduled = live.on_topics(decided(STRICT, date))
+    await store.take(agreed)
+    assert "leadlog definition schedule house 2 --from DATE" in await planned()
+    await store.take([scheduled])
+    assert "without a replay it counts from 2100-01-01T00:00:00Z on" in await planned()

@@ -27,7 +27,7 @@ from services.replay.plan import Plan, plan
 from services.replay.runs import Busy, Candidate
 from services.replay.switch import Blocked, Switched, previous, switch
 from services.replay.verify import Verdict, last, verify
-from services.replay.versions import Refused, overview, retire
+from services.replay.versions import Refused, overview, ready, retire
 from services.replay.workers import NICENESS, Effort
 from services.settings import Addresses
 from services.store.pool import Connection, connect
@@ -200,8 +200,15 @@ def run_command(file: Path | None, processes: int, full_speed: bool) -> None:
     async def planned(connection: Connection) -> Plan:
         return await plan(connection, await _candidate(connection, file, None))
 
+    async def found(connection: Connection) -> int | None:
+        return await ready(connection, await _candidate(connection, file, None))
+
     _show_plan(kindly(_on_connection(planned)))
-    number = kindly(_build(file, None, effort))
+    number = kindly(_on_connection(found))
+    if number is None:
+        number = kindly(_build(file, None, effort))
+    else:
+        click.echo(f"version {number} is that already: going on with it")
     kindly(catch_up(settings.addresses(), number, say))
     kindly(diff(settings.addresses(), number, say, effort))
     _show_outcome(kindly(_outcome(number, None)))
@@ -264,9 +271,14 @@ async def _outcome(number: int, file: Any) -> difference.Outcome:
 
 
 def say(progress: Progress) -> None:
+    click.echo(told(progress), err=True)
+
+
+def told(progress: Progress) -> str:
+    """Phase, units, rate and time left, as far as they are known."""
     left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
     rate = f", {progress.records_per_second:,.0f}/s" if progress.records else ""
-    click.echo(f"{progress.phase} {progress.finished}/{progress.units}{rate}{left}", err=True)
+    return f"{progress.phase} {progress.finished}/{progress.units}{rate}{left}"
 
 
 def _show_plan(found: Plan) -> None:
@@ -279,6 +291,16 @@ def _show_plan(found: Plan) -> None:
         click.echo(f"  {change}")
     if found.changes:
         click.echo(f"rows may differ in {', '.join(found.affected)}" if found.affected else "no row differs")
+    if found.counts_from is not None:
+        click.echo(
+            f"without a replay it counts from {rfc3339(found.counts_from)} on: both teams scheduled it"
+        )
+    elif found.affected and not found.is_trial:
+        definition_id, _, version = found.label.rpartition("@")
+        click.echo(
+            "a replay restates all of the past; to let it count from a date on only, without one: "
+            f"leadlog definition schedule {definition_id} {version} --from DATE"
+        )
     click.echo(
         f"{found.records:,} events of {found.journeys:,} journeys, {len(found.tables)} tables, "
         f"about {duration(found.seconds)} and {found.bytes / MEGABYTE:,.0f} MB"
@@ -291,10 +313,17 @@ def _show_switched(found: Switched) -> None:
     click.echo("the way back: leadlog replay rollback")
 
 
+def _progress(row: dict[str, Any]) -> Progress:
+    finished, seconds = row["units_finished"], row["seconds"]
+    rate = row["records"] / seconds if seconds else 0.0
+    left = seconds / finished * (row["units"] - finished) if seconds else None
+    return Progress(row["phase"], finished, row["units"], row["records"], rate, left)
+
+
 def _status(row: dict[str, Any]) -> tuple[Any, ...]:
     status = row["status"]
-    if status == "building":
-        status = f"building: {row['phase']} ({row['units_finished']}/{row['units']} units)"
+    if status == "building" and row["phase"]:
+        status = f"building: {told(_progress(row))}"
     kind = "a file (trial)" if row["is_trial"] else "agreed definition"
     if row["is_verification"]:
         kind = "the promoted one, to verify it"

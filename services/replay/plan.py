@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 from projections import definition
 from projections.agreement.diff import affected, diff
+from projections.agreement.standing import schedules
 from projections.journey import TABLES
+from schemas.records import Micros
 from services.replay.runs import Candidate
 from services.replay.versions import Found, promoted, timeline_of
+from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
 from services.store.versions import TimelineEntry, code_version
 
@@ -46,6 +49,9 @@ class Plan(NamedTuple):
     """Tables in which rows may differ for that."""
     is_other_code: bool
     """The promoted version was folded by other code."""
+    is_trial: bool
+    counts_from: Micros | None
+    """From when on the candidate counts without a replay; None = both teams have not scheduled it."""
     tables: list[str]
     """Projections that are built: all of them, from all events."""
     records: int
@@ -67,13 +73,17 @@ async def plan(connection: Connection, candidate: Candidate) -> Plan:
     journeys = await connection.fetchval("select count(*) from log.subject where subject_id = journey_id")
     rate = await connection.fetchval(LAST_RATE) or GUESS_RECORDS_PER_SECOND
     size = await connection.fetchval(SIZE, before.schema)
+    label = "+".join(definition.parse(entry.body).label for entry in candidate.timeline)
+    dates = {each.label: each.valid_from for each in schedules(await definition_facts(connection)).values()}
     changes, affected = _changes([entry for entry in known if not _is_to_come(entry)], candidate)
     return Plan(
         before=before,
-        label="+".join(definition.parse(entry.body).label for entry in candidate.timeline),
+        label=label,
         changes=changes,
         affected=affected,
         is_other_code=before.code_version != code_version(),
+        is_trial=candidate.is_trial,
+        counts_from=dates.get(label),
         tables=[table.name for table in TABLES],
         records=records,
         journeys=journeys,

@@ -16,6 +16,8 @@ from services.settings import Addresses
 from services.store.pool import Connection
 from services.store.versions import FEEDING_LOCK, TimelineEntry, code_version, promoted_version
 
+HAS_TABLES = "select exists (select from pg_namespace where nspname = $1)"
+
 FIND = """
 select version_no, schema_name, label, status, code_version, is_trial, as_known_at, is_verification
 from ops.version where version_no = $1
@@ -27,18 +29,30 @@ OVERVIEW = """
 select
   version_no, label, status, is_trial, as_known_at, is_verification, code_version = $1 as is_our_code,
   created_at, built_at, promoted_at,
-  (select phase from ops.replay_unit as unit where unit.version_no = version.version_no
-   and finished_at is null order by array_position($2::text[], phase), unit_no limit 1) as phase,
-  (select count(*) from ops.replay_unit as unit where unit.version_no = version.version_no
-   and finished_at is not null) as units_finished,
-  (select count(*) from ops.replay_unit as unit where unit.version_no = version.version_no) as units,
+  work.*,
   (select count(*) from ops.parked where parked.version_no = version.version_no) as parked,
   (select sum(pg_total_relation_size(class.oid)) from pg_class as class
    where class.relnamespace = to_regnamespace(schema_name) and class.relkind = 'r')::bigint as bytes
 from ops.version left join ops.replay using (version_no)
+left join lateral (
+  select unit.phase, count(finished_at) as units_finished, count(*) as units, sum(records)::bigint as records,
+    extract(epoch from max(finished_at) - min(finished_at - seconds * interval '1 second'))::float8 as seconds
+  from ops.replay_unit as unit
+  where unit.version_no = version.version_no and unit.phase = (
+    select phase from ops.replay_unit as next where next.version_no = version.version_no
+    and finished_at is null order by array_position($2::text[], phase), unit_no limit 1
+  )
+  group by unit.phase
+) as work on true
 order by version_no
 """
 
+
+READY = """
+select version_no from ops.version
+where status in ('built', 'fed') and is_trial = $1 and as_known_at is null and not is_verification
+order by version_no desc
+"""
 
 COUNT_STALE = """
 select count(*) from {schema}.journey, log.reference_revision as current
@@ -60,9 +74,6 @@ async def timeline_of(connection: Connection, version: "Found") -> list[Timeline
         "select timeline::text from ops.version where version_no = $1", version.number
     )
     return msgspec.json.decode(text, type=list[TimelineEntry])
-
-
-HAS_TABLES = "select exists (select from pg_namespace where nspname = $1)"
 
 
 class Refused(RuntimeError):
@@ -135,6 +146,15 @@ async def is_of(connection: Connection, version: Found, timeline: Sequence[Timel
     """Whether a version was made by this code from these definitions."""
     own = await timeline_of(connection, version)
     return version.code_version == code_version() and own == list(timeline)
+
+
+async def ready(connection: Connection, candidate: Candidate) -> int | None:
+    """A version of the candidate that is built already, and not read."""
+    for row in await connection.fetch(READY, candidate.is_trial):
+        version = await find(connection, row["version_no"])
+        if await is_of(connection, version, candidate.timeline):
+            return version.number
+    return None
 
 
 async def retire(addresses: Addresses, number: int) -> None:
