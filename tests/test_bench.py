@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench import beside, ground, importing, ingest, live, replay
+from tests.bench import alerts, beside, ground, importing, ingest, live, replay
 from tests.servers import RunningServers
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -69,3 +69,12 @@ async def test_what_readers_wait_for_at_a_switch_is_measured(
     monkeypatch.setattr(beside, "CURSOR_SECONDS", 1.0)
     await beside.readers(local, 2_000)
     assert "2 switches" in capsys.readouterr().out
+
+
+async def test_how_soon_on_call_is_told_is_measured(local: RunningServers) -> None:
+    """Every alert is received on both channels, and each has its line."""
+    lines = await alerts.due(local.addresses.postgres_dsn, 3, 1.0)
+    assert [line.split()[:4] for line in lines] == [
+        ["webhook", "3", "1", "3"],
+        ["alertmanager", "3", "1", "3"],
+    ]

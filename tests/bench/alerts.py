@@ -33,6 +33,8 @@ from tests.fresh import drop_database
 from tests.servers import until
 
 LEADLOG = [sys.executable, "-c", "from services.cli import main; main()"]
+NOBODY = "127.0.0.1:9"
+"""An address that neither process needs."""
 START_SECONDS = 5
 """From now until the first clock is due: the processes are up by then."""
 
@@ -99,7 +101,7 @@ async def processes(dsn: str, urls: dict[str, str]) -> AsyncIterator[dict[str, p
         file = Path(folder) / "channels.yaml"
         file.write_text(json.dumps(config))
         environment = {**os.environ, "LEADLOG_POSTGRES_DSN": dsn, "LEADLOG_ALERTS": str(file)}
-        environment |= {"LEADLOG_KAFKA_BOOTSTRAP": "none", "LEADLOG_REGISTRY_URL": "none"}
+        environment |= {"LEADLOG_KAFKA_BOOTSTRAP": NOBODY, "LEADLOG_REGISTRY_URL": f"http://{NOBODY}"}
         running = {
             name: psutil.Popen([*LEADLOG, "run", name], env=environment, stderr=subprocess.DEVNULL)
             for name in ("clock", "notifier")

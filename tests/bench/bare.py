@@ -8,11 +8,13 @@ that tears a batch, an outage, a hang.
 import asyncio
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 import structlog
 import uvloop
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError
 from prometheus_client import start_http_server
 
 from schemas.topics import INPUT_TOPICS
@@ -63,7 +65,8 @@ async def consume(handler: Projector, addresses: Addresses, group: str) -> None:
             fetched = await consumer.getmany(timeout_ms=FETCH_MS)
             if batch := [_record(found) for records in fetched.values() for found in records]:
                 await handler.apply(batch)
-                await consumer.commit()
+                with suppress(CommitFailedError):  # another worker came: the position is in Postgres
+                    await consumer.commit()
     finally:
         await consumer.stop()
 

@@ -7,12 +7,15 @@ and back. Each is compared with the same moments before, in the same run.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import statistics
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import islice
+from multiprocessing import get_context
 from typing import NamedTuple
 
 import asyncpg
@@ -42,13 +45,6 @@ READ = """
 select lead.stage, visit.entered_at from bi.lead_current lead join bi.stage_visit visit using (journey_id)
 where journey_id = $1
 """
-
-
-class Read(NamedTuple):
-    """One read, in seconds of the monotonic clock."""
-
-    began: float
-    ended: float
 
 
 async def live(servers: RunningServers, events: int, seconds: int) -> None:
@@ -110,20 +106,18 @@ async def readers(servers: RunningServers, events: int) -> None:
         await running.drain()
         dsn = running.addresses.postgres_dsn
         click.echo(f"\n{READERS} readers at full speed; ms{'':25}{'p50':>8}{'p99':>8}{'max':>8}{'reads':>9}")
-        async with reading(dsn) as quiet:
-            await asyncio.sleep(SWITCHES * PAUSE_SECONDS)
-        reads_line("nothing happens", quiet)
-        async with reading(dsn) as during:
-            found = [await switched(dsn, 2 - number % 2) for number in range(SWITCHES)]
+        reads_line("nothing happens", await reading(dsn, SWITCHES * PAUSE_SECONDS))
+        during, found = await asyncio.gather(reading(dsn, SWITCHES * PAUSE_SECONDS + 2), switches(dsn))
         reads_line(f"{SWITCHES} switches", during)
-        async with reading(dsn) as blocked:
-            waited = await asyncio.gather(cursor(dsn), switched(dsn, 2))
+        blocked, _, waited = await asyncio.gather(
+            reading(dsn, CURSOR_SECONDS + 2), cursor(dsn), switched(dsn, 2)
+        )
         reads_line(f"a cursor is open for {CURSOR_SECONDS:.0f} s", blocked)
     seconds = [each.seconds for each in found]
     click.echo(
         f"switch: median {statistics.median(seconds) * 1e3:.0f} ms, longest {max(seconds) * 1e3:.0f} ms, "
         f"attempts {sum(each.attempts for each in found)} for {SWITCHES}; "
-        f"with the cursor {waited[1].seconds:.2f} s, {waited[1].attempts} attempts"
+        f"with the cursor {waited.seconds:.2f} s, {waited.attempts} attempts"
     )
 
 
@@ -132,6 +126,11 @@ class Took(NamedTuple):
 
     seconds: float
     attempts: int
+
+
+async def switches(dsn: str) -> list[Took]:
+    """To and fro."""
+    return [await switched(dsn, 2 - number % 2) for number in range(SWITCHES)]
 
 
 async def switched(dsn: str, number: int) -> Took:
@@ -155,34 +154,37 @@ async def cursor(dsn: str) -> None:
     await connection.close()
 
 
-@asynccontextmanager
-async def reading(dsn: str) -> AsyncIterator[list[Read]]:
-    """Readers at work while the block runs; what they read."""
-    reads: list[Read] = []
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(READERS):
-            group.create_task(_read(dsn, reads, stop))
-        try:
-            yield reads
-        finally:
-            stop.set()
+async def reading(dsn: str, seconds: float) -> list[float]:
+    """Milliseconds of reads, by readers in a process of their own: nothing else that runs here is in them."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return await asyncio.get_running_loop().run_in_executor(pool, _read_for, dsn, seconds)
 
 
-async def _read(dsn: str, reads: list[Read], stop: asyncio.Event) -> None:
-    connection = await asyncpg.connect(dsn)
+def _read_for(dsn: str, seconds: float) -> list[float]:
+    gc.disable()
+    return uvloop.run(_read_all(dsn, seconds))
+
+
+async def _read_all(dsn: str, seconds: float) -> list[float]:
+    reads: list[float] = []
+    connections = [await asyncpg.connect(dsn) for _ in range(READERS)]
+    await asyncio.gather(*(_read(each, seconds, reads) for each in connections))
+    return reads
+
+
+async def _read(connection: asyncpg.Connection[asyncpg.Record], seconds: float, reads: list[float]) -> None:
     ids = [row[0] for row in await connection.fetch("select journey_id from bi.lead_current limit 100")]
     statement = await connection.prepare(READ)
-    while not stop.is_set():
-        began = time.monotonic()
+    await statement.fetch(ids[0])  # a session's first read finds cold caches
+    end = time.monotonic() + seconds
+    while (began := time.monotonic()) < end:
         assert await statement.fetch(ids[len(reads) % len(ids)])
-        reads.append(Read(began, time.monotonic()))
+        reads.append((time.monotonic() - began) * 1e3)
     await connection.close()
 
 
-def reads_line(name: str, reads: Sequence[Read]) -> None:
+def reads_line(name: str, took: Sequence[float]) -> None:
     """A row of reads."""
-    took = [(read.ended - read.began) * 1e3 for read in reads]
     cuts = statistics.quantiles(took, n=100)
     click.echo(f"{name:44}{cuts[49]:>8.1f}{cuts[98]:>8.1f}{max(took):>8.1f}{len(took):>9,}")
 
