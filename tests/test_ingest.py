@@ -351,6 +351,7 @@ def begun(opened: Opened, size: int) -> HTTPConnection:
     return connection
 
 
+@pytest.mark.slow
 def test_too_much_at_once_is_put_off(stack: Addresses, tmp_path: Path) -> None:
     """With its memory taken by requests in hand the door answers 429 at once, and goes on after them."""
     body = json.dumps(TOUCH).encode()
@@ -367,6 +368,7 @@ def test_too_much_at_once_is_put_off(stack: Addresses, tmp_path: Path) -> None:
         assert opened.door.post(body, opened.keys.everything).status_code == 202
 
 
+@pytest.mark.slow
 def test_a_stop_lets_the_request_in_hand_finish(stack: Addresses, tmp_path: Path) -> None:
     """SIGTERM in the middle of a body: the rest is read, the event taken and told so; the exit code is 0."""
     body = json.dumps(TOUCH | {"event_id": "last"}).encode()

@@ -19,7 +19,7 @@ from tests.door import Opened
 from tests.reading import records_on_topics
 from tests.test_ingest import TOUCH, faults, found, named
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 SOON = 10.0
 """Seconds by which a running door must have heard of a change; it looks once a second."""

@@ -304,6 +304,7 @@ def test_no_network_is_told_by_downloads(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.slow
 def test_a_folder_of_somebody_else_is_told(tmp_path: Path) -> None:
     """Whose it is, who one is, and which setting names another folder."""
     tmp_path.chmod(0o755)
@@ -326,6 +327,7 @@ def test_a_state_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.servers
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.slow
 def test_a_stack_of_somebody_else_is_not_called_down(servers: Servers) -> None:
     """`status` and `down` by another user say whose stack it is; so does `doctor`."""
     if not isinstance(servers, RunningServers):

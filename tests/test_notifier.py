@@ -24,7 +24,7 @@ from tests.alerting import Scene
 from tests.receivers import AlertmanagerServer, Mailbox, Receiver, http_receiver, soon
 from tests.servers import until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 OLD, NEW = "whsec_b2xk", "whsec_bmV3"
 

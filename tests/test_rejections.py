@@ -27,7 +27,7 @@ from tests.feeding import MONDAY_TEN, Leadlog, at, commands_on, demo_request, fe
 from tests.reading import everything
 from tests.servers import until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 GOOD = demo_request(1, "web:1", subject_id="web:5f3a")
 UNKNOWN_WORD = msgspec.structs.replace(

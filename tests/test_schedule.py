@@ -127,6 +127,7 @@ async def test_stages_and_open_hours_of_the_new_definition_are_laid_out(store: S
     ]
 
 
+@pytest.mark.slow
 async def test_nothing_takes_effect_until_all_is_there(store: Store) -> None:
     """Proposal, both approvals and the activation: in any order, and only when the last of them is there."""
     for left_out in range(4):
@@ -152,6 +153,7 @@ async def test_what_cannot_count_changes_nothing(store: Store) -> None:
         assert await store.differences(EVENTS) == []
 
 
+@pytest.mark.slow
 async def test_a_version_that_joins_later_has_the_dates_that_lie_after_its_beginning(store: Store) -> None:
     """What was decided before or while it was built counts in it as well; what lies before it is restated."""
     events = [*EVENTS[:2], spec.demo("fri 09:00", id="another")]

@@ -9,7 +9,7 @@ import pytest
 from schemas import records as r
 from tests.feeding import HUMAN, Leadlog, at, commands_on, demo_request, given
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 
 @pytest.fixture
