@@ -7,19 +7,19 @@ and back. Each is compared with the same moments before, in the same run.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import statistics
+import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import islice
-from multiprocessing import get_context
 from typing import NamedTuple
 
 import asyncpg
 import click
+import msgspec
 import uvloop
 
 from schemas.records import Actor, Record
@@ -29,22 +29,18 @@ from services.store.pool import connect
 from tests.bench import ground
 from tests.bench.latency import Trickle
 from tests.bench.live import ONE, PER_SECOND, TWO_VERSIONS, WARM_UP, head, percentiles, trickle
+from tests.bench.reading import READERS
 from tests.bench.replay import BUILD
 from tests.bench.trial import trial
 from tests.servers import RunningServers
 
 PARTS = ("live", "readers")
-READERS = 8
 SWITCHES = 20
 PAUSE_SECONDS = 0.5
 """Between two switches."""
 CURSOR_SECONDS = 5.0
 """How long a cursor stays open in the way of a switch."""
 ENGINEER = Actor("human", "bench")
-READ = """
-select lead.stage, visit.entered_at from bi.lead_current lead join bi.stage_visit visit using (journey_id)
-where journey_id = $1
-"""
 
 
 async def live(servers: RunningServers, events: int, seconds: int) -> None:
@@ -86,17 +82,18 @@ async def _build(
 ) -> None:
     environment = os.environ | {f"LEADLOG_{name.upper()}": each for name, each in addresses._asdict().items()}
     command = [each for each in BUILD if each != "--full-speed"]
-    while not stop.is_set():
-        began = time.monotonic()
-        process = await asyncio.create_subprocess_exec(
-            *(*command, *options, "--definition", str(ground.DEFINITIONS[1])),
-            env=environment,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        if await process.wait():
-            raise RuntimeError(f"the build ended with {process.returncode}")
-        took.append(time.monotonic() - began)
+    with tempfile.TemporaryDirectory() as state:
+        while not stop.is_set():
+            began = time.monotonic()
+            process = await asyncio.create_subprocess_exec(
+                *(*command, *options, "--definition", str(ground.DEFINITIONS[1])),
+                env=environment | {"LEADLOG_STATE": state},
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            if await process.wait():
+                raise RuntimeError(f"the build ended with {process.returncode}")
+            took.append(time.monotonic() - began)
 
 
 async def readers(servers: RunningServers, events: int) -> None:
@@ -156,31 +153,13 @@ async def cursor(dsn: str) -> None:
 
 async def reading(dsn: str, seconds: float) -> list[float]:
     """Milliseconds of reads, by readers in a process of their own: nothing else that runs here is in them."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return await asyncio.get_running_loop().run_in_executor(pool, _read_for, dsn, seconds)
-
-
-def _read_for(dsn: str, seconds: float) -> list[float]:
-    gc.disable()
-    return uvloop.run(_read_all(dsn, seconds))
-
-
-async def _read_all(dsn: str, seconds: float) -> list[float]:
-    reads: list[float] = []
-    connections = [await asyncpg.connect(dsn) for _ in range(READERS)]
-    await asyncio.gather(*(_read(each, seconds, reads) for each in connections))
-    return reads
-
-
-async def _read(connection: asyncpg.Connection[asyncpg.Record], seconds: float, reads: list[float]) -> None:
-    ids = [row[0] for row in await connection.fetch("select journey_id from bi.lead_current limit 100")]
-    statement = await connection.prepare(READ)
-    await statement.fetch(ids[0])  # a session's first read finds cold caches
-    end = time.monotonic() + seconds
-    while (began := time.monotonic()) < end:
-        assert await statement.fetch(ids[len(reads) % len(ids)])
-        reads.append((time.monotonic() - began) * 1e3)
-    await connection.close()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.reading", dsn, str(seconds)),
+        cwd=ground.ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    return msgspec.json.decode(out, type=list[float])
 
 
 def reads_line(name: str, took: Sequence[float]) -> None:
