@@ -7,6 +7,8 @@ import asyncpg
 import pytest
 
 from services.settings import Addresses
+from services.store.pool import connect
+from tests.alerting import Scene
 from tests.door import Opened, open_door
 from tests.fresh import drop_database, empty_topics
 from tests.servers import LocalServers, RunningServers, Servers, begin
@@ -47,6 +49,16 @@ async def database(stack: Addresses) -> AsyncIterator[str]:
     if connection.is_closed():  # the test killed the server meanwhile
         connection = await asyncpg.connect(stack.postgres_dsn)
     await drop_database(connection, name)
+    await connection.close()
+
+
+@pytest.fixture
+async def scene(database: str) -> AsyncIterator[Scene]:
+    """That database with the policy `review`, and the clock at the test's will."""
+    connection = await connect(database)
+    scene = Scene(connection)
+    await scene.begin(database)
+    yield scene
     await connection.close()
 
 

@@ -5,7 +5,6 @@ kills to test_alerts_crash.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
@@ -14,7 +13,6 @@ from schemas import records as r
 from schemas.derived import ClockMet, StageEntered
 from services import settings
 from services.clock import look, process
-from services.store.pool import connect
 from services.store.versions import TimelineEntry, create_version, feed
 from tests.alerting import REVIEW, TARGET, Alert, Scene, clocks, definition
 from tests.servers import until
@@ -30,16 +28,6 @@ AS_IF_TIME_PASSED = """
 update v0001.sla_clock set due_at = now();
 update v0001.sla_warning set warn_at = now() - interval '1 microsecond' where share = 0.9
 """
-
-
-@pytest.fixture
-async def scene(database: str) -> AsyncIterator[Scene]:
-    """An empty log with the policy `review`."""
-    connection = await connect(database)
-    scene = Scene(connection)
-    await scene.begin(database)
-    yield scene
-    await connection.close()
 
 
 async def test_a_warning_opens_and_the_breach_raises_one_alert(scene: Scene) -> None:

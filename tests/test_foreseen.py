@@ -6,7 +6,7 @@ happens to obligations without a switch to test_alerts.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from random import Random
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ from services.replay.diff import diff
 from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.obligations import Key
-from services.store.pool import connect
 from services.store.versions import TimelineEntry, create_version, feed, promote
 from tests.alerting import REVIEW, Scene, definition
 from tests.feeding import commands_on
@@ -31,16 +30,6 @@ from tests.replaying import many_logs
 pytestmark = pytest.mark.servers
 
 HOUR = 3600
-
-
-@pytest.fixture
-async def scene(database: str) -> AsyncIterator[Scene]:
-    """An empty log."""
-    connection = await connect(database)
-    scene = Scene(connection)
-    await scene.begin(database)
-    yield scene
-    await connection.close()
 
 
 async def test_what_is_said_of_a_switch_is_what_it_does(scene: Scene) -> None:

@@ -19,7 +19,6 @@ from schemas import records as r
 from services.notifier import process
 from services.notifier.config import Alertmanager, AnyChannel, Config, Faulty, Smtp, Takes, Webhook, read
 from services.notifier.sending import seconds
-from services.store.pool import connect
 from tests.alerting import Scene
 from tests.receivers import AlertmanagerServer, Mailbox, Receiver, http_receiver, soon
 from tests.servers import until
@@ -27,16 +26,6 @@ from tests.servers import until
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 OLD, NEW = "whsec_b2xk", "whsec_bmV3"
-
-
-@pytest.fixture
-async def scene(database: str) -> AsyncIterator[Scene]:
-    """An empty log with the policy `review`."""
-    connection = await connect(database)
-    scene = Scene(connection)
-    await scene.begin(database)
-    yield scene
-    await connection.close()
 
 
 @pytest.fixture
