@@ -17,7 +17,7 @@ from services.store.versions import TimelineEntry, create_version, feed
 from tests.alerting import REVIEW, TARGET, Alert, Scene, clocks, definition
 from tests.servers import until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 HOUR = 3600
 LEADER = f"""
