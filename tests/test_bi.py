@@ -33,7 +33,7 @@ from services.store.versions import TimelineEntry, create_version, promote
 from services.store.views import render, replace_views
 from tests.feeding import DEFINITION, prepare_database
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 SECOND = 1_000_000
 HOUR = 3_600 * SECOND
