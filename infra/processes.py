@@ -1,4 +1,4 @@
-"""The product's own processes under the supervisor: workers, the door, clock and notifier.
+"""The product's own processes under the supervisor: workers, the door, clock, notifier and verifier.
 
 Promises how supervisord runs each, as `leadlog run …`; they are started when the log is ready for them. What
 they do is `services`'.

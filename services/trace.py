@@ -17,14 +17,20 @@ from projections.rules import Rules
 from schemas.records import order_key
 from services.effects import Change, Key, credited, effects_of
 
+KeyedRows = dict[tuple[str, Key], dict[str, object]]
+"""Table and key to the row, by column."""
+
 
 @dataclass
 class Trace:
-    """What each event changed: the event of every value by (table, key) and column, and effects in words."""
+    """What each event changed: the event of every value by (table, key) and column, effects in words; and
+    what all of them come to."""
 
     sources: dict[tuple[str, Key], dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     effects: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     faulty: set[str] = field(default_factory=set)
+    rows: KeyedRows = field(default_factory=dict)
+    """After the last event."""
 
     def note(self, event_id: str, changes: Sequence[Change]) -> None:
         """The event made these changes."""
@@ -55,7 +61,10 @@ def trace(history: History, rules: Rules) -> Trace:
             rows = after
     if history.erased and history.events:
         first = min(history.erased, key=order_key)
-        found.note(first.event_id, list(changes(rows, keyed(journey.fold(history, rules), rules))))
+        erased = keyed(journey.fold(history, rules), rules)
+        found.note(first.event_id, list(changes(rows, erased)))
+        rows = erased
+    found.rows = rows
     return found
 
 
@@ -66,9 +75,6 @@ def _note_faults(found: Trace, history: History) -> None:
             found.faulty.add(event.event_id)
             found.effects[event.event_id].append(f"no effect: {found_fault.code}, {found_fault.message}")
 
-
-KeyedRows = dict[tuple[str, Key], dict[str, object]]
-"""Table and key to the row, by column."""
 
 EXPLAINED = tuple((table, rows_of) for table, rows_of in journey.PROJECTIONS if table != credit.TABLE)
 """Credit is left out: its rows name their event, and in a long journey they are many."""

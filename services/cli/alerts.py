@@ -11,7 +11,7 @@ import click
 from schemas.instants import rfc3339
 from services import settings
 from services.cli.exits import REFUSED, end, run
-from services.cli.layout import console, instant, table
+from services.cli.layout import console, instant, plain, table
 from services.notifier.config import Config, Faulty, read
 from services.notifier.deliver import send
 from services.notifier.message import Message, Owed
@@ -188,11 +188,7 @@ async def fetch(query: str, *arguments: object) -> list[dict[str, Any]]:
         rows = [dict(row) for row in await connection.fetch(query, *arguments)]
     finally:
         await connection.close()
-    return [{name: _plain(name, value) for name, value in row.items()} for row in rows]
-
-
-def _plain(name: str, value: Any) -> Any:
-    return rfc3339(value) if name.endswith("_at") and value is not None else value
+    return [{name: plain(name, value) for name, value in row.items()} for row in rows]
 
 
 def _print(rows: Sequence[dict[str, Any]], columns: Mapping[str, str], as_json: bool, nothing: str) -> None:

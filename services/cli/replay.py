@@ -197,16 +197,14 @@ def run_command(file: Path | None, processes: int, full_speed: bool) -> None:
     """Plan, build, catch up and compare; stops before promote."""
     effort = _effort(processes, full_speed)
 
-    async def planned(connection: Connection) -> Plan:
-        return await plan(connection, await _candidate(connection, file, None))
+    async def planned(connection: Connection) -> tuple[Candidate, Plan, int | None]:
+        candidate = await _candidate(connection, file, None)
+        return candidate, await plan(connection, candidate), await ready(connection, candidate)
 
-    async def found(connection: Connection) -> int | None:
-        return await ready(connection, await _candidate(connection, file, None))
-
-    _show_plan(kindly(_on_connection(planned)))
-    number = kindly(_on_connection(found))
+    candidate, found, number = kindly(_on_connection(planned))
+    _show_plan(found)
     if number is None:
-        number = kindly(_build(file, None, effort))
+        number = kindly(build(settings.addresses(), candidate, say, effort))
     else:
         click.echo(f"version {number} is that already: going on with it")
     kindly(catch_up(settings.addresses(), number, say))

@@ -9,7 +9,7 @@ and how often to `process`, and ending what it opened to the projector.
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from schemas.derived import ClockBreached, ClockWarned, Derived
 from schemas.records import Micros
@@ -200,7 +200,5 @@ async def _fire(connection: Connection, reached: Sequence[Reached], now: Micros,
 
 def _conclusion(reached: Reached, now: Micros) -> Derived:
     clock, threshold, at = reached
-    if threshold == DUE:
-        return ClockBreached(**obligations.concluded(clock, "breached", at, now))
-    share: dict[str, Any] = {"share": float(threshold)}
-    return ClockWarned(**obligations.concluded(clock, f"warned@{threshold}", at, now), **share)
+    fields = obligations.concluded(clock, obligations.told_as(threshold), at, now)
+    return ClockBreached(**fields) if threshold == DUE else ClockWarned(**fields, share=float(threshold))

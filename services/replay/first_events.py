@@ -7,7 +7,6 @@ else that event if the log has it. Leaves which rows these are to `diff`.
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from projections import journey
 from projections.history import History
 from projections.rules import Rules
 from services.projector.decoding import Decoding
@@ -17,7 +16,7 @@ from services.replay.reasons import Why, members_of
 from services.replay.versions import Found, timeline_of
 from services.store.pool import Connection
 from services.store.versions import calendar_facts, rules_of
-from services.trace import keyed, trace
+from services.trace import trace
 
 NAMED = (
     *("entered_event_id", "opened_event_id", "started_event_id", "event_id", "touch_event_id"),
@@ -55,11 +54,10 @@ async def first_events(
 
 def _sources(history: History, rules: Rules) -> Sources:
     """By keys that do not shift."""
-    events = trace(history, rules).sources
-    rows = keyed(journey.fold(history, rules), rules).items()
+    traced = trace(history, rules)
     return {
-        (table, tuple(values.get(name) for name in KEYS[table])): events[table, key]
-        for (table, key), values in rows
+        (table, tuple(values.get(name) for name in KEYS[table])): traced.sources[table, key]
+        for (table, key), values in traced.rows.items()
     }
 
 

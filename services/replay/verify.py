@@ -15,7 +15,7 @@ from services.replay.build import build
 from services.replay.diff import Pair, diff
 from services.replay.job import Report
 from services.replay.runs import Candidate, only_builder
-from services.replay.versions import Refused, find, forget, is_of, promoted, timeline_of
+from services.replay.versions import Refused, forget, promoted, ready, timeline_of
 from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.pool import Connection, connect
@@ -23,8 +23,6 @@ from services.store.versions import code_version
 
 MOST_KEPT = 100
 """Differing rows, and differing states, that an outcome keeps to be shown again."""
-
-BUILT = "select version_no from ops.version where is_verification and status = 'built'"
 
 OTHER_RULES = """
 select replay.reference_revision <> current.revision or built.timeline <> live.timeline
@@ -123,7 +121,7 @@ async def verify(addresses: Addresses, report: Report, effort: Effort) -> Verdic
     connection = await connect(addresses.postgres_dsn)
     try:
         candidate = await _candidate(connection)
-        number = await _built(connection, candidate)
+        number = await ready(connection, candidate)
     finally:
         await connection.close()
     if number is None:
@@ -147,15 +145,6 @@ async def _candidate(connection: Connection) -> Candidate:
     if live.code_version != code_version():
         raise Refused(f"{live} was folded by other code: it can be compared by the release that feeds it")
     return Candidate(await timeline_of(connection, live), is_trial=True, is_verification=True)
-
-
-async def _built(connection: Connection, candidate: Candidate) -> int | None:
-    """What an interrupted verification has built."""
-    for row in await connection.fetch(BUILT):
-        version = await find(connection, row["version_no"])
-        if await is_of(connection, version, candidate.timeline):
-            return version.number
-    return None
 
 
 async def _concluded(pair: Pair) -> Verdict:

@@ -50,7 +50,7 @@ order by version_no
 
 READY = """
 select version_no from ops.version
-where status in ('built', 'fed') and is_trial = $1 and as_known_at is null and not is_verification
+where status in ('built', 'fed') and is_trial = $1 and is_verification = $2 and as_known_at is null
 order by version_no desc
 """
 
@@ -130,7 +130,6 @@ async def forget(connection: Connection, verification: Found) -> None:
     await _drop(connection, verification)
     for table in NAMING:
         await connection.execute(f"delete from {table} where version_no = $1", verification.number)
-    shutil.rmtree(settings.state_folder() / "replay" / verification.schema, ignore_errors=True)
 
 
 async def forget_verifications(connection: Connection, but: Candidate) -> None:
@@ -150,7 +149,7 @@ async def is_of(connection: Connection, version: Found, timeline: Sequence[Timel
 
 async def ready(connection: Connection, candidate: Candidate) -> int | None:
     """A version of the candidate that is built already, and not read."""
-    for row in await connection.fetch(READY, candidate.is_trial):
+    for row in await connection.fetch(READY, candidate.is_trial, candidate.is_verification):
         version = await find(connection, row["version_no"])
         if await is_of(connection, version, candidate.timeline):
             return version.number
@@ -171,11 +170,11 @@ async def retire(addresses: Addresses, number: int) -> None:
             )
         async with connection.transaction():  # a reader of a report may be waited for, by nobody else
             await _drop(connection, version)
-    shutil.rmtree(settings.state_folder() / "replay" / version.schema, ignore_errors=True)
 
 
 async def _drop(connection: Connection, version: Found) -> None:
-    """Without `cascade`: a view that still reads the version must stop it."""
+    """Tables, without `cascade`: a view that still reads the version must stop it; and what a build left."""
     rows = await connection.fetch(TABLES, version.schema)
     names = ", ".join(f"{version.schema}.{row['tablename']}" for row in rows)
     await connection.execute(f"drop table {names}; drop schema {version.schema}", timeout=None)
+    shutil.rmtree(settings.state_folder() / "replay" / version.schema, ignore_errors=True)

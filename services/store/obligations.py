@@ -217,6 +217,11 @@ async def change_alerts(
         await connection.execute(CHANGE_ALERTS, found, change, severity)
 
 
+def told_as(threshold: str) -> str:
+    """What is concluded when a threshold fires, as `derived.clock_id` takes it."""
+    return "breached" if threshold == DUE else f"warned@{threshold}"
+
+
 def concluded(clock: Clock | Obligation, what: str, occurred_at: Micros, now: Micros) -> dict[str, Any]:
     """The fields that every conclusion about a clock has; `what` as `derived.clock_id` takes it."""
     return {

@@ -28,6 +28,7 @@ from services.store.obligations import (
     concluded,
     keep,
     known,
+    told_as,
 )
 from services.store.outbox import unsay
 from services.store.pool import Connection
@@ -104,14 +105,15 @@ async def settle(
     await _wait_for_fold(connection, obligations.values(), current)
     stopped = [pair for pair in _pairs(obligations, current) if pair[1].stopped_at is not None]
     running = [pair for pair in _pairs(obligations, current) if pair[1].stopped_at is None]
-    running = [pair for pair in running if pair[0].key not in moved.values()]
+    heirs = set(moved.values())
+    running = [pair for pair in running if pair[0].key not in heirs]
     running += await _arrived(connection, schema, moved)
     taken_back: list[Told] = [
         *await _end(connection, stopped),
         *await _go_on(connection, schema, running, now),
         *await _let_go(connection, schema, gone, current, moved),
     ]
-    again = [each.key for each, _ in running if each.closed_at is not None or each.key in moved.values()]
+    again = [each.key for each, _ in running if each.closed_at is not None or each.key in heirs]
     forgotten = await _forget(connection, [*again, *(each.key for each, _ in taken_back)])
     told = [
         ClockWithdrawn(**concluded(each, "withdrawn", now, now), reason=reason) for each, reason in taken_back
@@ -123,10 +125,7 @@ async def settle(
 async def _forget(connection: Connection, keys: Sequence[Key]) -> list[str]:
     """Lets the thresholds of these clocks fire again; returns the ids under which they were told."""
     rows = await connection.fetch(FORGET, *columns(keys, 2)) if keys else []
-    return [
-        clock_id("breached" if threshold == DUE else f"warned@{threshold}", policy_id, event_id)
-        for policy_id, event_id, threshold in rows
-    ]
+    return [clock_id(told_as(threshold), policy_id, event_id) for policy_id, event_id, threshold in rows]
 
 
 def _pairs(obligations: Mapping[Key, Obligation], current: Mapping[Key, Current]) -> list[Pair]:
