@@ -19,18 +19,7 @@ from services.deploy import deploy
 from services.settings import Addresses
 from services.store.pool import connect
 from tests.faults.alerting import ANYWHERE, PATHS
-from tests.faults.leads import (
-    ALERTS,
-    LEADS_A_SECOND,
-    OPEN,
-    SHORT,
-    UNFIRED,
-    UNREAD,
-    UNSENT,
-    UNTOLD,
-    Leads,
-    environment,
-)
+from tests.faults.leads import ALERTS, ALL_OVER, ALL_TOLD, LEADS_A_SECOND, SHORT, Leads, environment
 from tests.receivers import Receiver, http_receiver
 from tests.servers import until
 
@@ -115,11 +104,10 @@ async def test_every_obligation_is_one_incident_whatever_dies(
 
     try:
         await let_leads_come(leads, mortals)
-        await until(partial(none, UNREAD, UNFIRED, UNTOLD), "not all that is due was told")
+        await until(partial(none, *ALL_TOLD), "not all that is due was told")
         is_open = {row[0] for row in await connection.fetch(ALERTS)}
-        while leads.reviewed < len(leads.moments):
-            await leads.review()
-        await until(partial(none, UNREAD, OPEN, UNTOLD, UNSENT), "not every obligation was told and ended")
+        await leads.review_rest()
+        await until(partial(none, *ALL_OVER), "not every obligation was told and ended")
         assert await connection.fetch(ALERTS) == []
         assert await connection.fetch(FORGOTTEN) == []
         breached = {row[0] for row in await connection.fetch(BREACHED)}

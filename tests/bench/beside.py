@@ -170,16 +170,11 @@ def reads_line(name: str, took: Sequence[float]) -> None:
 
 async def measure(events: int, seconds: int, parts: Sequence[str]) -> None:
     """The parts, table by table."""
-    servers = await asyncio.to_thread(ground.servers)
     work = {
-        "live": lambda: live(servers, events, seconds),
-        "readers": lambda: readers(servers, events // 10),
+        "live": lambda servers: live(servers, events, seconds),
+        "readers": lambda servers: readers(servers, events // 10),
     }
-    try:
-        for part in parts:
-            await work[part]()
-    finally:
-        await asyncio.to_thread(servers.close)
+    await ground.run_parts(parts, work)
 
 
 @click.command()

@@ -6,9 +6,10 @@ the local stack, whose processes it can weigh; `LEADLOG_TEST_STACK` names one th
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
@@ -45,6 +46,18 @@ def servers() -> RunningServers:
     """The stack named by `LEADLOG_TEST_STACK`, else one of this run's own; `close` ends that one only."""
     running = os.environ.get("LEADLOG_TEST_STACK")
     return RunningServers(Path(running)) if running else LocalServers()
+
+
+async def run_parts(
+    parts: Iterable[str], work: Mapping[str, Callable[[RunningServers], Awaitable[None]]]
+) -> None:
+    """Runs parts of a measurement, table by table, on one stack."""
+    running = await asyncio.to_thread(servers)
+    try:
+        for part in parts:
+            await work[part](running)
+    finally:
+        await asyncio.to_thread(running.close)
 
 
 def made_up(events: int, seed: int = 1) -> Iterator[Record]:

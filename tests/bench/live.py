@@ -4,7 +4,6 @@ Variants take turns, `--rounds` times; rates are medians, latencies of all round
 compared is compared within one run: rates of different runs differ by the machine's other work.
 """
 
-import asyncio
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
@@ -226,19 +225,14 @@ async def growth(servers: RunningServers) -> None:
 
 async def measure(events: int, rounds: int, seconds: int, backlog: int, parts: Sequence[str]) -> None:
     """The parts, table by table."""
-    servers = await asyncio.to_thread(ground.servers)
     work = {
-        "rates": lambda: rates(servers, events, rounds),
-        "latency": lambda: latency(servers, seconds, rounds),
-        "long": lambda: long(servers, events, seconds // 2),
-        "memory": lambda: memory(servers, backlog),
-        "growth": lambda: growth(servers),
+        "rates": lambda servers: rates(servers, events, rounds),
+        "latency": lambda servers: latency(servers, seconds, rounds),
+        "long": lambda servers: long(servers, events, seconds // 2),
+        "memory": lambda servers: memory(servers, backlog),
+        "growth": growth,
     }
-    try:
-        for part in parts:
-            await work[part]()
-    finally:
-        await asyncio.to_thread(servers.close)
+    await ground.run_parts(parts, work)
 
 
 @click.command()

@@ -43,6 +43,10 @@ select coalesce(sum(end_offset - coalesce(next_offset, 0)), 1)
 from ops.lag left join log.position using (topic, partition)
 """
 UNSENT = "select count(*) from ops.outbox"
+ALL_TOLD = (UNREAD, UNFIRED, UNTOLD)
+"""Each counts nothing once all that is due was told."""
+ALL_OVER = (UNREAD, OPEN, UNTOLD, UNSENT)
+"""Each counts nothing once everything has ended and that was told."""
 ALERTS = "select alert_key from ops.alert where closed_at is null"
 
 
@@ -85,6 +89,11 @@ class Leads:
         in_time = started.at(-0.5, f"accept{number}", f"crm:{number}", recorded_at=now)
         late = in_time | {"occurred_at": now}
         await self.send(r.HandoffAccepted(**(late if number % 5 else in_time), actor=HUMAN))
+
+    async def review_rest(self) -> None:
+        """All that came and are not reviewed yet."""
+        while self.reviewed < len(self.moments):
+            await self.review()
 
 
 def environment(addresses: Addresses, channels: Mapping[str, Any], folder: Path) -> dict[str, str]:

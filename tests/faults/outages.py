@@ -28,17 +28,7 @@ from infra import MIGRATIONS
 from services.broker import create_producer
 from services.deploy import deploy
 from services.store.pool import connect
-from tests.faults.leads import (
-    LEADS_A_SECOND,
-    OPEN,
-    SHORT,
-    UNFIRED,
-    UNREAD,
-    UNSENT,
-    UNTOLD,
-    Leads,
-    environment,
-)
+from tests.faults.leads import ALL_OVER, ALL_TOLD, LEADS_A_SECOND, SHORT, Leads, environment
 from tests.fresh import drop_database, empty_topics
 from tests.receivers import AlertmanagerServer, Receiver, http_receiver
 from tests.servers import Servers, begin, bring_back, take_away, until
@@ -158,7 +148,7 @@ class Trial:
         returned = time.monotonic()
         await until(partial(self._more_than, self._taken()), f"nothing is told after {name} was away")
         first = time.monotonic() - returned
-        await until(partial(self.none, UNREAD, UNFIRED, UNTOLD), f"not all is told after {name} was away")
+        await until(partial(self.none, *ALL_TOLD), f"not all is told after {name} was away")
         return Outage(name, away, first, time.monotonic() - returned)
 
     def _taken(self) -> list[int]:
@@ -169,9 +159,8 @@ class Trial:
 
     async def review_all(self) -> None:
         """Lets every lead be reviewed, and waits until all is over and told."""
-        while self._leads.reviewed < len(self._leads.moments):
-            await self._leads.review()
-        await until(partial(self.none, UNREAD, OPEN, UNTOLD, UNSENT), "not everything ended and was told")
+        await self._leads.review_rest()
+        await until(partial(self.none, *ALL_OVER), "not everything ended and was told")
 
     async def none(self, *queries: str) -> bool:
         """Whether each of these counts nothing. Fails when a process has ended."""
