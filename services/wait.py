@@ -8,6 +8,7 @@ from typing import NamedTuple
 from services.broker import end_offsets
 from services.settings import Addresses
 from services.store.pool import Connection, connect
+from services.store.versions import count_stale
 
 POLL_SECONDS = 0.2
 INPUT_TOPICS = ("lead.events", "lead.identity", "lead.reference")
@@ -52,19 +53,11 @@ async def look(connection: Connection, ends: dict[tuple[str, int], int]) -> Behi
     stored = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
     records = sum(max(0, end - stored.get(partition, 0)) for partition, end in ends.items())
     unsent = await connection.fetchval("select count(*) from ops.outbox")
-    return Behind(records, await count_stale(connection), unsent)
+    return Behind(records, await _stale(connection), unsent)
 
 
-async def count_stale(connection: Connection) -> int:
-    """Journeys, over all fed versions, whose rows are behind the log; parked ones are not counted."""
-    stale = 0
-    for row in await connection.fetch(
-        "select version_no, schema_name from ops.version where status in ('fed', 'promoted')"
-    ):
-        stale += await connection.fetchval(
-            f"select count(*) from {row['schema_name']}.journey, log.reference_revision current "
-            "where is_stale or reference_revision < current.revision and not exists (select from ops.parked "
-            "where parked.version_no = $1 and parked.journey_id = journey.journey_id)",
-            row["version_no"],
-        )
-    return stale
+async def _stale(connection: Connection) -> int:
+    rows = await connection.fetch(
+        "select schema_name, version_no from ops.version where status in ('fed', 'promoted')"
+    )
+    return sum([await count_stale(connection, *row) for row in rows])

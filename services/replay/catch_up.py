@@ -11,10 +11,10 @@ from services.projector.decoding import Decoding
 from services.projector.refold import Refold
 from services.registry import Registry
 from services.replay.job import Progress, Report
-from services.replay.versions import Found, Refused, count_stale, find
+from services.replay.versions import Found, Refused, find
 from services.settings import Addresses
 from services.store.pool import Connection, create_pool
-from services.store.versions import FEEDING_LOCK, Fed, adopt_dates, code_version
+from services.store.versions import FEEDING_LOCK, Fed, adopt_dates, code_version, count_stale
 
 FEW_JOURNEYS = 500
 """So many may be behind when the version joins: the refold loop needs a few seconds for them."""
@@ -75,7 +75,7 @@ async def _approach(connection: Connection, version: Found, refold: Refold, repo
     await connection.execute("delete from ops.parked where version_no = $1", version.number)
     for _ in range(ROUNDS):
         await _mark(connection, version)
-        if await count_stale(connection, version) <= FEW_JOURNEYS:
+        if await count_stale(connection, version.schema, version.number) <= FEW_JOURNEYS:
             return
         await _refold(connection, version, refold, report)
 
@@ -102,10 +102,10 @@ async def _mark(connection: Connection, version: Found) -> None:
 async def _refold(connection: Connection, version: Found, refold: Refold, report: Report) -> None:
     """Runs the loop until nothing is stale."""
     began = time.monotonic()
-    stale = total = await count_stale(connection, version)
+    stale = total = await count_stale(connection, version.schema, version.number)
     while stale:
         await refold.round()
-        stale = await count_stale(connection, version)
+        stale = await count_stale(connection, version.schema, version.number)
         total = max(total, stale)
         done, seconds = total - stale, time.monotonic() - began
         left = seconds / done * stale if done else None

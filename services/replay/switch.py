@@ -15,10 +15,10 @@ import asyncpg
 
 from schemas.records import Actor
 from services.clock.reconcile import reconcile
-from services.replay.versions import Found, Refused, count_stale, find, promoted, timeline_of
+from services.replay.versions import Found, Refused, find, promoted, timeline_of
 from services.store.definition_facts import record_activations
 from services.store.pool import Connection
-from services.store.versions import FEEDING_LOCK, code_version, promote
+from services.store.versions import FEEDING_LOCK, code_version, count_stale, promote
 
 ATTEMPT_MILLISECONDS = 40
 """What an attempt takes at most once it locks anything, and so what a reader that came after it waits."""
@@ -123,7 +123,7 @@ async def _check(connection: Connection, before: Found, after: Found) -> None:
         raise Refused(f"{after} is {after.status}, not fed: `leadlog replay catch-up {after.number}` first")
     if after.code_version != code_version():
         raise Refused(f"{after} is of other code than this release: switch with the release that feeds it")
-    if stale := await count_stale(connection, after):
+    if stale := await count_stale(connection, after.schema, after.number):
         raise Refused(
             f"{stale} journeys of {after} are behind the log: `leadlog replay catch-up {after.number}`, "
             "or wait for the projector"

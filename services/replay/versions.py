@@ -14,7 +14,13 @@ from services import settings
 from services.replay.runs import Candidate, only_builder
 from services.settings import Addresses
 from services.store.pool import Connection
-from services.store.versions import FEEDING_LOCK, TimelineEntry, code_version, promoted_version
+from services.store.versions import (
+    FEEDING_LOCK,
+    TimelineEntry,
+    code_version,
+    count_stale,
+    promoted_version,
+)
 
 HAS_TABLES = "select exists (select from pg_namespace where nspname = $1)"
 
@@ -52,13 +58,6 @@ READY = """
 select version_no from ops.version
 where status in ('built', 'fed') and is_trial = $1 and is_verification = $2 and as_known_at is null
 order by version_no desc
-"""
-
-COUNT_STALE = """
-select count(*) from {schema}.journey, log.reference_revision as current
-where is_stale or reference_revision < current.revision and not exists (
-  select from ops.parked where parked.version_no = $1 and parked.journey_id = journey.journey_id
-)
 """
 
 LEFT = "select version_no from ops.version where is_verification and status <> 'retired'"
@@ -115,14 +114,8 @@ async def overview(connection: Connection) -> list[dict[str, Any]]:
     for row in rows:
         is_fed = row["status"] in ("fed", "promoted")
         found = await find(connection, row["version_no"])
-        row["stale"] = await count_stale(connection, found) if is_fed else None
+        row["stale"] = await count_stale(connection, found.schema, found.number) if is_fed else None
     return rows
-
-
-async def count_stale(connection: Connection, version: Found) -> int:
-    """Journeys of the version that are behind the log, without parked ones."""
-    stale: int = await connection.fetchval(COUNT_STALE.format(schema=version.schema), version.number)
-    return stale
 
 
 async def forget(connection: Connection, verification: Found) -> None:

@@ -81,6 +81,17 @@ select id, 0, 0, 0, true from unnest($1::text[]) id
 on conflict (journey_id) do update set is_stale = true
 """
 
+# Two counts, since each has an index: an `or` of both reads every journey.
+COUNT_STALE = """
+select (select count(*) from {schema}.journey where is_stale) + (
+  select count(*) from {schema}.journey
+  where not is_stale and reference_revision < (select revision from log.reference_revision)
+    and not exists (
+      select from ops.parked where parked.version_no = $1 and parked.journey_id = journey.journey_id
+    )
+)
+"""
+
 
 class TimelineEntry(msgspec.Struct, frozen=True):
     """One definition of a version's timeline, as stored."""
@@ -249,6 +260,12 @@ async def feed(connection: Connection, version_no: int) -> None:
     )
     journeys = await connection.fetch("select subject_id from log.subject where subject_id = journey_id")
     await connection.execute(MARK_STALE.format(schema=schema), [row["subject_id"] for row in journeys])
+
+
+async def count_stale(connection: Connection, schema: str, version_no: int) -> int:
+    """Journeys of a version that are behind the log, without parked ones."""
+    stale: int = await connection.fetchval(COUNT_STALE.format(schema=schema), version_no)
+    return stale
 
 
 async def promote(connection: Connection, version_no: int) -> None:
