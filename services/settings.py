@@ -171,9 +171,13 @@ KAFKA_HEAP_MB = number("KAFKA_HEAP_MB", 512)
 REGISTRY_HEAP_MB = number("REGISTRY_HEAP_MB", 256)
 """Heap of the local registry at most, MiB. It has next to nothing to do."""
 
-POSTGRES_SHARED_BUFFERS_MB = number("POSTGRES_SHARED_BUFFERS_MB", 512)
-"""Pages that the local Postgres keeps in its own memory, MiB. Holds the hot state of about 200,000
-journeys."""
+POSTGRES_SHARED_BUFFERS_MB = number(
+    "POSTGRES_SHARED_BUFFERS_MB",
+    min(max(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 // 8, 256), 2_048),
+)
+"""Pages that the local Postgres keeps in its own memory, MiB: an eighth of the machine's, but 256 to 2,048.
+512 hold the hot state of about 200,000 journeys, 2,048 that of a million; what is not held is read and
+written again for every event."""
 
 POSTGRES_MAX_WAL_MB = number("POSTGRES_MAX_WAL_MB", 4_096)
 """Log that the local Postgres lets grow before it forces a checkpoint, MiB of disk."""

@@ -107,8 +107,9 @@ def test_kafka_has_the_settings_of_the_local_broker() -> None:
     assert f"-Xmx{settings.KAFKA_HEAP_MB}m" in own["heap.opts"]
 
 
-def test_postgres_has_the_settings_of_the_local_server() -> None:
-    """All but where it listens and how it writes its log; the locale is the same too."""
+def test_postgres_has_the_settings_of_the_local_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but where it listens and how it writes its log; memory is that of a machine with 4 GiB."""
+    monkeypatch.setattr(settings, "POSTGRES_SHARED_BUFFERS_MB", 512)
     local = dict(re.findall(r"^(\w+) = '?([^'\n]*)'?$", postgres.configuration(5432), re.MULTILINE))
     own = dict(each.removeprefix("-c").split("=", 1) for each in SERVICES["postgres"]["command"][1:])
     differs = {name for name in local.keys() | own.keys() if local.get(name) != own.get(name)}

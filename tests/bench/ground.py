@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
-from random import Random
 
 import asyncpg
 
@@ -40,6 +39,8 @@ START = 1_736_121_600_000_000
 LONG = "crm:long"
 """The subject of the long journey."""
 CHUNK_RECORDS = 1_000
+STRIDE = 7_919
+"""From one journey to the next in turn: far apart, and it meets all of them."""
 
 
 def servers() -> RunningServers:
@@ -93,12 +94,11 @@ def first_touches(known: int, journeys: int) -> Iterator[Record]:
         yield page_view(f"first-{number}", f"web:{number}", START + number)
 
 
-def later_touches(journeys: int, events: int) -> Iterator[Record]:
-    """Page views of random ones of so many journeys, after all that they had."""
-    rng = Random(journeys)
-    for number in range(events):
+def later_touches(journeys: int, numbers: Iterable[int]) -> Iterator[Record]:
+    """Page views of so many journeys in turn, after all that they had."""
+    for number in numbers:
         instant = START + journeys * DAY // 1000 + number * 1_000_000
-        yield page_view(f"later-{journeys}-{number}", f"web:{rng.randrange(journeys)}", instant)
+        yield page_view(f"later-{journeys}-{number}", f"web:{number * STRIDE % journeys}", instant)
 
 
 async def fill(addresses: Addresses, records: Iterable[Record]) -> int:
@@ -125,6 +125,15 @@ async def publish(addresses: Addresses, records: Iterable[Record]) -> int:
 async def _chunks(records: Iterator[Record]) -> AsyncIterator[Chunk[int]]:
     while chunk := list(islice(records, CHUNK_RECORDS)):
         yield Chunk(chunk, len(chunk))
+
+
+async def settle(addresses: Addresses) -> None:
+    """Does what Postgres would do later for rows just written, so that it is not measured with other rows."""
+    connection = await asyncpg.connect(addresses.postgres_dsn)
+    try:
+        await connection.execute("vacuum analyze", timeout=None)
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import uvloop
 from schemas.records import Record
 from tests.bench import ground
 from tests.bench.latency import Commits, Trickle, commits
-from tests.bench.trial import BARE, FAUST, Used, Variant, trial
+from tests.bench.trial import BARE, FAUST, Trial, Used, Variant, trial
 from tests.servers import RunningServers
 
 PARTS = ("rates", "latency", "long", "memory", "growth")
@@ -30,12 +30,15 @@ LONG_PER_SECOND = 5
 
 JOURNEYS = (10_000, 100_000, 1_000_000)
 """Journeys known when the cost of an event is measured."""
-GROWTH_EVENTS = 40_000
-"""Events of random journeys, measured at each number of them."""
+GROWTH_EVENTS = 20_000
+GROWTH_ROUNDS = 5
+"""Rounds of so many events of journeys in turn, measured at each number of them; medians are shown."""
 
 ONE = Variant("Faust, 1 worker, 1 version", FAUST, 1, 1)
 BARE_ONE = Variant("bare loop, 1 worker, 1 version", BARE, 1, 1)
 TWO_VERSIONS = Variant("Faust, 1 worker, 2 versions", FAUST, 1, 2)
+GROWING = Variant("Faust, batches of 500", ("env", "LEADLOG_BATCH_RECORDS=500", *FAUST), 1, 1)
+"""No two events of a batch are of one journey, also when there are 10,000 on 12 partitions."""
 RATES = (
     BARE_ONE,
     ONE,
@@ -211,16 +214,24 @@ async def growth(servers: RunningServers) -> None:
     """What an event costs when there are ever more journeys."""
     await ground.fill(servers.addresses, ())
     click.echo(f"\n{'journeys':>10}{'events/s':>10}{'worker':>9}{'broker':>9}{'Postgres':>10}{'peak MB':>9}")
-    async with trial(servers, ONE) as running:
+    async with trial(servers, GROWING) as running:
         for known, journeys in pairwise((0, *JOURNEYS)):
             await ground.publish(servers.addresses, ground.first_touches(known, journeys))
             await running.drain()
-            await ground.publish(servers.addresses, ground.later_touches(journeys, GROWTH_EVENTS))
-            used = await running.drain()
+            await ground.settle(running.addresses)
+            used = median([await _touched(servers, running, journeys, n) for n in range(GROWTH_ROUNDS)])
             click.echo(
                 f"{journeys:>10,}{used.rate:>10,.0f}{used.worker_us:>9.0f}{used.broker_us:>9.0f}"
                 f"{used.postgres_us:>10.0f}{used.peak_mb:>9.0f}"
             )
+
+
+async def _touched(servers: RunningServers, running: Trial, journeys: int, number: int) -> Used:
+    first = number * GROWTH_EVENTS
+    await ground.publish(
+        servers.addresses, ground.later_touches(journeys, range(first, first + GROWTH_EVENTS))
+    )
+    return await running.drain()
 
 
 async def measure(events: int, rounds: int, seconds: int, backlog: int, parts: Sequence[str]) -> None:
