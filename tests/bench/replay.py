@@ -112,9 +112,7 @@ async def refreshed(addresses: Addresses) -> Refreshed:
     try:
         await connection.execute(TYPED)
         load = await _timed(_load(connection, addresses))
-        index = await _timed(
-            connection.execute("create index on rival.event (subject_id); analyze rival.event")
-        )
+        index = await _timed(connection.execute(INDEX))
         refresh = await _timed(connection.execute(RIVAL.read_text(), timeout=None))
         tables = ("stage_visit", "sla_clock", "credit", "lead_state")
         rows = {name: await connection.fetchval(f"select count(*) from rival.{name}") for name in tables}
