@@ -310,14 +310,15 @@ async def test_a_stop_undoes_a_batch_that_takes_too_long(trial: Trial) -> None:
 
 @pytest.mark.slow
 async def test_a_hung_shutdown_is_cut_off(trial: Trial) -> None:
-    """Past its time a stopping worker leaves by force, with exit code 1."""
+    """Past its time a stopping worker leaves by force, with exit code 1, and says what it waited in."""
     await trial.publish(1_000)
     worker = trial.start("only", RECORDER_SLEEP="1000", LEADLOG_SHUTDOWN_SECONDS="2")
     await until(lambda: worker.logged("partitions_assigned"))
     await until(lambda: worker.ask("/readyz")[1]["lag_records"] > 0)
     worker.process.send_signal(signal.SIGTERM)
     assert await worker.ended() == 1
-    assert worker.logged("left_by_force")
+    (left,) = (entry for entry in worker.entries() if entry["event"] == "left_by_force")
+    assert any(place.startswith("batch: ") for place in left["waiting"])
 
 
 async def test_a_worker_that_stands_still_is_not_live(trial: Trial) -> None:

@@ -19,8 +19,9 @@ from faust.types import TP
 from mode import Service
 
 from services import settings
+from services.projector import engine
 from services.projector.delivery import Offsets, Partition, Record
-from services.projector.engine import Consumer, Engine, Feed
+from services.projector.engine import Consumer, Engine, Feed, Thread
 from services.projector.progress import Progress
 
 EVENTS = TP("lead.events", 0)
@@ -189,6 +190,17 @@ async def test_applied_offsets_are_committed_to_kafka(parts: SimpleNamespace) ->
     await parts.consumer.commit()
     await parts.consumer.commit()
     assert parts.thread.committed == [{EVENTS: 4}]
+
+
+async def test_a_commit_without_an_answer_is_given_up(
+    parts: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust's thread does not wait for ever, or the worker could neither read on nor stop."""
+    monkeypatch.setattr(engine, "COMMIT_SECONDS", 0.01)
+    silent = SimpleNamespace(assignment=lambda: {EVENTS}, commit=lambda _: asyncio.Event().wait())
+    thread = Thread(parts.consumer)
+    monkeypatch.setattr(thread, "_consumer", silent)
+    assert await asyncio.wait_for(thread._commit({EVENTS: 4}), DEADLINE_SECONDS) is False
 
 
 async def test_revoking_waits_for_the_batch_in_hand(parts: SimpleNamespace) -> None:

@@ -38,6 +38,8 @@ SERVER_ANSWER_SECONDS = 60.0
 """Longest wait for a server's answer while partitions are taken over. Faust gives up in silence after it."""
 POSITIONS_SECONDS = SERVER_ANSWER_SECONDS / 2
 """Longest wait for the stored offsets: it must end before Faust gives up, or the worker would stand still."""
+COMMIT_SECONDS = 5.0
+"""Longest wait until Kafka has the offsets, which only displays need: the next commit brings later ones."""
 CANCEL_SECONDS = 5.0
 """A cancelled batch has to be rolled back within this time."""
 
@@ -63,6 +65,15 @@ class Thread(driver.AIOKafkaConsumerThread):
     """The thread of Faust's Kafka client."""
 
     logger = faust_log
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Gives up in time: after an outage an answer may never come, Faust waits for it, even to stop."""
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                return bool(await super()._commit(offsets))
+        except TimeoutError:
+            log.warning("commit_unanswered", seconds=COMMIT_SECONDS)
+            return False
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
         """Logs what Faust prints."""

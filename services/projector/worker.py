@@ -7,6 +7,7 @@ supervisor can start it again. Leaves the work to the engine and the handler.
 
 import asyncio
 import fcntl
+import inspect
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 import uvloop
@@ -142,11 +143,22 @@ def _stop_on_signals() -> asyncio.Event:
 
 def _bound_the_end() -> None:
     """From a thread of its own, since the event loop may be what hangs."""
+    loop = asyncio.get_running_loop()
 
     def leave() -> None:
-        log.error("left_by_force", seconds=settings.SHUTDOWN_SECONDS)
+        waiting = sorted(map(_place, asyncio.all_tasks(loop)))
+        log.error("left_by_force", seconds=settings.SHUTDOWN_SECONDS, waiting=waiting)
         os._exit(1)
 
     timer = threading.Timer(settings.SHUTDOWN_SECONDS, leave)
     timer.daemon = True
     timer.start()
+
+
+def _place(task: asyncio.Task[Any]) -> str:
+    """A task, and the innermost of its coroutines: what it waits in."""
+    coroutine: Any = task.get_coro()
+    while inspect.iscoroutine(inner := getattr(coroutine, "cr_await", None)):
+        coroutine = inner
+    frame = getattr(coroutine, "cr_frame", None)
+    return f"{task.get_name()}: {coroutine.__qualname__}:{frame.f_lineno if frame else 'running'}"
