@@ -1,11 +1,25 @@
 """Guards who a worker is. What it does as a process is in `test_engine.py`."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from services.projector.worker import AlreadyRunning, identity, only_one
+
+HUNG = """
+import asyncio
+from services.projector import worker
+from services.projector.progress import Progress
+
+async def goodbye():
+    worker._bound_the_end(Progress(batch_since={batch_since}))
+    await asyncio.sleep(60)
+
+asyncio.run(goodbye())
+"""
 
 
 def test_a_second_worker_of_the_same_name_is_refused(tmp_path: Path) -> None:
@@ -35,3 +49,21 @@ def test_an_unnamed_worker_leaves_the_group_when_it_stops() -> None:
     """Without a name there is no lasting member, and the process id tells the workers apart in the log."""
     assert identity("").member is None
     assert identity("").name.endswith(f"-{os.getpid()}")
+
+
+@pytest.mark.parametrize(("batch_since", "code"), [(None, 0), (1.0, 1)])
+def test_an_end_that_takes_too_long_fails_only_with_a_batch_in_hand(
+    batch_since: float | None, code: int
+) -> None:
+    """A goodbye to Kafka may hang on a rebalance; then all that counts is stored. The log says what hung."""
+    ended = subprocess.run(
+        [sys.executable, "-c", HUNG.format(batch_since=batch_since)],
+        check=False,
+        env=os.environ | {"LEADLOG_SHUTDOWN_SECONDS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ended.returncode == code
+    assert "left_by_force" in ended.stdout
+    assert "goodbye" in ended.stdout

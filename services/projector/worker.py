@@ -96,7 +96,7 @@ async def _work(handler: Handler, feed: Feed, port: int) -> None:
         try:
             await _serve(stack, stop, handler, progress, feed)
         finally:
-            _bound_the_end()
+            _bound_the_end(progress)
             progress.enter("stopping", time.monotonic())
 
 
@@ -141,14 +141,19 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def _bound_the_end() -> None:
-    """From a thread of its own, since the event loop may be what hangs."""
+def _bound_the_end(progress: Progress) -> None:
+    """From a thread of its own, since the event loop may be what hangs.
+
+    Only a batch in hand makes it a failure: Kafka's goodbye takes as long as a rebalance under way.
+    """
     loop = asyncio.get_running_loop()
 
     def leave() -> None:
-        waiting = sorted(map(_place, asyncio.all_tasks(loop)))
-        log.error("left_by_force", seconds=settings.SHUTDOWN_SECONDS, waiting=waiting)
-        os._exit(1)
+        try:
+            waiting = sorted(map(_place, asyncio.all_tasks(loop)))
+            log.error("left_by_force", seconds=settings.SHUTDOWN_SECONDS, waiting=waiting)
+        finally:
+            os._exit(0 if progress.batch_since is None else 1)
 
     timer = threading.Timer(settings.SHUTDOWN_SECONDS, leave)
     timer.daemon = True
@@ -156,9 +161,8 @@ def _bound_the_end() -> None:
 
 
 def _place(task: asyncio.Task[Any]) -> str:
-    """A task, and the innermost of its coroutines: what it waits in."""
-    coroutine: Any = task.get_coro()
-    while inspect.iscoroutine(inner := getattr(coroutine, "cr_await", None)):
-        coroutine = inner
-    frame = getattr(coroutine, "cr_frame", None)
-    return f"{task.get_name()}: {coroutine.__qualname__}:{frame.f_lineno if frame else 'running'}"
+    """A task, and the innermost two of its coroutines: what it waits in."""
+    chain: list[Any] = [task.get_coro()]
+    while inspect.iscoroutine(inner := getattr(chain[-1], "cr_await", None)):
+        chain.append(inner)
+    return f"{task.get_name()}: {' > '.join(each.__qualname__ for each in chain[-2:])}"
