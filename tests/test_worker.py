@@ -15,7 +15,7 @@ from services.projector import worker
 from services.projector.progress import Progress
 
 async def goodbye():
-    worker._bound_the_end(Progress(batch_since={batch_since}))
+    worker._bound_the_end(Progress(batch_since={batch_since}), {is_orderly})
     await asyncio.sleep(60)
 
 asyncio.run(goodbye())
@@ -51,13 +51,15 @@ def test_an_unnamed_worker_leaves_the_group_when_it_stops() -> None:
     assert identity("").name.endswith(f"-{os.getpid()}")
 
 
-@pytest.mark.parametrize(("batch_since", "code"), [(None, 0), (1.0, 1)])
-def test_an_end_that_takes_too_long_fails_only_with_a_batch_in_hand(
-    batch_since: float | None, code: int
+@pytest.mark.parametrize(
+    ("batch_since", "is_orderly", "code"), [(None, True, 0), (1.0, True, 1), (None, False, 1)]
+)
+def test_an_end_that_takes_too_long_fails_only_with_a_batch_in_hand_or_after_a_crash(
+    batch_since: float | None, is_orderly: bool, code: int
 ) -> None:
     """A goodbye to Kafka may hang on a rebalance; then all that counts is stored. The log says what hung."""
     ended = subprocess.run(
-        [sys.executable, "-c", HUNG.format(batch_since=batch_since)],
+        [sys.executable, "-c", HUNG.format(batch_since=batch_since, is_orderly=is_orderly)],
         check=False,
         env=os.environ | {"LEADLOG_SHUTDOWN_SECONDS": "1"},
         capture_output=True,

@@ -67,7 +67,7 @@ class Thread(driver.AIOKafkaConsumerThread):
     logger = faust_log
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Gives up in time: after an outage an answer may never come, Faust waits for it, even to stop."""
+        """Gives up in time: Faust waits for ever for an answer that an outage took, also when it stops."""
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
                 return bool(await super()._commit(offsets))

@@ -93,10 +93,12 @@ async def _work(handler: Handler, feed: Feed, port: int) -> None:
         stack.push_async_callback(health.stop)
         log.info("health_served", address=await health.start(port))
         stack.push_async_callback(handler.stop)
+        is_orderly = False
         try:
             await _serve(stack, stop, handler, progress, feed)
+            is_orderly = True
         finally:
-            _bound_the_end(progress)
+            _bound_the_end(progress, is_orderly)
             progress.enter("stopping", time.monotonic())
 
 
@@ -141,10 +143,11 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def _bound_the_end(progress: Progress) -> None:
+def _bound_the_end(progress: Progress, is_orderly: bool) -> None:
     """From a thread of its own, since the event loop may be what hangs.
 
-    Only a batch in hand makes it a failure: Kafka's goodbye takes as long as a rebalance under way.
+    An orderly end becomes a failure only by a batch in hand: a rebalance under way may hold up the goodbye to
+    Kafka.
     """
     loop = asyncio.get_running_loop()
 
@@ -153,7 +156,7 @@ def _bound_the_end(progress: Progress) -> None:
             waiting = sorted(map(_place, asyncio.all_tasks(loop)))
             log.error("left_by_force", seconds=settings.SHUTDOWN_SECONDS, waiting=waiting)
         finally:
-            os._exit(0 if progress.batch_since is None else 1)
+            os._exit(0 if is_orderly and progress.batch_since is None else 1)
 
     timer = threading.Timer(settings.SHUTDOWN_SECONDS, leave)
     timer.daemon = True

@@ -112,9 +112,10 @@ async def overview(connection: Connection) -> list[dict[str, Any]]:
     """Every version with how far it is; `stale` is None where nothing is kept up."""
     rows = [dict(row) for row in await connection.fetch(OVERVIEW, code_version(), list(PHASES))]
     for row in rows:
-        is_fed = row["status"] in ("fed", "promoted")
-        found = await find(connection, row["version_no"])
-        row["stale"] = await count_stale(connection, found.schema, found.number) if is_fed else None
+        row["stale"] = None
+        if row["status"] in ("fed", "promoted"):
+            found = await find(connection, row["version_no"])
+            row["stale"] = await count_stale(connection, found.schema, found.number)
     return rows
 
 
