@@ -36,20 +36,20 @@ select
   end as calendar_seconds,
   case
     when visit.left_at is not null then visit.business_seconds
-    when calendar.is_covered and visit.entered_at >= calendar.covers_from
-      then greatest(calendar.open_micros - coalesce(before_entry.open_micros, 0), 0) / 1000000::double precision
+    else (
+      select greatest(open_micros - coalesce((
+          select open_micros_before + (extract(epoch from least(visit.entered_at, closes_at) - opens_at) * 1000000)::bigint
+          from promoted.calendar_window
+          where calendar_no = calendar.calendar_no and opens_at <= visit.entered_at
+          order by opens_at desc
+          limit 1
+        ), 0), 0) / 1000000::double precision
+      from calendar
+      where is_covered and visit.entered_at >= covers_from
+    )
   end as business_seconds,
   visit.definition_version
-from promoted.stage_visit as visit
-left join calendar on visit.left_at is null
-left join lateral (
-  select
-    open_micros_before + (extract(epoch from least(visit.entered_at, closes_at) - opens_at) * 1000000)::bigint as open_micros
-  from promoted.calendar_window
-  where calendar_no = calendar.calendar_no and opens_at <= visit.entered_at
-  order by opens_at desc
-  limit 1
-) as before_entry on visit.left_at is null;
+from promoted.stage_visit as visit;
 
 comment on view bi.stage_visit is
   'One row per stay of a journey in a stage. The visits that are not inferred follow each other without gap from the first event on.';
