@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import psutil
 
-from infra import artifacts, door, kafka, ports, postgres, registry
+from infra import artifacts, kafka, ports, postgres, registry, served
 from infra.stack import Stack
 from infra.supervision import Process
 from services import settings
@@ -208,11 +208,13 @@ def _servers(stack: Stack) -> Iterator[Finding]:
         "postgres_dsn": ("Postgres", postgres.answers),
         "kafka_bootstrap": ("Kafka", kafka.answers),
         "registry_url": ("the registry", registry.answers),
-        "ingest_url": ("the HTTP door", door.answers),
+        "ingest_url": ("the HTTP door", served.answers),
+        "page_url": ("the page", served.answers),
     }
-    process = stack.supervisor.processes().get(door.NAME)
-    if process is None or process.state != "RUNNING":  # nobody started it, or it is told above
-        del questions["ingest_url"]
+    processes = stack.supervisor.processes()
+    for process, url in served.URLS.items():
+        if process not in processes or processes[process].state != "RUNNING":
+            del questions[url]  # nobody started it, or it is told above
     for address, (name, answers) in questions.items():
         if address in known:
             yield _answer(name, str(known[address]), asyncio.run(answers(known[address])))

@@ -13,7 +13,7 @@ USUAL: Mapping[str, int] = {
     "registry_management": 8082,
 }
 """Name of each listener and its usual port. Those of the services are beside it."""
-INGEST = 8080
+SERVED: Mapping[str, int] = {"ingest": 8080, "web": 8088}
 BACKGROUND: Mapping[str, int] = {"clock": 6050, "notifier": 6051, "verifier": 6052}
 FIRST_WORKER = 6066
 # Below the range from which Linux takes the near end of outgoing connections (32768 and up): a client that
@@ -22,9 +22,9 @@ OTHERS = range(20_000, 30_000)
 
 
 def wishes(workers: int) -> dict[str, int]:
-    """The usual ports of the servers, the door, clock, notifier and verifier, and of so many workers."""
+    """The usual ports of the servers, of everything that runs once, and of so many workers."""
     of_workers = {f"worker_{number}": FIRST_WORKER + number - 1 for number in range(1, workers + 1)}
-    return {**USUAL, "ingest": INGEST, **BACKGROUND, **of_workers}
+    return {**USUAL, **SERVED, **BACKGROUND, **of_workers}
 
 
 def is_free(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The product's own processes under the supervisor: workers, the door, clock, notifier and verifier.
+"""The product's own processes under the supervisor: workers, the door, the page, clock, notifier, verifier.
 
 Promises how supervisord runs each, as `leadlog run …`; they are started when the log is ready for them. What
 they do is `services`'.
@@ -33,5 +33,5 @@ def _commands(workers: int, chosen: Mapping[str, int]) -> dict[str, list[str]]:
         ]
         for number in range(1, workers + 1)
     }
-    found["ingest"] = ["ingest", "--host", ports.HOST, "--port", str(chosen["ingest"])]
+    found |= {name: [name, "--host", ports.HOST, "--port", str(chosen[name])] for name in ports.SERVED}
     return found | {name: [name, "--web-port", str(chosen[name])] for name in ports.BACKGROUND}

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from infra import artifacts, door, kafka, ports, postgres, processes, registry
+from infra import artifacts, kafka, ports, postgres, processes, registry, served
 from infra.progress import Say, download
 from infra.supervision import Program, Supervisor
 from services import settings
@@ -110,15 +110,15 @@ class Stack:
         return plan.addresses
 
     def start_services(self) -> None:
-        """Start the workers, the door, clock, notifier and verifier of the last `up`; wait until the door
-        takes events.
+        """Start the workers, the door, the page, clock, notifier and verifier of the last `up`; wait until
+        events are taken and shown.
 
         Raises supervision.Failed, Failed.
         """
         for name in self.supervisor.processes():
             if name not in GIVEN_BY:
                 self.supervisor.start(name)
-        asyncio.run(self._until(door.NAME, partial(door.answers, self.known()["ingest_url"])))
+        asyncio.run(self._until_served())
 
     def down(self) -> None:
         """Stop everything; the data stays. Raises supervision.Failed."""
@@ -186,6 +186,11 @@ class Stack:
             self._until_databases(plan),
         )
 
+    async def _until_served(self) -> None:
+        known = self.known()
+        waits = (self._until(name, partial(served.answers, known[url])) for name, url in served.URLS.items())
+        await asyncio.gather(*waits)
+
     async def _until_databases(self, plan: Plan) -> None:
         if plan.is_local("postgres_dsn"):
             superuser = plan.dsn(postgres.SUPERUSER, "postgres")
@@ -235,17 +240,17 @@ class Stack:
 
     def _remember(self, plan: Plan, workers: int) -> None:
         used = [f"worker_{number}" for number in range(1, workers + 1)]
-        metered = (door.NAME, *used, *ports.BACKGROUND)
+        metered = ("ingest", *used, *ports.BACKGROUND)
         known = plan.addresses._asdict() | {
             "bi_dsn": plan.dsn(postgres.READER, postgres.OWNER) if plan.is_local("postgres_dsn") else "",
-            "ingest_url": door.url(plan.ports),
+            **served.urls(plan.ports),
             "ingest_key": plan.passwords["ingest_key"],
             "worker_urls": [f"http://{ports.HOST}:{plan.ports[name]}" for name in used],
             "state_folder": str(self.state),
             "log_folder": str(self.supervisor.logs),
             "supervisor_pid": self.supervisor.pid(),
             "metrics_urls": {name: f"http://{ports.HOST}:{plan.ports[name]}/metrics" for name in metered},
-            "ports": {name: plan.ports[name] for name in (*ports.USUAL, *metered)},
+            "ports": {name: plan.ports[name] for name in (*ports.USUAL, *metered, "web")},
         }
         _write(self.state / "stack.json", known)
 

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class PortTaken(RuntimeError):
-    """Another process listens where `/metrics` should be."""
+    """Another process listens on the port that this one was given."""
 
 
 def serve(name: str, port: int, work: Callable[[], Awaitable[None]]) -> int:

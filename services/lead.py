@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from asyncpg import Record as Row
 
-from schemas.instants import rfc3339
 from schemas.records import Envelope, EventRetracted, SubjectErased, SubjectsUnlinked, order_key
 from services.projector.decoding import Decoding
 from services.projector.histories import read_histories
 from services.store.pool import Connection
+from services.store.reading import Rows, read_shown
 from services.store.versions import Promoted, calendar_facts, promoted_version, rules_of
 from services.trace import Trace, trace
 
@@ -86,6 +86,23 @@ class Entry(NamedTuple):
     status: str
     effects: list[str]
 
+    @property
+    def name(self) -> str:
+        """The event's id, and which copy of it."""
+        return self.event.event_id if self.copy_no == 1 else f"{self.event.event_id} (copy {self.copy_no})"
+
+    @property
+    def told(self) -> str:
+        """The effects in a line."""
+        mark = {"fault": "FAULT: ", "retracted": "RETRACTED: "}.get(self.status, "")
+        return mark + "; ".join(effect.removeprefix("no effect: ") for effect in self.effects)
+
+    @property
+    def late_seconds(self) -> float | None:
+        """How long after it happened it was recorded; None below a minute."""
+        late = (self.event.recorded_at - self.event.occurred_at) / 1e6
+        return late if late >= 60 else None
+
 
 @dataclass(frozen=True)
 class Lead:
@@ -142,17 +159,11 @@ async def _read(connection: Connection, journey_id: str, version: Promoted, deco
     )
 
 
-async def _rows(connection: Connection, view: str, journey_id: str, order: str) -> list[dict[str, Any]]:
-    """A view's rows of the journey, instants as RFC 3339."""
-    statement = await connection.prepare(f"select * from bi.{view} where journey_id = $1 order by {order}")
-    instants = {each.name for each in statement.get_attributes() if each.type.name == "timestamptz"}
-    return [
-        {
-            name: rfc3339(value) if name in instants and value is not None else value
-            for name, value in row.items()
-        }
-        for row in await statement.fetch(journey_id)
-    ]
+async def _rows(connection: Connection, view: str, journey_id: str, order: str) -> Rows:
+    """A view's rows of the journey."""
+    return await read_shown(
+        connection, f"select * from bi.{view} where journey_id = $1 order by {order}", journey_id
+    )
 
 
 async def _explained(connection: Connection, view: str, journey_id: str, found: Trace) -> list[Shown]:

@@ -141,6 +141,17 @@ speaks plain HTTP, so TLS belongs before it."""
 INGEST_PORT = number("INGEST_PORT", 8080)
 """Port of the HTTP door when it is run by hand; 0 takes a free one."""
 
+WEB_HOST = text("WEB_HOST", "127.0.0.1")
+"""Address on which the page listens. It asks nobody who they are: where others reach it, what knows the
+company's people belongs before it."""
+
+WEB_PORT = number("WEB_PORT", 8088)
+"""Port of the page when it is run by hand; 0 takes a free one."""
+
+WEB_NAMES = text("WEB_NAMES", "127.0.0.1,localhost")
+"""Names under which the page may be asked for, with commas between: a foreign site in somebody's browser must
+not pass for it. `*` takes any."""
+
 INGEST_MAX_EVENTS = number("INGEST_MAX_EVENTS", 1_000)
 """Events in one request at most. Larger ones gain nothing: 100 are as fast for each event."""
 

@@ -10,27 +10,29 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from schemas.instants import rfc3339
 from services.store.pool import Connection
+from services.store.reading import read_shown
+
+MODELS = ("first", "linear", "last_non_direct")
+"""Attribution models shown unless others are asked for: both ends, and all alike."""
 
 SINCE = """
 select coalesce($1::date, '-infinity')::timestamp at time zone zone from bi.calendar where is_default
 """
 
 FUNNEL = """
-with visit as (
-  select journey_id, stage_role, min(entered_at) over (partition by journey_id) as began_at
-  from bi.stage_visit
+with lead as (
+  select journey_id from bi.stage_visit where visit_no = 1 and entered_at >= $1
 ),
 reached as (
-  select stage_role, count(distinct journey_id) as journeys
-  from visit where began_at >= $1 group by stage_role
+  select stage_role, count(*) as journeys
+  from (select distinct journey_id, stage_role from bi.stage_visit join lead using (journey_id)) as once
+  group by stage_role
 ),
 present as (
-  select lead_current.stage_role, count(*) as journeys
-  from bi.lead_current
-  where journey_id in (select journey_id from visit where began_at >= $1)
-  group by lead_current.stage_role
+  select stage_role, count(*) as journeys
+  from bi.lead_current join lead using (journey_id)
+  group by stage_role
 ),
 funnel as (
   select stage.position, stage.name as stage, stage.role as stage_role, stage_role.is_success,
@@ -120,8 +122,6 @@ select last_event_at, lag_seconds, events_behind, stale_journeys, parked_journey
 from bi.data_freshness where projection = 'lead_current'
 """
 
-Rows = list[dict[str, Any]]
-
 
 async def read_summary(connection: Connection, models: Sequence[str], since: date | None) -> dict[str, Any]:
     """The page: lists of rows by section, `freshness` and `acceptance` as single values.
@@ -130,30 +130,18 @@ async def read_summary(connection: Connection, models: Sequence[str], since: dat
     calendar; None = everything. Raises asyncpg.UndefinedTableError before the first version.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        freshness = (await _rows(connection, FRESHNESS))[0]
+        freshness = (await read_shown(connection, FRESHNESS))[0]
         begin = await connection.fetchval(SINCE, since)
         return {
             "definition_version": freshness.pop("definition_version"),
             "since": since.isoformat() if since else None,
-            "funnel": await _rows(connection, FUNNEL, begin),
-            "handoffs": await _rows(connection, HANDOFFS, begin),
+            "funnel": await read_shown(connection, FUNNEL, begin),
+            "handoffs": await read_shown(connection, HANDOFFS, begin),
             "acceptance": await connection.fetchval(ACCEPTANCE, begin),
-            "sla": await _rows(connection, SLA, begin),
-            "time_in_stage": await _rows(connection, TIME_IN_STAGE, begin),
-            "opportunities": await _rows(connection, DEALS, begin),
-            "credit": await _rows(connection, CREDIT, begin, list(models)),
-            "faults": await _rows(connection, FAULTS, begin),
+            "sla": await read_shown(connection, SLA, begin),
+            "time_in_stage": await read_shown(connection, TIME_IN_STAGE, begin),
+            "opportunities": await read_shown(connection, DEALS, begin),
+            "credit": await read_shown(connection, CREDIT, begin, list(models)),
+            "faults": await read_shown(connection, FAULTS, begin),
             "freshness": freshness,
         }
-
-
-async def _rows(connection: Connection, query: str, *arguments: object) -> Rows:
-    statement = await connection.prepare(query)
-    instants = {each.name for each in statement.get_attributes() if each.type.name == "timestamptz"}
-    return [
-        {
-            name: rfc3339(value) if name in instants and value is not None else value
-            for name, value in row.items()
-        }
-        for row in await statement.fetch(*arguments)
-    ]

@@ -1,7 +1,7 @@
 """The HTTP door as a process of its own, and what tests and measurements ask it.
 
 Promises: `Door` is `leadlog run ingest` as anybody starts it, on the servers that it is given, and another
-program that logs `door_served` can take its place.
+program that logs `served` can take its place.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ class Door:
 
     def _served(self) -> str:
         deadline = time.monotonic() + START_SECONDS
-        while not (served := self.logged("door_served")):
+        while not (served := self.logged("served")):
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(LOOK_SECONDS)

@@ -37,10 +37,10 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name for name, service in SERVICES.items() if service["image"] == "leadlog"}
 GIVEN = {"LEADLOG_PASSWORD": "3f0a", "LEADLOG_BI_PASSWORD": "b1", "LEADLOG_CLUSTER_ID": "3f0a1c" * 3 + "9b2d"}
 """What .env would hold."""
-PORTS = ("5432", "9092", "9093", "9094", "8081", "8080", "6066", "6067", "6068", "6069")
+PORTS = ("5432", "9092", "9093", "9094", "8081", "8080", "8088", "6066", "6067", "6068", "6069")
 """Ports in the containers."""
 LOG_DIRS = "/var/lib/kafka/data"
-SUFFIXES_READ = {".py", ".sql", ".avsc", ".json", ".yaml", ".lock"}
+SUFFIXES_READ = {".py", ".sql", ".avsc", ".json", ".yaml", ".lock", ".html", ".css", ".svg"}
 """Files that the code reads."""
 
 
@@ -251,7 +251,7 @@ def test_the_services_run_on_these_servers(engine: Engine, tmp_path: Path) -> No
     engine.start_kafka()
     assert "Definition default@1 is now in force" in engine.leadlog("deploy")
     assert "Definition default@1 is still in force" in engine.leadlog("deploy")
-    for service in ("projector", "ingest", "clock", "notifier", "verifier"):
+    for service in ("projector", "ingest", "web", "clock", "notifier", "verifier"):
         engine.start([str(LEADLOG), *SERVICES[service]["command"]], engine.environment(service))
         asyncio.run(until(partial(engine.is_healthy, service), f"{service} is not healthy"))
     engine.leadlog("deploy", "publish", write(tmp_path / "events.jsonl", [GOOD]))

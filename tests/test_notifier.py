@@ -272,3 +272,12 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path) -> None:
     file.write_text("channels: {a: {type: pigeon}}")
     with pytest.raises(Faulty, match=r"Invalid value 'pigeon'.*channels"):
         read(str(file))
+
+
+def test_a_link_to_a_lead_holds_its_id_whole() -> None:
+    """An id with characters that mean something in an address is one part of it; a command has it plain."""
+    odd = "web:a/b ?#"
+    assert (
+        Config(lead_url="https://crm/lead/{journey_id}").lead(odd) == "https://crm/lead/web%3Aa%2Fb%20%3F%23"
+    )
+    assert Config().lead(odd) == f"leadlog lead {odd}"

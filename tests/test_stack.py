@@ -137,7 +137,7 @@ async def register(url: str) -> int:
         return int((await answer.json(content_type=None))["id"])
 
 
-SERVICES = ("clock", "ingest", "notifier", "projector-1", "verifier")
+SERVICES = ("clock", "ingest", "notifier", "projector-1", "verifier", "web")
 
 
 def test_up_opens_the_door_with_a_key_of_its_own(own: Stack) -> None:
@@ -157,8 +157,10 @@ def test_up_opens_the_door_with_a_key_of_its_own(own: Stack) -> None:
         keys.append(now["ingest_key"])
     assert keys[0] == keys[1]
     assert now["ingest_key"] in leadlog(own, "status").stdout
-    assert "door_served" in leadlog(own, "logs", "ingest").stdout
-    assert f"the HTTP door answers at {now['ingest_url']}" in leadlog(own, "doctor").stdout
+    assert "served" in leadlog(own, "logs", "ingest").stdout
+    examined = leadlog(own, "doctor").stdout
+    assert f"the HTTP door answers at {now['ingest_url']}" in examined
+    assert f"the page answers at {now['page_url']}" in examined
     for name in SERVICES:
         own.supervisor.stop(name)
 

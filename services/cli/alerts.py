@@ -11,13 +11,14 @@ import click
 from schemas.instants import rfc3339
 from services import settings
 from services.cli.exits import REFUSED, end, run
-from services.cli.layout import console, instant, plain, table
+from services.cli.layout import console, plain, table
 from services.notifier.config import Config, Faulty, read
 from services.notifier.deliver import send
 from services.notifier.message import Message, Owed
 from services.notifier.sending import Again, Refused
 from services.settings import addresses
 from services.store.pool import connect
+from services.wording import instant
 
 ALERTS = """
 select alert_key as key, coalesce(alert.outcome, severity) as state, severity, change, alert.outcome,
@@ -157,7 +158,7 @@ def _example(config: Config, now: int, closed_at: int | None) -> Message:
         state="open" if closed_at is None else "resolved",
         reason=None,
         next_step="Nothing: this is a test.",
-        lead=config.lead_url.format(journey_id="test:lead"),
+        lead=config.lead("test:lead"),
     )
     return Message(
         key=f"test:{now}",

@@ -21,7 +21,8 @@ from services.backtest import CANDIDATE, PRESENT, Changed, report
 from services.backtest_run import Backtested, backtest
 from services.cli.definition_file import YAML, read_file, show_changes
 from services.cli.exits import run
-from services.cli.layout import console, instant, section, table
+from services.cli.layout import console, section, table
+from services.wording import instant
 
 Report = dict[str, Any]
 EXAMPLES = 10

@@ -18,10 +18,11 @@ from services import definitions, settings
 from services.cli import backtest
 from services.cli.definition_file import YAML, read_file, show_changes
 from services.cli.exits import AWAY, REFUSED, end, run
-from services.cli.layout import console, instant, section, table
+from services.cli.layout import console, section, table
 from services.cli.sending import fault_lines
 from services.definitions import Desk, NotTaken, Refused, Standing, name_of
 from services.store.pool import Connection, connect
+from services.wording import instant
 
 BY = click.option("--by", metavar="NAME", help="Who decides (default: your user name on this machine).")
 JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")

@@ -10,7 +10,7 @@ import click
 from schemas.instants import rfc3339
 from schemas.topics import EVENTS, INPUT_TOPICS
 from services.cli.exits import REFUSED, end, run
-from services.cli.layout import console, instant, table
+from services.cli.layout import console, table
 from services.settings import addresses
 from services.store.keys import (
     Key,
@@ -23,6 +23,7 @@ from services.store.keys import (
     rotate_key,
 )
 from services.store.pool import Connection, connect
+from services.wording import instant
 
 HOUR = 3600.0
 Result = TypeVar("Result")

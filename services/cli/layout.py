@@ -49,24 +49,6 @@ def table(
     out.file.write("".join(f"{line.rstrip()}\n" for line in lines.get().splitlines()))
 
 
-def instant(text: str | None) -> str:
-    """An RFC 3339 instant in UTC as people read it, to the second: `2026-03-24 10:00:05`."""
-    return "" if text is None else text[:19].replace("T", " ")
-
-
 def plain(name: str, value: Any) -> Any:
     """The value of a column; an instant in microseconds becomes RFC 3339."""
     return rfc3339(value) if value is not None and name.endswith(("_at", "_until", "_from")) else value
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as the two largest units of days, hours, minutes, seconds: `3d 4h`, `12m 5s`, `0s`."""
-    if seconds is None:
-        return ""
-    days, rest = divmod(round(seconds), 86_400)
-    hours, rest = divmod(rest, 3_600)
-    minutes, left = divmod(rest, 60)
-    parts = [
-        f"{number}{unit}" for number, unit in zip((days, hours, minutes, left), "dhms", strict=True) if number
-    ]
-    return " ".join(parts[:2]) or "0s"

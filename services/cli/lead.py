@@ -13,12 +13,11 @@ from projections.definition import Definition
 from schemas.contract import to_json
 from schemas.currencies import display
 from schemas.instants import rfc3339
-from schemas.records import Envelope
 from services import definitions, settings
 from services.cli import lead_difference
 from services.cli.definition_file import YAML, read_file
 from services.cli.exits import REFUSED, end, run
-from services.cli.layout import console, duration, instant, section, table
+from services.cli.layout import console, section, table
 from services.definitions import Refused
 from services.lead import Entry, Lead, Shown, Unknown, read_lead
 from services.lead_difference import Difference, as_known, under
@@ -26,15 +25,10 @@ from services.projector.decoding import Decoding
 from services.registry import Registry
 from services.store.pool import Connection, connect
 from services.store.versions import promoted_version
+from services.wording import duration, gist, instant
 
 MODELS_ACROSS = 4
 """Attribution models side by side, so that a table fits a terminal of 120 columns."""
-TELLING = (
-    *("direction", "touch_type", "exposure_type", "channel", "offer_id", "campaign_id", "name", "value"),
-    *("to_stage", "owner_id", "team_id", "return_to", "policy_id", "reason_code", "kind", "outcome", "topic"),
-    *("opportunity_id", "sales_stage", "other_subject_id", "evidence", "target_event_id", "link_event_id"),
-)
-"""Fields by which people recognise an event, in the order shown."""
 KEYS = ("journey_id", "definition_version")
 """Columns said once, at the top."""
 
@@ -176,34 +170,15 @@ def _show_timeline(out: Console, timeline: Sequence[Entry]) -> None:
         (
             instant(rfc3339(entry.event.occurred_at)),
             type(entry.event).__name__,
-            _gist(entry.event),
-            _label(entry),
-            _effect(entry),
-            _lateness(entry),
+            gist(entry.event),
+            entry.name,
+            entry.told,
+            duration(entry.late_seconds),
         )
         for entry in timeline
     ]
     headings = ("occurred", "record", "what", "event", "effect", "late")
     table(out, headings, rows, wrapped=["what", "effect"])
-
-
-def _gist(event: Envelope) -> str:
-    values = [getattr(event, name, None) for name in TELLING]
-    return " ".join(str(value) for value in values if value is not None)
-
-
-def _effect(entry: Entry) -> str:
-    mark = {"fault": "FAULT: ", "retracted": "RETRACTED: "}.get(entry.status, "")
-    return mark + "; ".join(effect.removeprefix("no effect: ") for effect in entry.effects)
-
-
-def _label(entry: Entry) -> str:
-    return entry.event.event_id if entry.copy_no == 1 else f"{entry.event.event_id} (copy {entry.copy_no})"
-
-
-def _lateness(entry: Entry) -> str:
-    late = (entry.event.recorded_at - entry.event.occurred_at) / 1e6
-    return duration(late) if late >= 60 else ""
 
 
 def _show_visits(out: Console, rows: Sequence[Shown]) -> None:

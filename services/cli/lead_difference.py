@@ -8,8 +8,9 @@ from rich.console import Console
 from schemas.contract import to_json
 from schemas.currencies import display
 from schemas.instants import rfc3339
-from services.cli.layout import console, instant, plain, section, table
+from services.cli.layout import console, plain, section, table
 from services.lead_difference import Difference, Differing, Values
+from services.wording import instant
 
 MOST_LINES = 60
 """Lines of what differs that are shown: a change of attribution touches hundreds. --json has all."""

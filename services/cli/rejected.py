@@ -16,11 +16,12 @@ from schemas.instants import day_of, instant_of
 from schemas.records import Micros, Record
 from services.broker import connected, create_producer
 from services.cli.exits import REFUSED, end, run
-from services.cli.layout import console, instant, table
+from services.cli.layout import console, table
 from services.cli.sending import fault_lines
 from services.rejections import Page, Place, Rejection, read_one, read_page, repair
 from services.settings import addresses
 from services.store.pool import connect
+from services.wording import instant
 
 MICROS_PER_DAY = 86_400_000_000
 HEADINGS = ("place", "rejected at", "reason", "source", "event", "repaired by", "message")

@@ -16,7 +16,7 @@ from schemas.instants import instant_of, rfc3339
 from services import settings
 from services.cli import verdict
 from services.cli.exits import REFUSED, end, run
-from services.cli.layout import console, duration, instant, section, table
+from services.cli.layout import console, section, table
 from services.definitions import person
 from services.replay import candidates, difference
 from services.replay.build import build
@@ -31,6 +31,7 @@ from services.replay.versions import Refused, overview, ready, retire
 from services.replay.workers import NICENESS, Effort
 from services.settings import Addresses
 from services.store.pool import Connection, connect
+from services.wording import duration, instant
 
 Result = TypeVar("Result")
 
@@ -194,7 +195,10 @@ def status_command() -> None:
 @with_processes
 @full_speed
 def run_command(file: Path | None, processes: int, full_speed: bool) -> None:
-    """Plan, build, catch up and compare; stops before promote."""
+    """Plan, build, catch up and compare; stops before promote.
+
+    Done is exit 0, whether rows differ or not: `leadlog replay diff NUMBER --show` tells by its code.
+    """
     effort = _effort(processes, full_speed)
 
     async def planned(connection: Connection) -> tuple[Candidate, Plan, int | None]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import click
 
@@ -36,6 +37,27 @@ def with_web_port(default: int, pages: str) -> Callable[[Process], Process]:
     )
 
 
+def listening(host: str, port: int, needs: str) -> Callable[[Process], Process]:
+    """The options of a process that others may reach, and what it needs then."""
+
+    def add(process: Process) -> Process:
+        with_port = click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=port,
+            show_default=True,
+            help="Port to listen on; 0 takes a free one and logs it.",
+        )(process)
+        return click.option(
+            "--host",
+            default=host,
+            show_default=True,
+            help=f"Address to listen on. 0.0.0.0 lets other machines in; {needs}",
+        )(with_port)
+
+    return add
+
+
 @command.command()
 @click.option(
     "--worker-id",
@@ -52,43 +74,40 @@ def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
     Start as many as there are cores to use: they share the partitions.
     """
     # Faust takes a third of a second to import, which no other command should pay.
-    from services.projector import health, worker  # noqa: PLC0415
+    from services.projector import worker  # noqa: PLC0415
 
     topics = frozenset[str]() if fold_only else frozenset(INPUT_TOPICS)
     try:
         handler = Projector(settings.addresses())
         code = worker.run(handler, topics, worker.identity(worker_id), web_port)
-    except (worker.AlreadyRunning, health.PortTaken) as error:
+    except (worker.AlreadyRunning, PortTaken) as error:
         end(REFUSED, str(error))
     sys.exit(code)
 
 
 @command.command()
-@click.option(
-    "--host",
-    default=settings.INGEST_HOST,
-    show_default=True,
-    help="Address to listen on. 0.0.0.0 lets other machines in; TLS belongs before it.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=settings.INGEST_PORT,
-    show_default=True,
-    help="Port to listen on; 0 takes a free one and logs it.",
-)
+@listening(settings.INGEST_HOST, settings.INGEST_PORT, "TLS belongs before it.")
 def ingest(host: str, port: int) -> None:
     """Take events over HTTP: POST /v1/events, with a key of `leadlog key create`.
 
     /openapi.json describes it; /livez, /readyz and /metrics say how it is.
     """
-    # Its web server takes 40 ms, likewise.
-    from services.ingest import server  # noqa: PLC0415
+    # Whatever listens takes 40 ms and more, likewise.
+    from services.ingest.app import create_app  # noqa: PLC0415
 
-    try:
-        sys.exit(server.run(settings.addresses(), host, port))
-    except server.PortTaken as error:
-        end(REFUSED, str(error))
+    _listen("ingest", create_app, host, port)
+
+
+@command.command()
+@listening(settings.WEB_HOST, settings.WEB_PORT, "A login belongs before it.")
+def web(host: str, port: int) -> None:
+    """Show both teams the numbers on a page, as BI reads them. It only reads.
+
+    Others reach it under the names of LEADLOG_WEB_NAMES. /livez and /readyz say how it is.
+    """
+    from services.web.app import create_app  # noqa: PLC0415
+
+    _listen("web", create_app, host, port)
 
 
 @command.command()
@@ -130,5 +149,14 @@ def _serve(name: str, port: int, work: Callable[[Addresses], Awaitable[None]]) -
     try:
         addresses = settings.addresses()
         sys.exit(serve(name, port, lambda: work(addresses)))
+    except PortTaken as error:
+        end(REFUSED, str(error))
+
+
+def _listen(name: str, create_app: Callable[[Addresses], Any], host: str, port: int) -> None:
+    from services import web_server  # noqa: PLC0415
+
+    try:
+        sys.exit(web_server.serve(name, create_app(settings.addresses()), host, port))
     except PortTaken as error:
         end(REFUSED, str(error))

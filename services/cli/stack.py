@@ -29,7 +29,7 @@ from services.store.keys import put_key
 from services.store.migrate import migrate
 from services.store.pool import connect
 
-INGEST = ("ingest_url", "ingest_key")
+SERVED = ("ingest_url", "ingest_key", "page_url")
 TROUBLE = (artifacts.Unavailable, kafka.Failed, local.Failed, postgres.Failed, supervision.Failed)
 
 
@@ -52,9 +52,9 @@ def _say(line: str) -> None:
     "--workers", default=1, show_default=True, type=click.IntRange(1, 16), help="Projector processes."
 )
 def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
-    """Start the local servers and the services: the workers, the HTTP door, clock, notifier and verifier.
+    """Start the local servers and the services: workers, HTTP door, page, clock, notifier and verifier.
 
-    Waits until servers and door answer.
+    Waits until servers, door and page answer.
     """
     stack = Stack(settings.state_folder())
     began = time.monotonic()
@@ -65,9 +65,9 @@ def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
             _deploy(text)
             run(_let_in(stack.known()["ingest_key"]))
             stack.start_services()
-            _say(
-                f"Events are taken at {stack.known()['ingest_url']}/v1/events; `leadlog status` has the key."
-            )
+            known = stack.known()
+            _say(f"Events are taken at {known['ingest_url']}/v1/events; `leadlog status` has the key.")
+            _say(f"The page for both teams is {known['page_url']}")
     _say(f"Up after {time.monotonic() - began:.1f} s. Postgres, Kafka and the registry:")
     for address in addresses:
         click.echo(address)
@@ -177,7 +177,7 @@ def _show(now: dict[str, Any]) -> None:
     for process in now["processes"].values():
         table.add_row(process["name"], process["state"].lower(), str(process["pid"] or ""), _age(process))
     console.print(table)
-    for name in ("postgres_dsn", "bi_dsn", "kafka_bootstrap", "registry_url", *INGEST, "log_folder"):
+    for name in ("postgres_dsn", "bi_dsn", "kafka_bootstrap", "registry_url", *SERVED, "log_folder"):
         console.print(f"{name:16} {now.get(name, '')}", soft_wrap=True, highlight=False)
 
 

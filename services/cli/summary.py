@@ -10,12 +10,12 @@ from rich.console import Console
 from schemas.currencies import display
 from services import settings
 from services.cli.exits import run
-from services.cli.layout import console, duration, instant, section, table
+from services.cli.layout import console, section, table
 from services.store.pool import connect
-from services.summary import Rows, read_summary
+from services.store.reading import Rows
+from services.summary import MODELS, read_summary
+from services.wording import duration, instant
 
-MODELS = ("first", "linear", "last_non_direct")
-"""Attribution models shown unless others are asked for: both ends, and all alike."""
 ANCHORS = (
     "leads by their first event, hand-offs by decision (open ones by opening), clocks by due time, visits by "
     "entry, deals by close (open ones by opening), credit by win, faults by when they happened"

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import click
 
 from schemas.instants import rfc3339
-from services.cli.layout import instant, plain
+from services.cli.layout import plain
 from services.replay.verify import Outcome, Verdict, Wrong
+from services.wording import instant
 
 NEXT = (
     "`leadlog lead ID` shows a lead, also by the id of one of its events; "

@@ -6,6 +6,7 @@ Examples with comments are in infra/alerts/channels.yaml.
 
 from pathlib import Path
 from typing import Literal, get_args
+from urllib.parse import quote
 
 import msgspec
 import yaml
@@ -83,6 +84,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """Where a runbook is; `{runbook}` is sla-warning, sla-breach or digest."""
     next_steps: dict[str, str] = {}
     """Policy to what ends its clock."""
+
+    def lead(self, journey_id: str) -> str:
+        """How to open this lead."""
+        is_address = "://" in self.lead_url
+        return self.lead_url.format(journey_id=quote(journey_id, safe="") if is_address else journey_id)
 
 
 def read(path: str) -> Config:

@@ -151,7 +151,7 @@ def _owed(row: Any, config: Config, now: Micros) -> Owed:
         state=row["outcome"] or "open",
         reason=row["reason"],
         next_step=step if row["closed_at"] is None else None,
-        lead=config.lead_url.format(journey_id=row["journey_id"]),
+        lead=config.lead(row["journey_id"]),
     )
 
 

@@ -19,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services import settings
 from services.broker import ANSWER_SECONDS, Ends
+from services.daemon import PortTaken
 from services.projector import metrics
 from services.projector.progress import Progress
 from services.store.pool import PASSING
@@ -31,10 +32,6 @@ SUSPICIOUS_SECONDS = settings.STUCK_SECONDS / 4
 below the patience of `/livez`, which must not take a server that is away for a stuck worker."""
 
 log = structlog.get_logger(__name__)
-
-
-class PortTaken(RuntimeError):
-    """Another process listens where the health pages should be."""
 
 
 class Health:

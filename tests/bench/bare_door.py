@@ -20,8 +20,8 @@ from starlette.routing import Route
 from schemas.topics import EVENTS
 from services import settings
 from services.broker import start_producer
-from services.ingest.server import configuration
 from services.logging import configure
+from services.web_server import configuration
 
 log = structlog.get_logger("services.bare")
 decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -50,6 +50,6 @@ async def post_events(request: Request) -> Response:
 if __name__ == "__main__":
     configure("bare", "bare", settings.LOG_LEVEL)
     listening = socket.create_server(("127.0.0.1", 0))
-    log.info("door_served", address=f"http://127.0.0.1:{listening.getsockname()[1]}")
+    log.info("served", address=f"http://127.0.0.1:{listening.getsockname()[1]}")
     app = Starlette(routes=[Route("/v1/events", post_events, methods=["POST"])], lifespan=connected)
     uvicorn.Server(configuration(app)).run(sockets=[listening])

@@ -1,8 +1,7 @@
-"""The door's process: the socket, the signals that end it, and its exit code.
+"""A web application as a process: the socket, the signals that end it, and its exit code.
 
 Promises: SIGTERM and SIGINT let the requests in hand finish, within a bounded time, and end it with exit code
-0; a defect ends it with 1. While a server is away the door answers 503 with the reason. Leaves what is served
-to `app`.
+0; a defect ends it with 1. Leaves what is served to the application.
 """
 
 import gc
@@ -15,9 +14,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from services import settings
-from services.ingest.app import create_app
+from services.daemon import PortTaken
 from services.logging import configure
-from services.settings import Addresses
 
 KEEP_ALIVE_SECONDS = 75
 """An idle connection is kept for so long: longer than the 60 s of the usual proxies, which then end it."""
@@ -27,16 +25,12 @@ WAITING_CONNECTIONS = 2048
 log = structlog.get_logger(__name__)
 
 
-class PortTaken(RuntimeError):
-    """Another process listens where the door should."""
-
-
-def run(addresses: Addresses, host: str, port: int) -> int:
+def serve(name: str, app: Starlette, host: str, port: int) -> int:
     """Serves until a signal ends it; returns the exit code. Raises PortTaken."""
-    configure("ingest", "ingest", settings.LOG_LEVEL)
+    configure(name, name, settings.LOG_LEVEL)
     listening = _listen(host, port)
-    log.info("door_served", address=url_of(*listening.getsockname()[:2]))
-    server = uvicorn.Server(configuration(create_app(addresses)))
+    log.info("served", address=url_of(*listening.getsockname()[:2]))
+    server = uvicorn.Server(configuration(app))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _already_heard)
     gc.freeze()
@@ -63,7 +57,7 @@ def configuration(app: Starlette) -> uvicorn.Config:
 
 
 def url_of(host: str, port: int) -> str:
-    """The base of the door's paths."""
+    """The base of all paths."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

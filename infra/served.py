@@ -1,4 +1,7 @@
-"""The HTTP door of a stack: where it is, and whether it answers. What it does is `services.ingest`'s."""
+"""What a stack serves over HTTP, the door and the page: where it is, and whether it answers.
+
+What they do is `services.ingest`'s and `services.web`'s.
+"""
 
 import asyncio
 import http.client
@@ -9,17 +12,18 @@ from collections.abc import Mapping
 
 from infra.ports import HOST
 
-NAME = "ingest"
+URLS = {"ingest": "ingest_url", "web": "page_url"}
+"""Process to the name of its address in `leadlog status --json`."""
 CHECK_TIMEOUT_SECONDS = 2.0
 
 
-def url(ports: Mapping[str, int]) -> str:
-    """Base of the door's paths."""
-    return f"http://{HOST}:{ports[NAME]}"
+def urls(ports: Mapping[str, int]) -> dict[str, str]:
+    """The base of the paths of each, by the name of its address."""
+    return {url: f"http://{HOST}:{ports[name]}" for name, url in URLS.items()}
 
 
 async def answers(base: str) -> bool:
-    """Whether the door takes events."""
+    """Whether it is ready: the door to take events, the page to show them."""
     return await asyncio.to_thread(_answers, base)
 
 

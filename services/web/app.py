@@ -1,0 +1,314 @@
+"""The page as a web application: which path shows what.
+
+Promises: only reads, each page of one instant; what cannot be shown says why and what to do (400, 404, 503).
+It asks nobody who they are: it listens on this machine only unless told otherwise, and then belongs behind
+whatever knows the company's people. Leaves numbers to the views of `bi`, the process to
+`services.web_server`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import date
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import structlog
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from projections.definition import Definition
+from projections.history import redact
+from services import settings
+from services.definitions import now
+from services.lead import Entry, Unknown, read_lead
+from services.projector.decoding import Decoding
+from services.projector.redaction import personal_names
+from services.registry import Registry
+from services.settings import Addresses
+from services.store.pool import PASSING, Connection, connect
+from services.store.reading import read_shown
+from services.store.versions import NothingPromoted, promoted_version
+from services.summary import MODELS, read_summary
+from services.web import reading
+from services.web.filters import FILTERS
+
+CONNECTIONS = 4
+"""Pages that ask Postgres at once; others wait for their turn."""
+STATEMENT_SECONDS = 30
+"""As for any reader of BI."""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""Nothing but this page's own style is loaded, and nothing of it is kept: it shows who the leads are."""
+SEGMENTS = ("offer", "campaign", "channel")
+DAYS = (7, 30, 90, 180, 365)
+PAGES_AT_MOST = 1_000
+"""Of a list: further down nobody looks, and Postgres would sort for nothing."""
+PROBLEMS = {400: "Not understood", 404: "Not found", 405: "Not that way"}
+AWAY = (asyncpg.QueryCanceledError, *PASSING)
+
+log = structlog.get_logger(__name__)
+
+
+class NoSuchLead(HTTPException):
+    """No lead has this id; `alike` are ids that begin with it."""
+
+    def __init__(self, some_id: str, alike: list[str]) -> None:
+        super().__init__(404, f"No subject, journey or event has the id {some_id!r}.")
+        self.alike = alike
+
+
+Shown = dict[str, Any]
+Page = Callable[[Connection, Request], Awaitable[Shown]]
+"""What a page shows, by the names of its template."""
+
+
+class Site:
+    """What lives as long as the process."""
+
+    def __init__(self, addresses: Addresses) -> None:
+        self._dsn = addresses.postgres_dsn
+        self._turns = asyncio.Semaphore(CONNECTIONS)
+        self._registry = Registry(addresses.registry_url)
+        self._templates = Environment(
+            loader=PackageLoader("services.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(FILTERS)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._registry.close()
+
+    def page(self, name: str, read: Page) -> Callable[[Request], Awaitable[Response]]:
+        """The handler of a page: reads at one instant, then fills the template of its name."""
+
+        async def handle(request: Request) -> Response:
+            async with self._snapshot() as connection:
+                basics = await reading.read_basics(connection)
+                shown = await read(connection, request)
+            return self._response(200, name, basics | shown)
+
+        return handle
+
+    async def lead(self, connection: Connection, request: Request) -> Shown:
+        """One lead, by any of its ids, without what a definition calls personal."""
+        some_id = request.path_params["some_id"]
+        try:
+            lead = await read_lead(connection, some_id, Decoding(self._registry))
+        except Unknown as error:
+            alike = await read_shown(connection, reading.SAME_BEGINNING, some_id)
+            raise NoSuchLead(some_id, [row["subject_id"] for row in alike]) from error
+        personal = await personal_names(connection) | (await _in_force(connection)).personal
+        return {
+            "lead": lead,
+            "timeline": [_without(entry, personal) for entry in lead.timeline],
+            "meetings": await read_shown(connection, reading.MEETINGS, lead.journey_id),
+            "requests": await read_shown(connection, reading.REQUESTS, lead.journey_id),
+        }
+
+    async def error(self, request: Request, error: Exception) -> Response:
+        """Why there is no page."""
+        status, title, why = _told(error)
+        if status >= 500:
+            log.warning("page_not_shown", path=request.url.path, error=repr(error))
+        alike = error.alike if isinstance(error, NoSuchLead) else []
+        shown = {"title": title, "why": why, "alike": alike, "definition_version": None}
+        return self._response(status, "error", shown)
+
+    async def readyz(self, _: Request) -> Response:
+        """Whether pages can be shown."""
+        async with self._snapshot() as connection:
+            await promoted_version(connection)
+        return JSONResponse({"ok": True})
+
+    def _response(self, status: int, name: str, shown: Mapping[str, Any]) -> Response:
+        return HTMLResponse(self._templates.get_template(f"{name}.html").render(shown), status, HEADERS)
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[Connection]:
+        async with self._turns:
+            connection = await connect(self._dsn)
+            try:
+                await connection.execute(f"set statement_timeout = '{STATEMENT_SECONDS}s'")
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    yield connection
+            finally:
+                connection.terminate()
+
+
+def create_app(addresses: Addresses) -> Starlette:
+    """The application."""
+    site = Site(addresses)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await site.close()
+
+    return Starlette(
+        routes=[
+            Route("/", site.page("overview", overview)),
+            Route("/leads", site.page("leads", leads)),
+            Route("/find", find),
+            Route("/lead/{some_id:path}", site.page("lead", site.lead)),
+            Route("/handoffs", site.page("handoffs", handoffs)),
+            Route("/conversion", site.page("conversion", conversion)),
+            Route("/campaigns", site.page("campaigns", campaigns)),
+            Route("/definition", site.page("definition", definition)),
+            Route("/livez", livez),
+            Route("/readyz", site.readyz),
+            Mount("/static", StaticFiles(packages=[("services.web", "static")])),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=settings.WEB_NAMES.split(","))],
+        lifespan=lifespan,
+        exception_handlers={
+            HTTPException: site.error,
+            NothingPromoted: site.error,
+            asyncpg.UndefinedTableError: site.error,
+            **dict.fromkeys(AWAY, site.error),
+            Exception: site.error,
+        },
+    )
+
+
+async def livez(_: Request) -> Response:
+    """The process answers."""
+    return JSONResponse({"ok": True})
+
+
+async def overview(connection: Connection, request: Request) -> Shown:
+    """All leads on one page."""
+    known = [model.name for model in (await _in_force(connection)).attribution.models]
+    wants_all = _one_of(request, "models", ("some", "all"), "some") == "all"
+    since = _date(request.query_params.get("since"))
+    return {
+        "summary": await read_summary(connection, known if wants_all else MODELS, since),
+        "months": await read_shown(connection, reading.ACCEPTANCE, since, reading.MONTHS),
+    }
+
+
+async def leads(connection: Connection, request: Request) -> Shown:
+    """Leads, those with the latest events first."""
+    wanted = _wanted(request, "stage", "handoff", "owner", "offer")
+    page = _page_number(request.query_params.get("page", "1"))
+    limit, offset = reading.LEADS_A_PAGE + 1, (page - 1) * reading.LEADS_A_PAGE
+    found = await read_shown(connection, reading.LEADS, *wanted.values(), limit, offset)
+    return {
+        "wanted": wanted,
+        "leads": found[: reading.LEADS_A_PAGE],
+        "page": page,
+        "has_more": len(found) == limit,
+        "stages": await read_shown(connection, reading.STAGES),
+    }
+
+
+async def handoffs(connection: Connection, request: Request) -> Shown:
+    """What waits for sales: open hand-offs, the most urgent first."""
+    wanted = _wanted(request, "owner", "team")
+    limit = reading.HANDOFFS_AT_MOST
+    found = await read_shown(connection, reading.HANDOFFS, *wanted.values(), limit + 1)
+    return {"wanted": wanted, "handoffs": found[:limit], "has_more": len(found) > limit}
+
+
+async def conversion(connection: Connection, request: Request) -> Shown:
+    """Which offers, campaigns and channels bring leads that convert, and how fast."""
+    stages = await read_shown(connection, reading.STAGES)
+    chosen = {
+        "by": _one_of(request, "by", SEGMENTS, "offer"),
+        "to": _one_of(request, "to", [row["role"] for row in stages[1:]], "won"),
+        "days": int(_one_of(request, "days", [str(days) for days in DAYS], "90")),
+    }
+    return {
+        "chosen": chosen,
+        "segments": SEGMENTS,
+        "stages": stages[1:],
+        "spans": DAYS,
+        "rows": await read_shown(connection, reading.CONVERSION, *chosen.values(), reading.SEGMENTS_AT_MOST),
+    }
+
+
+async def campaigns(connection: Connection, _: Request) -> Shown:
+    """Marketing's calendar, with what sales should know."""
+    return {"campaigns": await reading.read_campaigns(connection)}
+
+
+async def definition(connection: Connection, _: Request) -> Shown:
+    """What both teams agreed on, and how well it holds."""
+    return {
+        "stages": await read_shown(connection, reading.STAGES),
+        "versions": await reading.read_versions(connection),
+        "drift": await read_shown(connection, reading.DRIFT, reading.DRIFT_ROWS),
+    }
+
+
+async def find(request: Request) -> Response:
+    """To the lead whose id was typed."""
+    some_id = request.query_params.get("id", "").strip()
+    return RedirectResponse(f"/lead/{quote(some_id)}" if some_id else "/leads", 303)
+
+
+async def _in_force(connection: Connection) -> Definition:
+    return (await promoted_version(connection)).in_force(now())
+
+
+def _without(entry: Entry, personal: Collection[str]) -> Entry:
+    """The entry without personal values."""
+    return entry._replace(event=redact(entry.event, personal))
+
+
+def _wanted(request: Request, *names: str) -> dict[str, str]:
+    """What a list is narrowed to; nothing = all."""
+    return {name: request.query_params.get(name, "").strip() for name in names}
+
+
+def _date(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise HTTPException(400, f"{text!r} is no date: expected one such as 2026-01-31.") from error
+
+
+def _page_number(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= PAGES_AT_MOST:
+        raise HTTPException(400, f"{text!r} is no page: expected a number from 1 to {PAGES_AT_MOST}.")
+    return int(text)
+
+
+def _one_of(request: Request, name: str, allowed: Sequence[str], default: str) -> str:
+    given = request.query_params.get(name, default)
+    if given not in allowed:
+        raise HTTPException(400, f"{name} is {given!r}: expected one of {', '.join(allowed)}.")
+    return given
+
+
+def _told(error: Exception) -> tuple[int, str, str]:
+    """Status, title and reason."""
+    match error:
+        case HTTPException():
+            return error.status_code, PROBLEMS.get(error.status_code, "Not shown"), error.detail
+        case NothingPromoted() | asyncpg.UndefinedTableError():
+            why = "No definition is in use yet: `leadlog up` or `leadlog deploy` makes the first."
+            return 503, "Nothing to show yet", why
+        case asyncpg.QueryCanceledError():
+            why = f"Postgres took longer than {STATEMENT_SECONDS} s. A later date to count from takes less."
+            return 503, "Too much at once", why
+        case _ if isinstance(error, PASSING):
+            return 503, "Postgres does not answer", "Try again in a moment; `leadlog status` tells what runs."
+    return 500, "A defect of this page", "Nothing is lost: it only reads. `leadlog logs web` has the details."

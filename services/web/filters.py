@@ -1,0 +1,52 @@
+"""How values are written on the pages."""
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from schemas import currencies
+from schemas.instants import rfc3339
+from services.wording import duration, gist
+
+
+def number(value: float | None) -> str:
+    """`12,345`."""
+    return "" if value is None else f"{value:,}"
+
+
+def share(value: float | None) -> str:
+    """`12.3%`."""
+    return "" if value is None else f"{value:.1%}"
+
+
+def money(row: dict[str, Any], name: str = "amount_minor") -> str:
+    """The amount of a row in its currency."""
+    return "" if row[name] is None or not row["currency"] else currencies.display(row[name], row["currency"])
+
+
+def words(value: str | None) -> str:
+    """`met_logged_late` as `met logged late`."""
+    return (value or "").replace("_", " ")
+
+
+@pass_context
+def moment(context: Context, value: str | int | None) -> str:
+    """An instant, RFC 3339 or in microseconds, in the zone of the definition's calendar."""
+    if value is None:
+        return ""
+    text = rfc3339(value) if isinstance(value, int) else value
+    local = datetime.fromisoformat(text).astimezone(ZoneInfo(context["zone"]) if context["zone"] else UTC)
+    return Markup('<time datetime="{}">{}</time>').format(text, f"{local:%Y-%m-%d %H:%M}")
+
+
+def path(some_id: str) -> str:
+    """An id as a part of a path or query."""
+    return quote(some_id, safe="")
+
+
+FILTERS = {each.__name__: each for each in (number, share, money, words, moment, path, duration, gist)}

@@ -1,0 +1,34 @@
+"""How events, instants and durations are said to people, on a terminal and on a page."""
+
+from schemas.records import Envelope
+
+TELLING = (
+    *("direction", "touch_type", "exposure_type", "channel", "offer_id", "campaign_id", "name", "value"),
+    *("to_stage", "owner_id", "team_id", "return_to", "policy_id", "reason_code", "kind", "outcome", "topic"),
+    *("opportunity_id", "sales_stage", "other_subject_id", "evidence", "target_event_id", "link_event_id"),
+)
+"""Fields by which people recognise an event, in the order shown."""
+
+
+def instant(text: str | None) -> str:
+    """An RFC 3339 instant in UTC as people read it, to the second: `2026-03-24 10:00:05`."""
+    return "" if text is None else text[:19].replace("T", " ")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as the two largest units of days, hours, minutes, seconds: `3d 4h`, `12m 5s`, `0s`."""
+    if seconds is None:
+        return ""
+    days, rest = divmod(round(seconds), 86_400)
+    hours, rest = divmod(rest, 3_600)
+    minutes, left = divmod(rest, 60)
+    parts = [
+        f"{number}{unit}" for number, unit in zip((days, hours, minutes, left), "dhms", strict=True) if number
+    ]
+    return " ".join(parts[:2]) or "0s"
+
+
+def gist(event: Envelope) -> str:
+    """What is particular about an event, in a line."""
+    values = [getattr(event, name, None) for name in TELLING]
+    return " ".join(str(value) for value in values if value is not None)
