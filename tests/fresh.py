@@ -1,5 +1,8 @@
 """Empty topics, and databases that go away again."""
 
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -9,6 +12,7 @@ from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 
 from schemas.topics import TOPICS
 from services.broker import ensure_topics
+from services.settings import Addresses
 from tests.servers import until
 
 
@@ -45,3 +49,16 @@ async def _delete(admin: AIOKafkaAdminClient) -> None:
 async def _gone(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
     told = {about["topic"]: for_code(about["error_code"]) for about in await admin.describe_topics(names)}
     return all(told[name] is UnknownTopicOrPartitionError for name in names)
+
+
+@asynccontextmanager
+async def empty_database(addresses: Addresses) -> AsyncIterator[Addresses]:
+    """A second database on the same servers."""
+    server = await asyncpg.connect(addresses.postgres_dsn)
+    name = f"test_{uuid.uuid4().hex}"
+    await server.execute(f"create database {name}")
+    try:
+        yield addresses._replace(postgres_dsn=f"{addresses.postgres_dsn.rpartition('/')[0]}/{name}")
+    finally:
+        await drop_database(server, name)
+        await server.close()

@@ -252,9 +252,10 @@ async def random_case(addresses: Addresses, seed: int) -> Case:
 
 
 class Commands:
-    """`leadlog replay` as processes, to be killed."""
+    """`leadlog replay`, or those of another group, as processes to be killed."""
 
-    def __init__(self, addresses: Addresses, state: Path) -> None:
+    def __init__(self, addresses: Addresses, state: Path, group: str = "replay") -> None:
+        self._group = group
         named = {f"LEADLOG_{name.upper()}": value for name, value in addresses._asdict().items()}
         small = {f"LEADLOG_{name}": str(value) for name, value in SMALL.items()}
         self._environment = {**os.environ, **named, **small, "LEADLOG_STATE": str(state)}
@@ -291,5 +292,5 @@ class Commands:
     async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            *(*LEADLOG, "replay", *arguments), env=self._environment, stdout=pipe, stderr=pipe
+            *(*LEADLOG, self._group, *arguments), env=self._environment, stdout=pipe, stderr=pipe
         )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from infra import MIGRATIONS
@@ -21,7 +18,7 @@ from services.settings import Addresses
 from services.store.pool import connect
 from tests.faults.equality import compare
 from tests.feeding import HUMAN
-from tests.fresh import drop_database
+from tests.fresh import empty_database
 from tests.replaying import SMALL, Case, Store, prepared, random_case
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -142,16 +139,3 @@ async def test_an_empty_postgres_is_made_again_from_the_topics(store: Store, cas
         ] == []
         await switch(other, numbers[0], HUMAN)
         await other.close()
-
-
-@asynccontextmanager
-async def empty_database(addresses: Addresses) -> AsyncIterator[Addresses]:
-    """A second database on the same servers."""
-    server = await asyncpg.connect(addresses.postgres_dsn)
-    name = f"test_{uuid.uuid4().hex}"
-    await server.execute(f"create database {name}")
-    try:
-        yield addresses._replace(postgres_dsn=f"{addresses.postgres_dsn.rpartition('/')[0]}/{name}")
-    finally:
-        await drop_database(server, name)
-        await server.close()

@@ -1,5 +1,5 @@
-"""SIGKILL at every phase and at random moments of build, catch-up, diff and promote: the same command goes
-on, and in the end nothing tells that it was killed."""
+"""SIGKILL at every phase and at random moments of build, catch-up, diff, promote and `log rebuild`: the same
+command goes on, and in the end nothing tells that it was killed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from random import Random
 import pytest
 
 from services.settings import Addresses
+from services.store.pool import connect
+from tests.faults.equality import compare
+from tests.fresh import empty_database
 from tests.replaying import Commands, Store, prepared, random_case
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -84,3 +87,33 @@ async def _look_and_go_back(commands: Commands) -> None:
     ):
         _, out = await commands.finished(*arguments)
         assert said in out, out
+
+
+async def test_nothing_tells_that_a_rebuild_of_the_log_was_killed(
+    database: str, topics: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of the log, of a version and whenever: log, versions and what BI reads are as before."""
+    monkeypatch.setenv("LEADLOG_STATE", str(tmp_path / "undisturbed"))
+    case = await random_case(topics, seed=3)
+    async with (
+        prepared(case, topics._replace(postgres_dsn=database)) as store,
+        empty_database(topics) as addresses,
+    ):
+        await store.take(len(case.records))
+        await store.settle()
+        commands, rng = Commands(addresses, tmp_path / "killed", "log"), Random(3)
+        for phase in ("log", "read", "fold", "index"):
+            await commands.until(phase, "rebuild")
+        for _ in range(RANDOM_KILLS):
+            if await commands.for_seconds(rng.uniform(0, LONGEST_SECONDS), "rebuild"):
+                break
+        else:
+            code, said = await commands.finished("rebuild")
+            assert code == 0, said
+        rebuilt = Store(addresses, await connect(addresses.postgres_dsn), [])
+        for number, text in enumerate(case.agreed, 1):
+            assert await rebuilt.differences(number, case.events, [(None, text)]) == []
+        compared = await compare(store.connection, rebuilt.connection, ["log"])
+        assert [line for each in compared for line in each.differences] == []
+        assert await rebuilt.connection.fetchval(SAYS) == "d@2"
+        await rebuilt.connection.close()

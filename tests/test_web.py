@@ -7,6 +7,7 @@ themselves are guarded by test_summary, test_bi and test_lead.
 import asyncio
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,10 +179,22 @@ def test_the_overview_has_the_numbers_of_the_summary(web: Web, database: str) ->
     assert page.table("Hand-offs") == [["2026-03", "", "50.0%", "1", "1"]]
     assert page.table("Events without effect") == [["unknown stage", "1"]]
     assert "Acceptance 50.0%" in page.words()
-    assert "By definition default@1" in page.words()
+    assert "by definition default@1" in page.words()
     later = web("/?since=2030-01-01")
     assert [row[2] for row in later.table("Funnel")][:4] == ["1"] * 4
     assert later.table("Hand-offs") == [["no decision yet"]]
+
+
+def test_what_was_counted_is_given_again_for_a_while(web: Web, database: str) -> None:
+    """The same answer at once, a new one soon after; another question is counted by itself."""
+    began = time.monotonic()
+    first = web("/conversion")
+    took = time.monotonic() - began
+    assert web("/conversion").text == first.text
+    assert web("/conversion?days=30").text != first.text
+    asyncio.run(given(database, [demo_request(8, "new", subject_id="crm:9")]))
+    time.sleep(10 * took)
+    assert web("/conversion").text != first.text
 
 
 def test_every_link_leads_somewhere(web: Web) -> None:
@@ -300,6 +313,9 @@ def test_the_definition_is_told_in_the_language_of_the_trade(web: Web, database:
         ("/leads?page=0", "expected a number from 1"),
         ("/conversion?to=nirvana", "expected one of known, engaged"),
         ("/conversion?days=8", "expected one of 7, 30"),
+        (f"/leads?page={'9' * 5_000}", "expected a number from 1"),
+        ("/leads?owner=%00", "with such a character"),
+        ("/lead/%00%ff", "with such a character"),
     ],
 )
 def test_what_is_not_understood_is_told(web: Web, path: str, expected: str) -> None:
@@ -329,8 +345,12 @@ def test_before_the_first_definition_it_says_so(stack: Addresses, database: str,
 
 
 def test_without_postgres_it_says_so(stack: Addresses, tmp_path: Path) -> None:
-    """The reason on every page, and not ready."""
-    web = web_on(stack, "postgresql://leadlog:x@127.0.0.1:9/leadlog", tmp_path)
-    assert web.ready() == 503
-    assert "Postgres does not answer" in web("/leads").words()
-    assert web.stop() == 0
+    """The reason on every page, and not ready; the password is not part of it."""
+    nowhere = "postgresql://leadlog:geheim@127.0.0.1:9/leadlog"
+    for dsn, reason in ((nowhere, "does not answer"), (f"{stack.postgres_dsn}_no", "lets nobody in")):
+        web = web_on(stack, dsn, tmp_path)
+        assert web.ready() == 503
+        page = web("/leads")
+        assert (page.status, f"Postgres {reason}" in page.words()) == (503, True)
+        assert "geheim" not in page.text
+        assert web.stop() == 0

@@ -35,13 +35,13 @@ def words(value: str | None) -> str:
 
 
 @pass_context
-def moment(context: Context, value: str | int | None) -> str:
+def moment(context: Context, value: str | int | None, form: str = "%Y-%m-%d %H:%M") -> str:
     """An instant, RFC 3339 or in microseconds, in the zone of the definition's calendar."""
     if value is None:
         return ""
     text = rfc3339(value) if isinstance(value, int) else value
     local = datetime.fromisoformat(text).astimezone(ZoneInfo(context["zone"]) if context["zone"] else UTC)
-    return Markup('<time datetime="{}">{}</time>').format(text, f"{local:%Y-%m-%d %H:%M}")
+    return Markup('<time datetime="{}">{}</time>').format(text, local.strftime(form))
 
 
 def path(some_id: str) -> str:

@@ -14,7 +14,7 @@ LEADS_A_PAGE = 50
 DRIFT_ROWS = 24
 
 BASICS = """
-select version.label as definition_version, calendar.zone,
+select now() as read_at, version.label as definition_version, calendar.zone,
   freshness.lag_seconds, freshness.events_behind, freshness.stale_journeys, freshness.parked_journeys,
   freshness.rebuild_running
 from promoted.version
@@ -121,7 +121,7 @@ class Version(NamedTuple):
 
 
 async def read_basics(connection: Connection) -> dict[str, Any]:
-    """What stands on every page: definition version, zone of its calendar, freshness."""
+    """What stands on every page: its instant, definition version, zone of the calendar, freshness."""
     [row] = await read_shown(connection, BASICS)
     return row
 
