@@ -48,7 +48,7 @@ with clock as (
   where state in ('running', 'warned', 'paused', 'overdue')
   order by journey_id, due_at
 )
-select handoff.journey_id, handoff.opened_at, handoff.owner_id, handoff.team_id,
+select handoff.journey_id, handoff.owner_id, handoff.team_id,
   extract(epoch from now() - handoff.opened_at)::double precision as waiting_seconds,
   clock.policy_id, clock.state, clock.due_at, clock.seconds_left,
   lead.score, lead.last_offer_before_mql_id as offer_id, lead.last_campaign_before_mql_id as campaign_id
