@@ -212,7 +212,9 @@ def create_app(addresses: Addresses) -> Starlette:
             Route("/readyz", site.readyz),
             Mount("/static", StaticFiles(packages=[("services.web", "static")])),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=settings.WEB_NAMES.split(","))],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=re.split(r"\s*,\s*", settings.WEB_NAMES.strip()))
+        ],
         lifespan=lifespan,
         exception_handlers=dict.fromkeys(TOLD, site.error),
     )
