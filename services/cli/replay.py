@@ -92,7 +92,8 @@ def plan_command(file: Path | None) -> None:
 def build_command(file: Path | None, as_known: str | None, processes: int, full_speed: bool) -> None:
     """Build a new version from the topics, or finish one that was interrupted."""
     number = kindly(_build(file, _instant(as_known), _effort(processes, full_speed)))
-    click.echo(f"version {number} is built; next: leadlog replay catch-up {number}")
+    step = "catch-up" if as_known is None else "diff"
+    click.echo(f"version {number} is built; next: leadlog replay {step} {number}")
 
 
 @command.command("catch-up")
