@@ -250,7 +250,7 @@ class Stack:
             "log_folder": str(self.supervisor.logs),
             "supervisor_pid": self.supervisor.pid(),
             "metrics_urls": {name: f"http://{ports.HOST}:{plan.ports[name]}/metrics" for name in metered},
-            "ports": {name: plan.ports[name] for name in (*ports.USUAL, *metered, "web")},
+            "ports": {name: plan.ports[name] for name in ports.wishes(workers)},
         }
         _write(self.state / "stack.json", known)
 

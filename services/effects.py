@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from schemas.currencies import display
+from services.wording import money
 
 Key = tuple[object, ...]
 """Values of a row's key columns."""
@@ -86,17 +86,13 @@ def _end(clock: Values) -> str:
 def _deal(change: Change) -> Iterable[str]:
     new, changed = change.new, change.columns
     name = f"opportunity {new['opportunity_id']}"
-    amount = _money(new["amount_minor"], new["currency"])
+    amount = money(new["amount_minor"], new["currency"])
     if "status" in changed:
         yield f"{name} {new['status']}" + (f", {amount}" if amount else "")
     elif amount and ("amount_minor" in changed or "currency" in changed):
         yield f"{name} now {amount}"
     if change.old is not None and "adjusted_minor" in changed:
-        yield f"{name} adjusted to {_money(new['adjusted_minor'], new['currency'])}"
-
-
-def _money(amount: int | None, currency: str | None) -> str:
-    return "" if amount is None or not currency else display(amount, currency)
+        yield f"{name} adjusted to {money(new['adjusted_minor'], new['currency'])}"
 
 
 def _fault(change: Change) -> Iterable[str]:

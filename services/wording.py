@@ -1,5 +1,6 @@
-"""How events, instants and durations are said to people, on a terminal and on a page."""
+"""How events, amounts, instants and durations are said to people, on a terminal and on a page."""
 
+from schemas.currencies import display
 from schemas.records import Envelope
 
 TELLING = (
@@ -26,6 +27,11 @@ def duration(seconds: float | None) -> str:
         f"{number}{unit}" for number, unit in zip((days, hours, minutes, left), "dhms", strict=True) if number
     ]
     return " ".join(parts[:2]) or "0s"
+
+
+def money(amount_minor: int | None, currency: str | None) -> str:
+    """`1,234.56 EUR`; nothing while either is not known."""
+    return "" if amount_minor is None or not currency else display(amount_minor, currency)
 
 
 def gist(event: Envelope) -> str:

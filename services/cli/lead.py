@@ -25,7 +25,7 @@ from services.projector.decoding import Decoding
 from services.registry import Registry
 from services.store.pool import Connection, connect
 from services.store.versions import promoted_version
-from services.wording import duration, gist, instant
+from services.wording import duration, gist, instant, money
 
 MODELS_ACROSS = 4
 """Attribution models side by side, so that a table fits a terminal of 120 columns."""
@@ -256,7 +256,7 @@ def _clock(shown: Shown) -> Iterator[tuple[Any, ...]]:
         yield "", "", "", "stopped", instant(row["stopped_at"]), row["stopped_event_id"], "", ""
 
 
-def _show_deals(out: Console, deals: Sequence[Shown], money: Sequence[Shown]) -> None:
+def _show_deals(out: Console, deals: Sequence[Shown], totals: Sequence[Shown]) -> None:
     if not deals:
         return
     section(out, "Opportunities")
@@ -266,8 +266,8 @@ def _show_deals(out: Console, deals: Sequence[Shown], money: Sequence[Shown]) ->
             row["status"] + (" (shared)" if row["is_shared"] else ""),
             instant(row["opened_at"]),
             instant(row["closed_at"]),
-            _amount(row, "amount_minor"),
-            _amount(row, "adjusted_minor") if row["adjusted_minor"] else "",
+            money(row["amount_minor"], row["currency"]),
+            money(row["adjusted_minor"], row["currency"]) if row["adjusted_minor"] else "",
             row["loss_reason"],
             sources.get("status"),
             sources.get("amount_minor"),
@@ -286,15 +286,12 @@ def _show_deals(out: Console, deals: Sequence[Shown], money: Sequence[Shown]) ->
         "amount by",
     )
     table(out, headings, cells, right=("amount", "adjusted"))
-    for row, sources in money:
-        won, adjusted = _amount(row, "won_minor"), _amount(row, "adjusted_minor")
+    for row, sources in totals:
+        won = money(row["won_minor"], row["currency"])
+        adjusted = money(row["adjusted_minor"], row["currency"])
         out.print(
             f"Won in force {won}, adjusted by {adjusted} (event {sources.get('won_minor')})", markup=False
         )
-
-
-def _amount(row: dict[str, Any], name: str) -> str:
-    return "" if row[name] is None or not row["currency"] else display(row[name], row["currency"])
 
 
 def _show_credit(out: Console, credit: Sequence[dict[str, Any]]) -> None:

@@ -105,6 +105,7 @@ def web(host: str, port: int) -> None:
 
     Others reach it under the names of LEADLOG_WEB_NAMES. /livez and /readyz say how it is.
     """
+    # Likewise, with the templates' engine.
     from services.web.app import create_app  # noqa: PLC0415
 
     _listen("web", create_app, host, port)
@@ -154,6 +155,7 @@ def _serve(name: str, port: int, work: Callable[[Addresses], Awaitable[None]]) -
 
 
 def _listen(name: str, create_app: Callable[[Addresses], Any], host: str, port: int) -> None:
+    # The web server, likewise.
     from services import web_server  # noqa: PLC0415
 
     try:

@@ -7,14 +7,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from schemas.currencies import display
 from services import settings
 from services.cli.exits import run
 from services.cli.layout import console, section, table
 from services.store.pool import connect
 from services.store.reading import Rows
 from services.summary import MODELS, read_summary
-from services.wording import duration, instant
+from services.wording import duration, instant, money
 
 ANCHORS = (
     "leads by their first event, hand-offs by decision (open ones by opening), clocks by due time, visits by "
@@ -162,8 +161,8 @@ def _show_deals(out: Console, deals: Rows) -> None:
         (
             row["status"],
             _number(row["opportunities"]),
-            _money(row, "amount_minor"),
-            _money(row, "adjusted_minor"),
+            money(row["amount_minor"], row["currency"]),
+            money(row["adjusted_minor"], row["currency"]),
         )
         for row in deals
     ]
@@ -175,15 +174,14 @@ def _show_deals(out: Console, deals: Rows) -> None:
     )
 
 
-def _money(row: dict[str, Any], name: str) -> str:
-    return "" if row[name] is None or row["currency"] is None else display(row[name], row["currency"])
-
-
 def _show_credit(out: Console, credit: Rows) -> None:
     """Channels and currencies down, models across."""
     section(out, "Credit by channel, adjustments and reversals included (a convention, not causal lift)")
     models = list(dict.fromkeys(row["model"] for row in credit))
-    amounts = {(row["currency"], row["channel"], row["model"]): _money(row, "amount_minor") for row in credit}
+    amounts = {
+        (row["currency"], row["channel"], row["model"]): money(row["amount_minor"], row["currency"])
+        for row in credit
+    }
     lines = sorted({(row["currency"], row["channel"]) for row in credit})
     rows = [
         (channel, *(amounts.get((currency, channel, model), "") for model in models))

@@ -26,6 +26,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from projections.agreement.standing import TEAMS
 from projections.definition import Definition
 from projections.history import redact
 from services import settings
@@ -284,6 +285,7 @@ async def campaigns(connection: Connection, _: Request) -> Shown:
 async def definition(connection: Connection, _: Request) -> Shown:
     """What both teams agreed on, and how well it holds."""
     return {
+        "teams": TEAMS,
         "stages": await read_shown(connection, reading.STAGES),
         "versions": await reading.read_versions(connection),
         "drift": await read_shown(connection, reading.DRIFT, reading.DRIFT_ROWS),

@@ -1,7 +1,6 @@
 """How values are written on the pages."""
 
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
@@ -9,9 +8,9 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from schemas import currencies
 from schemas.instants import rfc3339
-from services.wording import duration, gist
+from services.definitions import name_of
+from services.wording import duration, gist, money
 
 
 def number(value: float | None) -> str:
@@ -22,11 +21,6 @@ def number(value: float | None) -> str:
 def share(value: float | None) -> str:
     """`12.3%`."""
     return "" if value is None else f"{value:.1%}"
-
-
-def money(row: dict[str, Any], name: str = "amount_minor") -> str:
-    """The amount of a row in its currency."""
-    return "" if row[name] is None or not row["currency"] else currencies.display(row[name], row["currency"])
 
 
 def words(value: str | None) -> str:
@@ -49,4 +43,6 @@ def path(some_id: str) -> str:
     return quote(some_id, safe="")
 
 
-FILTERS = {each.__name__: each for each in (number, share, money, words, moment, path, duration, gist)}
+FILTERS = {
+    each.__name__: each for each in (number, share, money, words, moment, path, duration, gist, name_of)
+}

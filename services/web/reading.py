@@ -23,8 +23,8 @@ left join bi.calendar on calendar.is_default
 """
 
 LEADS = """
-select journey_id, stage, stage_role, stage_entered_at, handoff_status, owner_id, team_id, score,
-  first_offer_id, last_offer_before_mql_id, last_event_at, fault_count, is_parked
+select journey_id, stage, stage_entered_at, handoff_status, owner_id, team_id, score,
+  first_offer_id, last_offer_before_mql_id, last_event_at, is_parked
 from bi.lead_current
 where ($1 = '' or stage_role = $1) and ($2 = '' or handoff_status = $2) and ($3 = '' or owner_id = $3)
   and ($4 = '' or $4 in (first_offer_id, last_offer_before_mql_id))
@@ -33,7 +33,7 @@ limit $5 offset $6
 """
 
 SAME_BEGINNING = """
-select subject_id, journey_id from bi.lead_subject
+select subject_id from bi.lead_subject
 where subject_id >= $1 and subject_id < $1 || U&'\\+10FFFF'
 order by subject_id limit 20
 """
