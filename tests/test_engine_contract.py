@@ -25,6 +25,7 @@ from services.projector.engine import Consumer, Engine, Feed, Thread
 from services.projector.progress import Progress
 
 EVENTS = TP("lead.events", 0)
+LINKS = TP("lead.identity", 0)
 AGENTS = TP("somebody.else", 0)
 DEADLINE_SECONDS = 5.0
 
@@ -102,7 +103,7 @@ async def parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamesp
     """An engine around Faust's real consumer, as it is once its partitions are assigned and its flow runs."""
     monkeypatch.setattr(Consumer, "_new_consumer_thread", lambda _: FakeThread())
     keeper, progress = Keeper(), Progress()
-    feed = Feed("127.0.0.1:1", "group", None, frozenset({EVENTS.topic}), tmp_path / "faust")
+    feed = Feed("127.0.0.1:1", "group", None, frozenset({EVENTS.topic, LINKS.topic}), tmp_path / "faust")
     engine = Engine(feed, keeper, progress)
     consumer = engine.consumer
     assert isinstance(consumer, Consumer)
@@ -157,6 +158,16 @@ async def test_other_topics_go_on_to_faust_and_are_fetched_first(parts: SimpleNa
     assert parts.thread.asked[0] == ({AGENTS}, 0.0)
     assert parts.thread.asked[1] == ({AGENTS, EVENTS}, 0.0)
     assert [len(batch) for batch in parts.keeper.batches] == [1]
+
+
+async def test_links_are_read_before_a_backlog_of_events(parts: SimpleNamespace) -> None:
+    """What joins journeys is asked for first, with no wait, and goes into the batch with the events."""
+    parts.consumer._set_active_tps({EVENTS, LINKS})
+    parts.thread.coming = {EVENTS: records(EVENTS, [0]), LINKS: records(LINKS, [7])}
+    await turn(parts.consumer)
+    assert parts.thread.asked == [({LINKS}, 0.0), ({LINKS, EVENTS}, 0.0)]
+    [batch] = parts.keeper.batches
+    assert {(each.topic, each.offset) for each in batch} == {("lead.events", 0), ("lead.identity", 7)}
 
 
 async def test_nothing_is_handed_over_once_a_rebalance_has_begun(parts: SimpleNamespace) -> None:

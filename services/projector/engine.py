@@ -25,6 +25,7 @@ from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from schemas.topics import EVENTS
 from services import settings
 from services.projector import metrics
 from services.projector.delivery import Handler, Partition, Record
@@ -105,9 +106,10 @@ class Consumer(driver.Consumer):
         return {tp: records for tp, records in fetched.items() if not self._is_batch(tp)}
 
     async def _fetch(self, partitions: set[TP], seconds: float) -> Fetched:
-        """Records of Faust's own agents first, or they would wait behind every backlog of a batch topic."""
-        agents = {tp for tp in partitions if not self._is_batch(tp)}
-        first = await super()._getmany(agents, 0.0) if agents else {}
+        """Events last: what agents of Faust read would wait behind every backlog of them, and an event read
+        before a link or a reference fact that concerns it is folded twice."""
+        others = {tp for tp in partitions if tp.topic != EVENTS}
+        first = await super()._getmany(others, 0.0) if others else {}
         then = await super()._getmany(partitions, 0.0 if first else seconds)
         return {tp: [*first.get(tp, ()), *then.get(tp, ())] for tp in first.keys() | then.keys()}
 
