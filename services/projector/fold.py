@@ -116,7 +116,8 @@ class BatchFold:
         self._states: dict[str, asyncpg.Record] = {}
         self._moving: dict[str, Rows] = {}
         self._changes: list[Change] = []
-        self._again: list[str] = []
+        self._late: dict[str, list[str]] = {}
+        self._rewritten: list[str] = []
         self._stale: list[str] = []
 
     async def run(self) -> None:
@@ -138,31 +139,43 @@ class BatchFold:
             await self._connection.execute(MARK_STALE.format(schema=self._version.schema), self._stale)
 
     async def _sort(self, journey_id: str) -> None:
-        """Continues the journey when that is right, else puts it on the list of those to fold again."""
+        """Continues the journey when that is right, else puts it on a list of those to fold again."""
         fresh = self._work.fresh.get(journey_id, ())
-        if (base := self._base(journey_id, fresh)) is None:
-            self._again.append(journey_id)
+        if (parts := self._folded(journey_id)) is None:
+            self._rewritten.append(journey_id)
+        elif (base := self._base(journey_id, parts, fresh)) is None:
+            self._late[journey_id] = parts
         else:
             await self._continue(journey_id, base, fresh)
 
-    def _base(self, journey_id: str, fresh: Sequence[Record]) -> Base | None:
+    def _folded(self, journey_id: str) -> list[str] | None:
+        """The parts of the journey that are stored.
+
+        None when new events and links are not all that came since what is stored of them.
+        """
+        if journey_id in self._work.journeys.rewritten:
+            return None
+        parts = self._work.parts.get(journey_id, {journey_id})
+        folded = sorted(part for part in parts if part in self._states)
+        revisions = self._work.journeys.revisions
+        if any(revisions[part] for part in parts.difference(folded)):
+            return None
+        is_known = all(
+            self._is_current(part) and self._states[part]["revision"] == revisions[part] for part in folded
+        )
+        return folded if is_known else None
+
+    def _base(self, journey_id: str, parts: Sequence[str], fresh: Sequence[Record]) -> Base | None:
         """What the new events continue: the state of the one part of the journey that had events.
 
         None when the journey must be folded again.
         """
-        parts = self._work.parts.get(journey_id, {journey_id})
-        folded = [part for part in parts if part in self._states]
-        unfolded = any(self._work.journeys.revisions[part] for part in parts.difference(folded))
-        rewritten = journey_id in self._work.journeys.rewritten
-        if rewritten or unfolded or len(folded) > 1 or len(fresh) > LONG_JOURNEY_EVENTS:
+        if len(parts) > 1 or len(fresh) > LONG_JOURNEY_EVENTS:
             return None
-        if not folded:
+        if not parts:
             return Base(journey.begin(journey_id), journey_id)
-        [part] = folded
-        row = self._states[part]
-        if not self._is_current(part) or row["revision"] != self._work.journeys.revisions[part]:
-            return None
-        state = journey.unpack(row["state"])
+        [part] = parts
+        state = journey.unpack(self._states[part]["state"])
         return Base(state, part) if follows(state, fresh) else None
 
     async def _continue(self, journey_id: str, base: Base, fresh: Sequence[Record]) -> None:
@@ -172,31 +185,49 @@ class BatchFold:
             state.journey_id = journey_id
             for event in fresh:
                 journey.step(state, event, rules)
-            after = journey.rows(state, rules) | journey.event_rows(journey_id, fresh, rules)
+            after = journey.rows(state, rules) | self._event_rows(journey_id, [base.journey_id], fresh)
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
             await park(self._connection, self._version, journey_id, error)
             return
-        for name, rows in self._moving.get(base.journey_id, {}).items():
-            after[name] += [(journey_id, *row[1:]) for row in rows]
         self._changes.append(self._change(journey_id, before, after, state))
+
+    def _event_rows(self, journey_id: str, parts: Iterable[str], fresh: Sequence[Record]) -> Rows:
+        """Rows of single events that a journey gets: of its new events, and those that its parts had."""
+        found = journey.event_rows(journey_id, fresh, self._version.rules)
+        for part in parts:
+            for name, rows in self._moving.get(part, {}).items():
+                found[name] += [(journey_id, *row[1:]) for row in rows]
+        return found
 
     def _change(self, journey_id: str, before: Rows, after: Rows, state: JourneyState) -> Change:
         return Change(journey_id, self._work.journeys.revisions[journey_id] + 1, before, after, state)
 
     async def _fold_again(self) -> None:
         """Folds from the first event; what is long is left to the refold loop."""
-        if not self._again:
+        if not self._late and not self._rewritten:
             return
-        members = {id: self._work.journeys.members[id] for id in self._again}
-        lengths = await count_events(self._connection, members)
+        lengths = await self._lengths()
         self._stale += [id for id, events in lengths.items() if events > LONG_JOURNEY_EVENTS]
-        short = {id: members[id] for id, events in lengths.items() if events <= LONG_JOURNEY_EVENTS}
+        short = {
+            id: self._work.journeys.members[id]
+            for id, events in lengths.items()
+            if events <= LONG_JOURNEY_EVENTS
+        }
         histories = await read_histories(self._connection, short, self._decoding, self._at_hand(short))
-        stored = await self._stored(list(short))
+        stored = await self._stored([id for id in self._rewritten if id in short])
         for history in histories:
             await self._refold(history, stored)
         await unpark(self._connection, self._version, [change.journey_id for change in self._changes])
         metrics.REFOLDS.labels(self._version.schema).inc(len(histories))
+
+    async def _lengths(self) -> dict[str, int]:
+        """Journeys to be folded again, to the number of their events."""
+        members = {id: self._work.journeys.members[id] for id in self._rewritten}
+        lengths = await count_events(self._connection, members)
+        for id, parts in self._late.items():
+            known = sum(self._states[part]["events"] for part in parts)
+            lengths[id] = known + len(self._work.fresh.get(id, ()))
+        return lengths
 
     def _at_hand(self, journeys: Iterable[str]) -> dict[str, Record]:
         """The new events of some journeys, as far as they are in the log as they came: not of the erased."""
@@ -210,6 +241,8 @@ class BatchFold:
 
     async def _stored(self, journeys: list[str]) -> dict[str, Rows]:
         """What is stored of each journey, as far as its stored state does not say it."""
+        if not journeys:
+            return {}
         rows = await read_rows(self._connection, self._version, journeys, journey.EVENT_TABLES)
         unknown = [id for id in journeys if not self._is_current(id)]
         if unknown:
@@ -231,15 +264,19 @@ class BatchFold:
         return rows | journey.rows(journey.unpack(row["state"]), self._version.rules)
 
     async def _refold(self, history: History, stored: Mapping[str, Rows]) -> None:
+        id, rules = history.journey_id, self._version.rules
         try:
-            before = self._rows_before(history.journey_id, stored)
-            state = journey.fold(history, self._version.rules)
-            after = journey.rows(state, self._version.rules)
-            after |= journey.event_rows(history.journey_id, history.events, self._version.rules)
+            before = self._rows_before(id, stored)
+            state = journey.fold(history, rules)
+            after = journey.rows(state, rules)
+            if id in self._late:
+                after |= self._event_rows(id, self._late[id], self._work.fresh.get(id, ()))
+            else:
+                after |= journey.event_rows(id, history.events, rules)
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
-            await park(self._connection, self._version, history.journey_id, error)
+            await park(self._connection, self._version, id, error)
             return
-        self._changes.append(self._change(history.journey_id, before, after, state))
+        self._changes.append(self._change(id, before, after, state))
 
 
 def follows(state: JourneyState, fresh: Sequence[Envelope]) -> bool:
