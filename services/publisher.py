@@ -11,24 +11,19 @@ import math
 import time
 from collections import deque
 from collections.abc import AsyncIterable, Callable
-from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
-from aiokafka.partitioner import murmur2
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas import wire
 from schemas.records import TOPIC_OF, Record
-from schemas.topics import TOPICS
 from services import settings
-from services.broker import AWAY, Partition, start_producer
+from services.broker import AWAY, start_producer
+from services.producing import Acknowledgement, Outgoing, submit
 
 T = TypeVar("T")
-Acknowledgement = asyncio.Future[object]
-PARTITIONS_OF = {topic.name: topic.partitions for topic in TOPICS}
 
 
 class ServerAway(RuntimeError):
@@ -47,13 +42,6 @@ class Sent(NamedTuple, Generic[T]):
 
     chunk: Chunk[T]
     acknowledgements: list[Acknowledgement]
-
-
-@lru_cache(maxsize=10_000)
-def partition_of(topic: str, key: str) -> int:
-    """The partition of a key, as Kafka's default partitioner has it."""
-    hashed: int = murmur2(key.encode())
-    return (hashed & 0x7FFFFFFF) % PARTITIONS_OF[topic]
 
 
 class Publisher(Generic[T]):
@@ -102,7 +90,7 @@ class Publisher(Generic[T]):
         while True:
             try:
                 producer = await self._connected()
-                acknowledgements = await _submit(producer, chunk.records)
+                acknowledgements = await submit(producer, map(_outgoing, chunk.records))
             except AWAY as fault:
                 await self._again_later(fault)
             else:
@@ -166,39 +154,6 @@ class Publisher(Generic[T]):
             stopping.cancel()
 
 
-async def _submit(producer: AIOKafkaProducer, records: list[Record]) -> list[Acknowledgement]:
-    """Queue records batch by batch: one acknowledgement a batch costs far less than one a record."""
-    acknowledgements: list[Acknowledgement] = []
-    for (topic, partition), members in _by_partition(records).items():
-        batch = producer.create_batch()
-        for record in members:
-            key, value = record.subject_id.encode(), wire.encode(record)
-            if batch.append(key=key, value=value, timestamp=None, headers=wire.headers(record)) is None:
-                acknowledgements.append(await _queue(producer, batch, topic, partition))
-                batch = producer.create_batch()
-                batch.append(key=key, value=value, timestamp=None, headers=wire.headers(record))
-        acknowledgements.append(await _queue(producer, batch, topic, partition))
-    return acknowledgements
-
-
-async def _queue(
-    producer: AIOKafkaProducer, batch: BatchBuilder, topic: str, partition: int
-) -> Acknowledgement:
-    acknowledgement: Acknowledgement = await producer.send_batch(batch, topic, partition=partition)
-    acknowledgement.add_done_callback(_seen)
-    return acknowledgement
-
-
-def _seen(acknowledgement: Acknowledgement) -> None:
-    """Look at a failure, so that one of a batch which is sent again anyway is not logged as never seen."""
-    if not acknowledgement.cancelled():
-        acknowledgement.exception()
-
-
-def _by_partition(records: list[Record]) -> dict[Partition, list[Record]]:
-    """The records in the order of their partitions; within one they keep their order."""
-    groups: dict[Partition, list[Record]] = {}
-    for record in records:
-        topic = TOPIC_OF[type(record).__name__]
-        groups.setdefault((topic, partition_of(topic, record.subject_id)), []).append(record)
-    return groups
+def _outgoing(record: Record) -> Outgoing:
+    topic = TOPIC_OF[type(record).__name__]
+    return Outgoing(topic, record.subject_id.encode(), wire.encode(record), wire.headers(record))

@@ -23,9 +23,9 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from schemas.ids import schema_text
 from schemas.records import RECORDS, TOPIC_OF, Record
 from schemas.wire import Decoder, encode
+from services.producing import partition_of
 from services.projector.decoding import Decoded, Decoding
 from services.projector.delivery import Record as Fetched
-from services.publisher import partition_of
 from services.registry import Registry
 from services.settings import Addresses
 from tests.golden_files import fullest, smallest
@@ -112,7 +112,7 @@ async def test_the_projector_reads_what_others_write_and_says_what_it_cannot(
         ("lead.identity", other),
     ]
     assert {each.partition for each in read.arrivals if each.record == good} == {
-        partition_of("lead.events", good.subject_id)
+        partition_of("lead.events", good.subject_id.encode())
     }
     (refused,) = read.rejects
     assert (refused.reason, refused.origin.event_id) == ("wrong_key", good.event_id)
@@ -133,4 +133,4 @@ def test_the_publisher_of_the_readme_works(deployed: Registry, topics: Addresses
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     (found,) = asyncio.run(everything(topics))
     assert Decoder().decode(found.value).event_id == "web:py-1"
-    assert found.partition == partition_of("lead.events", found.key.decode())
+    assert found.partition == partition_of("lead.events", found.key)

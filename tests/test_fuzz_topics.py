@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from schemas import records as r
 from schemas.topics import INPUT_TOPICS, TOPICS
 from schemas.wire import Decoder, UnknownSchema, Unreadable, encode, headers
-from services.publisher import partition_of
+from services.producing import partition_of
 from services.registry import Registry
 from services.settings import Addresses
 from services.store.pool import connect
@@ -74,7 +74,8 @@ def good(rng: Random, number: int) -> Sent:
     event = msgspec.structs.replace(event, event_id=f"good-{number}", subject_id=subject)
     topic = r.TOPIC_OF[type(event).__name__]
     value, told = encode(event), tuple(headers(event))
-    return Sent(topic, partition_of(topic, subject), subject.encode(), value, told, True)
+    key = subject.encode()
+    return Sent(topic, partition_of(topic, key), key, value, told, True)
 
 
 def mutated(rng: Random, number: int) -> Sent:
@@ -164,7 +165,7 @@ def nasty(rng: Random, sent: Sent) -> Sent:
             return flipped(rng, sent)
     event = msgspec.structs.replace(event, **{name: value})
     key: bytes = event.subject_id.encode()
-    return sent._replace(key=key, partition=partition_of(sent.topic, event.subject_id), value=encode(event))
+    return sent._replace(key=key, partition=partition_of(sent.topic, key), value=encode(event))
 
 
 MUTATIONS = (

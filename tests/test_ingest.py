@@ -27,7 +27,7 @@ from schemas.contract import MAX_EVENT_BYTES
 from schemas.records import TOPIC_OF
 from schemas.wire import Decoder
 from services.deploy import deploy
-from services.publisher import partition_of
+from services.producing import partition_of
 from services.settings import Addresses
 from services.wait import wait
 from tests.door import LEADLOG, Door, Opened, make_keys, open_door
@@ -102,7 +102,7 @@ async def test_a_taken_event_is_on_its_topic(opened: Opened) -> None:
     (taken,) = await found(opened.addresses, "t1")
     record = Decoder().decode(taken.value)
     assert (taken.topic, taken.key) == (TOPIC_OF["TouchRecorded"], b"web:5f3a")
-    assert taken.partition == partition_of(taken.topic, "web:5f3a")
+    assert taken.partition == partition_of(taken.topic, b"web:5f3a")
     assert began <= record.recorded_at <= time.time_ns() // 1000
     assert dict(taken.headers)["ce_type"] == b"leadlog.TouchRecorded"
     assert dict(taken.headers)["traceparent"] == TRACE.encode()

@@ -20,7 +20,7 @@ from services import settings
 from services.broker import ANSWER_SECONDS, start_producer
 from services.ingest.answers import away
 from services.ingest.turn import Turn
-from services.publisher import Acknowledgement, partition_of
+from services.producing import Acknowledgement, partition_of
 
 log = structlog.get_logger(__name__)
 
@@ -106,12 +106,12 @@ async def _queue(
 ) -> None:
     turn = Turn()
     for record in records:
-        topic = TOPIC_OF[type(record).__name__]
+        topic, key = TOPIC_OF[type(record).__name__], record.subject_id.encode()
         acknowledgement = await producer.send(
             topic,
             wire.encode(record),
-            key=record.subject_id.encode(),
-            partition=partition_of(topic, record.subject_id),
+            key=key,
+            partition=partition_of(topic, key),
             headers=wire.headers(record, traceparent),
         )
         under_way.append(acknowledgement)

@@ -11,6 +11,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from services.producing import Outgoing, submit
 from services.projector import metrics
 from services.store.pool import PASSING
 
@@ -51,20 +52,16 @@ class Outbox:
             rows = await connection.fetch(TAKE, BATCH)
             if not rows:
                 return 0
-            acks = [await self._send(row) for row in rows]
-            await asyncio.gather(*acks)
+            await asyncio.gather(*await submit(self._producer, map(outgoing, rows)))
             await connection.execute(
                 "delete from ops.outbox where outbox_id = any($1)", [row["outbox_id"] for row in rows]
             )
         metrics.OUTBOX_SENT.inc(len(rows))
         return len(rows)
 
-    async def _send(self, row: asyncpg.Record) -> asyncio.Future[Any]:
-        headers = {"ce_id": row["message_id"], **msgspec.json.decode(row["headers"], type=dict[str, str])}
-        acknowledged: asyncio.Future[Any] = await self._producer.send(
-            row["topic"],
-            row["value"],
-            key=row["key"],
-            headers=[(name, value.encode()) for name, value in headers.items()],
-        )
-        return acknowledged
+
+def outgoing(row: asyncpg.Record) -> Outgoing:
+    """The message of a row."""
+    headers = {"ce_id": row["message_id"], **msgspec.json.decode(row["headers"], type=dict[str, str])}
+    told = [(name, value.encode()) for name, value in headers.items()]
+    return Outgoing(row["topic"], row["key"], row["value"], told)
