@@ -37,7 +37,7 @@ RETRY_SECONDS = 0.5
 PROMOTED_POLL_SECONDS = 1.0
 """Pause between looks for a promoted version."""
 
-COLLECT_AFTER_OBJECTS = 20_000
+COLLECT_AFTER_OBJECTS = 200_000
 """Objects made before Python looks for garbage in cycles: batches make many objects and hardly a cycle, and
 with the usual 700 a tenth of the time goes into looking."""
 

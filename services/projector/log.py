@@ -234,6 +234,11 @@ async def insert(connection: Connection, new: dict[str, list[Arrival]], stored: 
     heads: list[Copy] = []
     losers: list[Copy] = []
     for arrivals in new.values():
+        if len(arrivals) == 1:
+            heads.append(copy_of(arrivals[0]))
+            stored.counting += arrivals
+            stored.fresh += arrivals
+            continue
         arrival_of = {copy_of(arrival): arrival for arrival in arrivals}
         first, *others = distinct(arrival_of)
         heads.append(first)
@@ -315,7 +320,7 @@ async def apply_names(
     names = [
         (each.record.event_id, target)
         for each in counting
-        if (target := naming(each.record).target) is not None
+        if isinstance(each.record, CONTROLS) and (target := naming(each.record).target) is not None
     ]
     dirty = set(settled) | {event_id for event_id, _ in names}
     if settled:

@@ -6,10 +6,11 @@ version to `ops.version` and the views.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from projections import definition, stage_visit
 from projections.business_time import Calendar
 from projections.journey import TABLES, Rows
 from projections.rules import BEGINNING, Entry, Rules
-from projections.table import Table, table
+from projections.table import Row, Table, table
 from schemas.records import CalendarChanged, Micros
 from services.store.calendars import LAID_OUT, write_calendars
 from services.store.pool import Connection, copy_in
@@ -298,8 +299,8 @@ class Writer(NamedTuple):
     update: str
     delete: str
     read: str
-    key: tuple[int, ...]
-    """Positions of the key columns in a row."""
+    key: Callable[[Row], Row]
+    """Of a row."""
 
 
 def writer(schema: str, table: Table) -> Writer:
@@ -314,8 +315,14 @@ def writer(schema: str, table: Table) -> Writer:
         delete=f"delete from {target} "
         f"where {' and '.join(f'{name} = ${n + 1}' for n, name in enumerate(table.key))}",
         read=f"select {names} from {target} where journey_id = any($1)",
-        key=tuple(table.columns.index(name) for name in table.key),
+        key=_key_of(tuple(table.columns.index(name) for name in table.key)),
     )
+
+
+def _key_of(places: Sequence[int]) -> Callable[[Row], Row]:
+    if len(places) == 1:
+        return itemgetter(slice(places[0], places[0] + 1))  # a row of one, not the value alone
+    return itemgetter(*places)
 
 
 def writers(schema: str) -> dict[str, Writer]:
@@ -380,8 +387,8 @@ async def write_rows(connection: Connection, version: Version, before: Rows, aft
         old, new = before.get(name, []), after.get(name, [])
         if old == new:
             continue
-        known = {tuple(row[i] for i in writer.key): row for row in old}
-        keys = {tuple(row[i] for i in writer.key): row for row in new}
+        known = dict(zip(map(writer.key, old), old, strict=True))
+        keys = dict(zip(map(writer.key, new), new, strict=True))
         gone = [key for key in known if key not in keys]
         fresh = [row for key, row in keys.items() if key not in known]
         changed = [row for key, row in keys.items() if key in known and known[key] != row]
