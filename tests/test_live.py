@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 
 from infra import MIGRATIONS
 from projections import journey
@@ -574,6 +575,29 @@ async def test_an_erasure_leaves_others_alone(store: Store) -> None:
     ]
     await store.take(live.on_topics(events))
     assert await places_of(store, SECRETS) == [("log.event", "body")]
+
+
+async def test_an_event_of_another_subject_continues_the_journey_of_an_erased_one(store: Store) -> None:
+    """Nothing of the erased is new then: its events were read and its journey was folded again, and every
+    proposed definition parsed, for each such event."""
+    await store.begin(HOUSE)
+    events = [
+        *personal("mon 09:00"),
+        spec.linked("mon 12:00", "web:1"),
+        spec.erased("tue 12:00", subject="web:1"),
+    ]
+    later = spec.touch("wed 09:00")
+    records = live.on_topics([*events, later])
+    await store.take(records[:-1])
+    folded_again = refolds(store.schemas[0])
+    await store.take(records[-1:])
+    assert refolds(store.schemas[0]) == folded_again
+    assert await store.differences([*events, later]) == []
+
+
+def refolds(schema: str) -> float:
+    """Journeys folded again so far, by the metric of a version."""
+    return REGISTRY.get_sample_value("leadlog_projector_refolds_total", {"version": schema}) or 0
 
 
 async def test_an_attribute_called_personal_after_the_erasure_goes_too(store: Store) -> None:

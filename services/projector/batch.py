@@ -18,7 +18,7 @@ from services.projector.decoding import Decoded, Decoding, Reject
 from services.projector.delivery import OffsetGap, Offsets, Partition, Record
 from services.projector.fold import BatchFold, plan
 from services.projector.log import Arrival, Stored, lock_journeys, lock_rejects, store
-from services.projector.redaction import erased_subjects, personal_names, redact
+from services.projector.redaction import erased_subjects, forget_rejects, personal_names, redact
 from services.rejections import Place
 from services.store.definition_facts import definition_facts
 from services.store.outbox import Message, leave
@@ -86,8 +86,8 @@ class Batch:
             for each in decoded.rejects
             if each.record.offset >= stored[each.record.topic, each.record.partition]
         ]
-        await self._take(arrivals, seeds)
-        await self._refuse(rejects)
+        erased = await self._take(arrivals, seeds)
+        await self._refuse(rejects, erased)
         moved = [(topic, partition, offset) for (topic, partition), offset in sorted(reached.items())]
         await self._connection.execute(MOVE_POSITIONS, *map(list, zip(*moved, strict=True)))
         return reached
@@ -100,10 +100,10 @@ class Batch:
             rows = await self._connection.fetch(LOCK_POSITIONS, *places)
         return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
 
-    async def _take(self, arrivals: list[Arrival], seeds: set[str]) -> None:
-        """Puts events into the log and folds what they touch."""
+    async def _take(self, arrivals: list[Arrival], seeds: set[str]) -> set[str]:
+        """Puts events into the log and folds what they touch; returns the subjects that they erase."""
         if not arrivals:
-            return
+            return set()
         facts = [each for each in arrivals if each.topic == "lead.reference"]
         lock = "update" if facts else "share"
         await self._connection.execute(f"select revision from log.reference_revision for {lock}")
@@ -117,6 +117,7 @@ class Batch:
             if is_learned:
                 await lay_out(self._connection, version.schema, version.rules)
             await BatchFold(self._connection, version, work, self._decoding).run()
+        return stored.erased
 
     async def _learn(self, stored: Stored) -> bool:
         """Keeps the reference facts; returns whether folds depend on one of them: then the revision counts
@@ -167,11 +168,13 @@ class Batch:
         )
         return any(isinstance(each, CalendarChanged) for each in facts)
 
-    async def _refuse(self, rejects: list[Reject]) -> None:
-        """Keeps what could not be taken, byte for byte, and leaves it to the outbox to tell."""
-        if not rejects:
+    async def _refuse(self, rejects: list[Reject], erased: set[str]) -> None:
+        """Keeps what could not be taken, byte for byte, and leaves it to the outbox to tell; forgets what was
+        refused of those now erased."""
+        if not rejects and not erased:
             return
         await lock_rejects(self._connection)
+        await forget_rejects(self._connection, erased)
         await self._connection.executemany(INSERT_REJECTS, [row(each) for each in rejects])
         await leave(self._connection, [rejection(each) for each in rejects])
         for each in rejects:

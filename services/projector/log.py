@@ -82,6 +82,8 @@ class Stored:
     """Subjects whose histories changed otherwise than by new events or links."""
     linked: set[str] = field(default_factory=set)
     """Subjects of new links: their journeys are one from now on."""
+    erased: set[str] = field(default_factory=set)
+    """Subjects that an erasure of the batch names."""
     relinked: bool = False
     """A link came into force or went out of it."""
 
@@ -100,7 +102,7 @@ class Journeys(NamedTuple):
     gone: set[str]
     """Ids that named a journey before the batch and no longer do."""
     erased: set[str]
-    """Subjects among the members that were erased."""
+    """Erased subjects that the batch brought something of: their events are to be overwritten."""
     rewritten: set[str]
     """Journeys whose history changed otherwise than by new events or links."""
 
@@ -225,7 +227,7 @@ async def store(connection: Connection, arrivals: list[Arrival]) -> Stored:
     )
     await apply_names(connection, stored.counting, settled.ids, stored)
     await apply_links(connection, stored.counting, settled.ids, stored)
-    await apply_erasures(connection, arrivals)
+    stored.erased = await apply_erasures(connection, arrivals)
     return stored
 
 
@@ -416,8 +418,8 @@ async def apply_links(
         stored.relinked = True
 
 
-async def apply_erasures(connection: Connection, arrivals: list[Arrival]) -> None:
-    """Marks erased subjects; their rows exist from here on.
+async def apply_erasures(connection: Connection, arrivals: list[Arrival]) -> set[str]:
+    """Marks erased subjects and returns them; their rows exist from here on.
 
     Every copy marks, also one that does not count: what was overwritten cannot come back when a better copy
     arrives later.
@@ -427,11 +429,13 @@ async def apply_erasures(connection: Connection, arrivals: list[Arrival]) -> Non
         for each in (arrival.record for arrival in arrivals)
         if isinstance(each, SubjectErased) and fault.of_itself(each) is None
     ]
+    subjects = {subject for subject, _ in erased}
     if erased:
-        await connection.execute(INSERT_SUBJECTS, sorted({subject for subject, _ in erased}))
+        await connection.execute(INSERT_SUBJECTS, sorted(subjects))
         await connection.executemany(
             "update log.subject set erased_at = least(erased_at, $2) where subject_id = $1", sorted(erased)
         )
+    return subjects
 
 
 async def lock_rejects(connection: Connection) -> None:
@@ -446,7 +450,8 @@ async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str])
     Raises Grown when a journey got larger while its lock was waited for.
     """
     fresh = {each.record.subject_id for each in stored.fresh if each.topic != "lead.reference"}
-    touched = stored.touched | stored.linked | seeds | fresh
+    changed = stored.touched | fresh
+    touched = changed | stored.linked | seeds
     await connection.execute(INSERT_SUBJECTS, sorted(touched))
     rows = await connection.fetch(LOCK_MEMBERS, list(touched))
     locked = {row["subject_id"] for row in rows}
@@ -459,7 +464,7 @@ async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str])
     for subject, journey in after.items():
         members[journey].append(subject)
     gone = set(before.values()) - members.keys()
-    erased = {row["subject_id"] for row in rows if row["erased_at"] is not None}
+    erased = {row["subject_id"] for row in rows if row["erased_at"] is not None} & changed
     rewritten = {after[subject] for subject in stored.touched | erased}
     await connection.execute(BUMP_REVISIONS, sorted(members.keys() | gone), sorted(rewritten))
     return Journeys(
