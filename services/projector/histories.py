@@ -16,7 +16,7 @@ from services.projector.decoding import Decoding
 from services.store.pool import Connection
 
 EVENTS = """
-select subject_id, event_id, status, case when event_id = any($2) then null else body end as body
+select subject_id, event_id, status, body
 from log.event
 where subject_id = any($1) and body is not null and status is distinct from 'removed'
 """
@@ -53,13 +53,13 @@ async def read_histories(
 ) -> list[History]:
     """The histories of journeys given with their subjects, in that order. Inside a transaction.
 
-    `at_hand` are events by id that need not be read: counting copies, as they are in the log.
+    `at_hand` are events by id that need not be decoded: counting copies, as they are in the log.
     """
     journey_of = {subject: id for id, subjects in members.items() for subject in subjects}
     copies: dict[str, Copies] = defaultdict(lambda: Copies([], []))
     statuses: dict[str, set[str]] = defaultdict(set)
-    async for row in connection.cursor(EVENTS, list(journey_of), list(at_hand), prefetch=ROWS_AT_ONCE):
-        event = at_hand[row["event_id"]] if row["body"] is None else await decoding.event(row["body"])
+    async for row in connection.cursor(EVENTS, list(journey_of), prefetch=ROWS_AT_ONCE):
+        event = at_hand.get(row["event_id"]) or await decoding.event(row["body"])
         copies[journey_of[row["subject_id"]]].counting.append(event)
         if row["status"]:
             statuses[row["status"]].add(row["event_id"])

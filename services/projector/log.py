@@ -174,8 +174,9 @@ where subject.subject_id = moved.subject_id
 
 BUMP_REVISIONS = """
 update log.subject set revision = revision + 1,
-  rewritten_revision = case when subject_id = any($2) then revision + 1 else rewritten_revision end
-where subject_id = any($1)
+  rewritten_revision = case when bumped.is_rewritten then revision + 1 else rewritten_revision end
+from unnest($1::text[], $2::boolean[]) bumped (journey_id, is_rewritten)
+where subject.subject_id = bumped.journey_id
 """
 
 
@@ -466,7 +467,8 @@ async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str])
     gone = set(before.values()) - members.keys()
     erased = {row["subject_id"] for row in rows if row["erased_at"] is not None} & changed
     rewritten = {after[subject] for subject in stored.touched | erased}
-    await connection.execute(BUMP_REVISIONS, sorted(members.keys() | gone), sorted(rewritten))
+    bumped = sorted(members.keys() | gone)
+    await connection.execute(BUMP_REVISIONS, bumped, [journey in rewritten for journey in bumped])
     return Journeys(
         members=members,
         journey_of=after,
