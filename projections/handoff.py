@@ -29,7 +29,7 @@ create table handoff (
     team_id text collate "C",
     definition_version text collate "C" not null,
     primary key (journey_id, handoff_no)
-)
+) with (fillfactor = 80)
 """)
 
 

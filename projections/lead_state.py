@@ -44,7 +44,7 @@ create table lead_state (
     last_event_at timestamptz not null,
     definition_version text collate "C" not null,
     primary key (journey_id)
-)
+) with (fillfactor = 70)
 """)
 MONEY_TABLE = table("""
 create table lead_money (

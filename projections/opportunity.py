@@ -40,7 +40,7 @@ create table opportunity (
     first_event_id text collate "C" not null,
     definition_version text collate "C" not null,
     primary key (journey_id, opportunity_id)
-)
+) with (fillfactor = 80)
 """)
 
 

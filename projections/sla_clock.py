@@ -49,7 +49,7 @@ create table sla_clock (
     calendar_id text collate "C",
     definition_version text collate "C" not null,
     primary key (journey_id, policy_id, clock_no)
-)
+) with (fillfactor = 80)
 """)
 WARNING_TABLE = table("""
 create table sla_warning (

@@ -28,7 +28,7 @@ create table stage_visit (
     business_seconds double precision,
     definition_version text collate "C" not null,
     primary key (journey_id, visit_no)
-)
+) with (fillfactor = 80)
 """)
 
 
