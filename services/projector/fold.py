@@ -40,11 +40,22 @@ UNWRITABLE = (*DATA_ERRORS, asyncpg.UniqueViolationError)
 log = structlog.get_logger()
 
 STATES = """
-select journey_id, revision, reference_revision, events, case when events <= {longest} then state end as state
+select journey_id, revision, reference_revision, events, ctid as place,
+  case when events <= {longest} then state end as state
 from {schema}.journey where journey_id = any($1)
 """
 
-SAVE_STATE = """
+# By the place of the rows, as long as it is theirs: a million journeys are in no cache.
+CHANGE_STATES = """
+update {schema}.journey set revision = new.revision, reference_revision = reference, events = new.events,
+  is_stale = false, state = new.state
+from unnest($1::text[], $2::bigint[], $3::bigint[], $4::integer[], $5::bytea[], $6::tid[])
+  new (journey_id, revision, reference, events, state, place)
+where journey.ctid = place and journey.journey_id = new.journey_id
+returning journey.journey_id
+"""
+
+SAVE_STATES = """
 insert into {schema}.journey (journey_id, revision, reference_revision, events, is_stale, state)
 select journey_id, revision, reference, events, false, state
 from unnest($1::text[], $2::bigint[], $3::bigint[], $4::integer[], $5::bytea[])
@@ -73,6 +84,8 @@ class Change(NamedTuple):
     before: Rows
     after: Rows
     state: JourneyState
+    place: tuple[int, int] | None = None
+    """Where the stored state was last seen."""
 
 
 class Work(NamedTuple):
@@ -200,7 +213,9 @@ class BatchFold:
         return found
 
     def _change(self, journey_id: str, before: Rows, after: Rows, state: JourneyState) -> Change:
-        return Change(journey_id, self._work.journeys.revisions[journey_id] + 1, before, after, state)
+        revision = self._work.journeys.revisions[journey_id] + 1
+        row = self._states.get(journey_id)
+        return Change(journey_id, revision, before, after, state, row["place"] if row else None)
 
     async def _fold_again(self) -> None:
         """Folds from the first event; what is long is left to the refold loop."""
@@ -312,7 +327,7 @@ async def write_changes(connection: Connection, version: Version, changes: list[
     return changes
 
 
-async def write_all(connection: Connection, version: Version, changes: Iterable[Change]) -> None:
+async def write_all(connection: Connection, version: Version, changes: Sequence[Change]) -> None:
     """Writes rows and states of all changes, in one go per table."""
     before: Rows = defaultdict(list)
     after: Rows = defaultdict(list)
@@ -323,19 +338,25 @@ async def write_all(connection: Connection, version: Version, changes: Iterable[
                 before[name] += old
                 after[name] += new
     await write_rows(connection, version, before, after)
-    states = [
-        (
-            each.journey_id,
-            each.revision,
-            version.reference_revision,
-            each.state.event_count,
-            journey.pack(each.state),
+    await save_states(connection, version, changes)
+
+
+async def save_states(connection: Connection, version: Version, changes: Iterable[Change]) -> None:
+    """Stores the states."""
+    states = {
+        each.journey_id: (
+            *(each.journey_id, each.revision, version.reference_revision, each.state.event_count),
+            *(journey.pack(each.state), each.place),
         )
         for each in changes
-    ]
-    await connection.execute(
-        SAVE_STATE.format(schema=version.schema), *(list(column) for column in zip(*states, strict=True))
-    )
+    }
+    if placed := [row for row in states.values() if row[-1]]:
+        query = CHANGE_STATES.format(schema=version.schema)
+        for row in await connection.fetch(query, *map(list, zip(*placed, strict=True))):
+            del states[row["journey_id"]]
+    if states:
+        columns = list(zip(*states.values(), strict=True))[:-1]
+        await connection.execute(SAVE_STATES.format(schema=version.schema), *map(list, columns))
 
 
 async def remove_journeys(connection: Connection, version: Version, gone: list[str]) -> Rows:

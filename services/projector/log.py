@@ -155,28 +155,27 @@ INSERT_SUBJECTS = """
 insert into log.subject (subject_id, journey_id)
 select id, id from unnest($1::text[]) id order by id
 on conflict (subject_id) do nothing
+returning subject_id, journey_id, revision, erased_at is not null as is_erased, ctid as place
 """
 
 MEMBERS = """
-select subject_id, journey_id, revision, erased_at from log.subject
+select subject_id, journey_id, revision, erased_at is not null as is_erased, ctid as place from log.subject
 where journey_id = any(select journey_id from log.subject where subject_id = any($1))
 """
 
-LOCK_MEMBERS = MEMBERS + "order by subject_id for update"
+LOCK_SUBJECTS = """
+select subject_id, ctid as place from log.subject where subject_id = any($1) order by subject_id for update
+"""
 
 LINKS = "select subject_a, subject_b from log.link where in_force and subject_a = any($1)"
 
-MOVE_SUBJECTS = """
-update log.subject set journey_id = moved.journey_id
-from unnest($1::text[], $2::text[]) moved (subject_id, journey_id)
-where subject.subject_id = moved.subject_id
-"""
-
-BUMP_REVISIONS = """
-update log.subject set revision = revision + 1,
-  rewritten_revision = case when bumped.is_rewritten then revision + 1 else rewritten_revision end
-from unnest($1::text[], $2::boolean[]) bumped (journey_id, is_rewritten)
-where subject.subject_id = bumped.journey_id
+# By the place of the rows, which does not change while they are locked: a million subjects are in no cache.
+CHANGE_SUBJECTS = """
+update log.subject set journey_id = changed.journey_id, revision = revision + steps,
+  rewritten_revision = case when is_rewritten then revision + steps else rewritten_revision end
+from unnest($1::tid[], $2::text[], $3::smallint[], $4::boolean[])
+  changed (place, journey_id, steps, is_rewritten)
+where subject.ctid = changed.place
 """
 
 
@@ -452,39 +451,69 @@ async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str])
     """
     fresh = {each.record.subject_id for each in stored.fresh if each.topic != "lead.reference"}
     changed = stored.touched | fresh
-    touched = changed | stored.linked | seeds
-    await connection.execute(INSERT_SUBJECTS, sorted(touched))
-    rows = await connection.fetch(LOCK_MEMBERS, list(touched))
-    locked = {row["subject_id"] for row in rows}
-    present = await connection.fetch(MEMBERS, list(touched))
-    if not {row["subject_id"] for row in present} | touched <= locked:
-        raise Grown({row["subject_id"] for row in present} | touched)
-    before = {row["subject_id"]: row["journey_id"] for row in rows}
+    rows = await lock_subjects(connection, changed | stored.linked | seeds)
+    before = {each.subject_id: each.journey_id for each in rows}
     after = await relink(connection, before) if stored.relinked else before
     members: dict[str, list[str]] = defaultdict(list)
     for subject, journey in after.items():
         members[journey].append(subject)
     gone = set(before.values()) - members.keys()
-    erased = {row["subject_id"] for row in rows if row["erased_at"] is not None} & changed
+    erased = {each.subject_id for each in rows if each.is_erased} & changed
     rewritten = {after[subject] for subject in stored.touched | erased}
-    bumped = sorted(members.keys() | gone)
-    await connection.execute(BUMP_REVISIONS, bumped, [journey in rewritten for journey in bumped])
+    bumped = members.keys() | gone
+    new = [
+        (each.place, after[id], int(id in bumped), id in rewritten)
+        for each in rows
+        if (id := each.subject_id) in bumped or after[id] != before[id]
+    ]
+    if new:
+        await connection.execute(CHANGE_SUBJECTS, *map(list, zip(*new, strict=True)))
     return Journeys(
         members=members,
         journey_of=after,
         journey_before=before,
-        revisions={row["subject_id"]: row["revision"] for row in rows},
+        revisions={each.subject_id: each.revision for each in rows},
         gone=gone,
         erased=erased,
         rewritten=rewritten,
     )
 
 
+class Subject(NamedTuple):
+    """A locked row of `log.subject`."""
+
+    subject_id: str
+    journey_id: str
+    revision: int
+    is_erased: bool
+    place: tuple[int, int]
+
+
+async def lock_subjects(connection: Connection, touched: set[str]) -> list[Subject]:
+    """Locks the subjects of every journey that has one of these; those never seen are journeys of their own.
+
+    Raises Grown when another transaction changed who belongs to them meanwhile.
+    """
+    found = await read_members(connection, touched)
+    places = {row["subject_id"]: row["place"] for row in await connection.fetch(LOCK_SUBJECTS, list(found))}
+    if places != {each.subject_id: each.place for each in found.values()}:
+        found = await read_members(connection, touched)
+        if not found.keys() <= places.keys():
+            raise Grown(found.keys() | touched)
+    if unseen := touched - found.keys():
+        inserted = await connection.fetch(INSERT_SUBJECTS, sorted(unseen))
+        if len(inserted) < len(unseen):
+            raise Grown(touched)
+        found |= {row["subject_id"]: Subject(*row) for row in inserted}
+    return list(found.values())
+
+
+async def read_members(connection: Connection, subjects: set[str]) -> dict[str, Subject]:
+    """The subjects of every journey that has one of these, by id."""
+    return {row["subject_id"]: Subject(*row) for row in await connection.fetch(MEMBERS, list(subjects))}
+
+
 async def relink(connection: Connection, before: dict[str, str]) -> dict[str, str]:
     """Joins and parts the locked subjects by the links in force; returns subject to journey."""
     links = [(row["subject_a"], row["subject_b"]) for row in await connection.fetch(LINKS, list(before))]
-    after = components(before, links)
-    moved = {subject: journey for subject, journey in after.items() if before[subject] != journey}
-    if moved:
-        await connection.execute(MOVE_SUBJECTS, list(moved), list(moved.values()))
-    return after
+    return components(before, links)
