@@ -155,12 +155,18 @@ INSERT_SUBJECTS = """
 insert into log.subject (subject_id, journey_id)
 select id, id from unnest($1::text[]) id order by id
 on conflict (subject_id) do nothing
-returning subject_id, journey_id, revision, erased_at is not null as is_erased, ctid as place
+returning subject_id, journey_id, revision, erased_at is not null as is_erased, is_joined, ctid as place
 """
 
 MEMBERS = """
-select subject_id, journey_id, revision, erased_at is not null as is_erased, ctid as place from log.subject
-where journey_id = any(select journey_id from log.subject where subject_id = any($1))
+with touched as materialized (
+  select subject_id, journey_id, revision, erased_at is not null as is_erased, is_joined, ctid as place
+  from log.subject where subject_id = any($1)
+)
+select * from touched where not is_joined
+union all
+select subject_id, journey_id, revision, erased_at is not null, is_joined, ctid
+from log.subject where journey_id = any(select journey_id from touched where is_joined)
 """
 
 LOCK_SUBJECTS = """
@@ -172,9 +178,10 @@ LINKS = "select subject_a, subject_b from log.link where in_force and subject_a 
 # By the place of the rows, which does not change while they are locked: a million subjects are in no cache.
 CHANGE_SUBJECTS = """
 update log.subject set journey_id = changed.journey_id, revision = revision + steps,
-  rewritten_revision = case when is_rewritten then revision + steps else rewritten_revision end
-from unnest($1::tid[], $2::text[], $3::smallint[], $4::boolean[])
-  changed (place, journey_id, steps, is_rewritten)
+  rewritten_revision = case when is_rewritten then revision + steps else rewritten_revision end,
+  is_joined = changed.is_joined
+from unnest($1::tid[], $2::text[], $3::smallint[], $4::boolean[], $5::boolean[])
+  changed (place, journey_id, steps, is_rewritten, is_joined)
 where subject.ctid = changed.place
 """
 
@@ -461,10 +468,13 @@ async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str])
     erased = {each.subject_id for each in rows if each.is_erased} & changed
     rewritten = {after[subject] for subject in stored.touched | erased}
     bumped = members.keys() | gone
+    joined = {subject for subjects in members.values() if len(subjects) > 1 for subject in subjects}
     new = [
-        (each.place, after[id], int(id in bumped), id in rewritten)
+        (each.place, after[id], int(id in bumped), id in rewritten, each.is_joined or id in joined)
         for each in rows
-        if (id := each.subject_id) in bumped or after[id] != before[id]
+        if (id := each.subject_id) in bumped
+        or after[id] != before[id]
+        or (id in joined and not each.is_joined)
     ]
     if new:
         await connection.execute(CHANGE_SUBJECTS, *map(list, zip(*new, strict=True)))
@@ -486,6 +496,8 @@ class Subject(NamedTuple):
     journey_id: str
     revision: int
     is_erased: bool
+    is_joined: bool
+    """There are, or once were, others in its journey."""
     place: tuple[int, int]
 
 
