@@ -18,6 +18,7 @@ from projections import journey
 from projections.history import History
 from projections.identity import CONTROLS
 from projections.journey import JourneyState, Rows
+from projections.table import Row
 from schemas.records import Envelope, Record, order_key
 from services.projector import metrics
 from services.projector.conclusions import draw
@@ -76,8 +77,11 @@ set error = excluded.error, detail = excluded.detail, attempts = parked.attempts
 UNPARK = "delete from ops.parked where version_no = $1 and journey_id = any($2)"
 
 
+NO_ROWS: list[Row] = []
+
+
 class Change(NamedTuple):
-    """One journey folded anew: its rows before and after, and the state to keep."""
+    """One journey folded anew: its rows before, those of every table after, and the state to keep."""
 
     journey_id: str
     revision: int
@@ -332,8 +336,9 @@ async def write_all(connection: Connection, version: Version, changes: Sequence[
     before: Rows = defaultdict(list)
     after: Rows = defaultdict(list)
     for change in changes:
-        for name in change.before.keys() | change.after.keys():
-            old, new = change.before.get(name, []), change.after.get(name, [])
+        known = change.before
+        for name, new in change.after.items():  # every table, also those without a row
+            old = known.get(name, NO_ROWS)
             if old != new:
                 before[name] += old
                 after[name] += new
