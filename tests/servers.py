@@ -5,6 +5,7 @@ which it has. What is missing raises; nothing is skipped.
 """
 
 import asyncio
+import fcntl
 import json
 import os
 import random
@@ -157,12 +158,18 @@ def other_ports() -> dict[str, int]:
 
 
 def remove_abandoned() -> None:
-    """End the stacks of earlier runs that were killed before they could."""
-    for home in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*"):
-        pid = int(home.name.removeprefix(FOLDERS).partition("-")[0])
-        if home.stat().st_uid == os.geteuid() and not psutil.pid_exists(pid):
-            Stack(home / "state").remove()
-            home.rmdir()
+    """End the stacks of earlier runs that were killed before they could.
+
+    One process at a time: those of one run start together.
+    """
+    folder = Path(tempfile.gettempdir())
+    with (folder / f"leadlog-abandoned-{os.geteuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for home in folder.glob(f"{FOLDERS}*"):
+            pid = int(home.name.removeprefix(FOLDERS).partition("-")[0])
+            if home.stat().st_uid == os.geteuid() and not psutil.pid_exists(pid):
+                Stack(home / "state").remove()
+                home.rmdir()
 
 
 class ContainerServers:

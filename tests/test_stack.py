@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from infra import artifacts, ports
 from infra.stack import Stack
 from infra.supervision import SOCKET_PATH_BYTES, Supervisor
 from services.settings import Addresses
-from tests.servers import new_folder, remove_abandoned, until
+from tests.servers import FOLDERS, new_folder, remove_abandoned, until
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +68,19 @@ def addresses(stack: Stack) -> Addresses:
     """Where the servers of a running stack are."""
     known = stack.known()
     return Addresses(*(known[name] for name in Addresses._fields))
+
+
+def test_test_runs_that_start_together_remove_an_abandoned_stack_once() -> None:
+    """Two processes of a run found the same one: the slower failed, and with it all of its tests."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    left = [Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{process.pid}-")) for _ in range(200)]
+    for each in left:
+        (each / "state").mkdir()
+    command = [sys.executable, "-c", "from tests.servers import remove_abandoned; remove_abandoned()"]
+    removing = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
+    assert [each.wait() for each in removing] == [0, 0, 0, 0]
+    assert not any(each.exists() for each in left)
 
 
 def back(stack: Stack, server: str) -> None:
