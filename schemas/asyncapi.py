@@ -66,6 +66,9 @@ REJECTION: Object = {
     "topic": {"description": "Where the record lies."},
     "partition": {"description": "Where the record lies."},
     "offset": {"description": "Where the record lies."},
+    "left_out": {
+        "description": "Size of key and value that are too large to be sent beside this: neither is here."
+    },
 }
 """Headers on `lead.rejected`."""
 

@@ -11,7 +11,7 @@ import yaml
 
 from schemas import asyncapi, derived, ids
 from schemas.records import RECORDS
-from schemas.topics import TOPICS
+from schemas.topics import MAX_MESSAGE_BYTES, TOPICS
 from schemas.wire import headers
 from services.projector.batch import rejection
 from services.projector.decoding import Reject
@@ -106,7 +106,8 @@ def conclusion(name: str) -> derived.Derived:
 
 
 def test_headers_of_a_rejection_are_those_that_we_send() -> None:
-    """What the outbox sends, with its `ce_id`."""
-    refused = Reject(Record("lead.events", 0, 0, 0, None, None, ()), "reason", "", Origin(None, None, None))
+    """What the outbox sends, with its `ce_id`: most of it for the largest record."""
+    largest = Record("lead.events", 0, 0, 0, None, b"x" * int(MAX_MESSAGE_BYTES), ())
+    refused = Reject(largest, "reason", "", Origin(None, None, None))
     sent = set(rejection(refused).headers) | {"ce_id"}
     assert set(MESSAGES["Rejected"]["headers"]["properties"]) == sent

@@ -34,6 +34,8 @@ GOOD = 0.4
 """Part of the records that nothing is wrong with."""
 SECONDS = 120.0
 HUGE_BYTES = 900_000
+LARGEST_BYTES = 1_048_576 - 100
+"""Of a value, beside what Kafka adds to it."""
 PARTITIONS = {topic.name: topic.partitions for topic in TOPICS}
 REASONS = {"not_avro", "bad_value", "not_storable", "unknown_schema", "wrong_topic", "wrong_key"}
 """Each must have occurred."""
@@ -305,3 +307,29 @@ async def test_random_and_mutated_records_are_taken_or_refused_and_none_is_lost(
     assert len(taken) > GOOD * RECORDS * 0.9
     assert {dict(each.headers)["reason"].decode() for each in told} >= REASONS
     assert worker.end() == 0
+
+
+async def test_the_largest_record_that_the_broker_takes_is_told_of_without_its_bytes(
+    addresses: Addresses, worker: Worker
+) -> None:
+    """With reason and place beside it, it would be too large for the broker, and what waits behind it would
+    wait for ever."""
+    rng = Random(2)
+    largest, small = rng.randbytes(LARGEST_BYTES), b"small"
+    producer = AIOKafkaProducer(
+        bootstrap_servers=addresses.kafka_bootstrap, max_request_size=2 * LARGEST_BYTES
+    )
+    await producer.start()
+    for value in (largest, small):
+        await producer.send_and_wait("lead.events", value, b"k")
+    await producer.stop()
+    behind: list[Behind] = []
+    assert (await wait(addresses, SECONDS, behind.append)).nothing, behind[-1:]
+    told = {dict(each.headers)["offset"]: each for each in await rejected(addresses.kafka_bootstrap)}
+    assert (told[b"0"].key, told[b"0"].value) == (None, None)
+    assert dict(told[b"0"].headers)["left_out"] == b"%d bytes" % (LARGEST_BYTES + 1)
+    assert told[b"1"].value == small
+    assert "left_out" not in dict(told[b"1"].headers)
+    connection = await connect(addresses.postgres_dsn)
+    assert await connection.fetchval('select value from log.reject where "offset" = 0') == largest
+    await connection.close()

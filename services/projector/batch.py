@@ -12,7 +12,7 @@ import msgspec
 from projections import fault
 from projections.agreement.standing import Schedule, schedules
 from schemas.records import CalendarChanged, Micros, ReferenceFact
-from schemas.topics import REJECTED
+from schemas.topics import MAX_MESSAGE_BYTES, REJECTED
 from services.projector import metrics
 from services.projector.decoding import Decoded, Decoding, Reject
 from services.projector.delivery import OffsetGap, Offsets, Partition, Record
@@ -61,6 +61,12 @@ values ($1, $2, $3, $4, $5, $6)
 on conflict (event_id) do update set record_name = excluded.record_name, subject_id = excluded.subject_id,
   occurred_at = excluded.occurred_at, recorded_at = excluded.recorded_at, fact = excluded.fact
 """
+
+
+MESSAGE_CHARACTERS = 1_000
+"""Of what is wrong with a reject, as far as it is told on the topic."""
+MOST_BYTES = int(MAX_MESSAGE_BYTES) - 8_192
+"""Of key and value of a message about a reject: message and place, and what Kafka adds, need room too."""
 
 
 class Batch:
@@ -193,16 +199,23 @@ def row(reject: Reject) -> tuple[str | int | bytes | None, ...]:
 
 
 def rejection(reject: Reject) -> Message:
-    """The message about a reject: the record as it was, the reason in headers."""
+    """The message about a reject: the record as it was, the reason in headers.
+
+    What would be too large beside them is left out, or the broker would never take it: `log.reject` has it.
+    """
     record = reject.record
     headers = {
         "reason": reject.reason,
-        "message": reject.message,
+        "message": reject.message[:MESSAGE_CHARACTERS],
         "topic": record.topic,
         "partition": str(record.partition),
         "offset": str(record.offset),
     }
-    return Message(REJECTED, str(place(record)), record.key, record.value, headers)
+    key, value = record.key or b"", record.value or b""
+    if len(key) + len(value) <= MOST_BYTES:
+        return Message(REJECTED, str(place(record)), record.key, record.value, headers)
+    headers["left_out"] = f"{len(key) + len(value)} bytes"
+    return Message(REJECTED, str(place(record)), None, None, headers)
 
 
 def advance(stored: Offsets, records: Sequence[Record]) -> Offsets:

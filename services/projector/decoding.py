@@ -22,6 +22,9 @@ from services.rejections import Origin, origin_of
 RETRY_SECONDS = 1.0
 """Pause before a registry that is away is asked again."""
 
+SHOWN_BYTES = 512
+"""So much of a wrong key is told: a right one is an id of the contract."""
+
 log = structlog.get_logger()
 
 
@@ -100,5 +103,10 @@ def check_place(event: Envelope, record: Record) -> None:
         raise Unreadable("wrong_topic", f"{name} belongs on {TOPIC_OF[name]}, not on {record.topic}")
     if record.key != event.subject_id.encode():
         raise Unreadable(
-            "wrong_key", f"the key is {record.key!r}, expected the subject id {event.subject_id!r}"
+            "wrong_key", f"the key is {shown(record.key)}, expected the subject id {event.subject_id!r}"
         )
+
+
+def shown(key: bytes | None) -> str:
+    """A key as a message shows it: any length may come."""
+    return repr(key) if key is None or len(key) <= SHOWN_BYTES else f"{key[:SHOWN_BYTES]!r} and so on"
