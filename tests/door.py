@@ -71,10 +71,18 @@ class Door:
         entries = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [entry for entry in entries if entry["event"] == event]
 
-    def wait_until_ready(self, is_ready: bool = True) -> None:
-        """Waits until it takes events, or no longer does."""
+    def wait_until_ready(self) -> None:
+        """Waits until it takes events."""
         deadline = time.monotonic() + START_SECONDS
-        while self._is_ready() is not is_ready:
+        while not self._is_ready():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(LOOK_SECONDS)
+
+    def wait_until_missing(self, server: str) -> None:
+        """Waits until it has noticed that a server is away. The registry lies in Postgres, so that it may be
+        missed first."""
+        deadline = time.monotonic() + START_SECONDS
+        while server not in requests.get(f"{self.url}/readyz", timeout=60).json().get("away", ()):
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(LOOK_SECONDS)
 

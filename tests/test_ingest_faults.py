@@ -193,7 +193,7 @@ def test_while_a_server_is_away_nothing_is_said_taken(servers: Servers, opened: 
     count = asyncio.run(records_on_topics(opened.addresses))
     servers.stop(server)
     try:
-        opened.door.wait_until_ready(False)
+        opened.door.wait_until_missing(server)
         answer = opened.door.post(TOUCH, opened.keys.everything)
         page = requests.get(f"{opened.door.url}/readyz", timeout=60)
         alive = requests.get(f"{opened.door.url}/livez", timeout=60)

@@ -470,11 +470,9 @@ async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str])
     bumped = members.keys() | gone
     joined = {subject for subjects in members.values() if len(subjects) > 1 for subject in subjects}
     new = [
-        (each.place, after[id], int(id in bumped), id in rewritten, each.is_joined or id in joined)
+        (each.place, after[id], int(id in bumped), id in rewritten, id in joined)
         for each in rows
-        if (id := each.subject_id) in bumped
-        or after[id] != before[id]
-        or (id in joined and not each.is_joined)
+        if (id := each.subject_id) in bumped or after[id] != before[id] or (id in joined) != each.is_joined
     ]
     if new:
         await connection.execute(CHANGE_SUBJECTS, *map(list, zip(*new, strict=True)))
@@ -497,7 +495,7 @@ class Subject(NamedTuple):
     revision: int
     is_erased: bool
     is_joined: bool
-    """There are, or once were, others in its journey."""
+    """There are others in its journey."""
     place: tuple[int, int]
 
 
