@@ -19,6 +19,8 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -456,9 +458,7 @@ async def under_outages(
     outages = {}
     for name, seconds in OUTAGES:
         await publishing.slice(portion)
-        source = asyncio.create_task(publishing.slice(portion))
-        outages[name] = await _outage(servers, trial, name, seconds)
-        await source
+        outages[name] = await _outage(servers, trial, name, seconds, partial(publishing.slice, portion))
     assert [worker.process.pid for worker in trial.workers] == before
     assert all(worker.process.poll() is None for worker in trial.workers)
     return outages
@@ -477,16 +477,24 @@ def _assigned(trial: Trial) -> set[int]:
     return {entry["pid"] for entry in trial.entries() if entry["moment"] == "assigned"}
 
 
-async def _outage(servers: Servers, trial: Trial, name: str, seconds: float) -> float:
-    """SIGKILL, and away for so long; returns the seconds from its return to the next stored record."""
+async def _outage(
+    servers: Servers, trial: Trial, name: str, seconds: float, publish: Callable[[], Awaitable[None]]
+) -> float:
+    """SIGKILL, and away for so long; returns the seconds from its return to the next stored record.
+
+    Publishes only while it is away, or all could be stored before and there would be no next record.
+    """
     before = await trial.stored()
     await take_away(servers, name)
+    source = asyncio.ensure_future(publish())
     await asyncio.sleep(seconds)
     before = max(before, await trial.stored())
     await bring_back(servers, name)
     returned = time.monotonic()
     await trial.stored_more_than(before)
-    return time.monotonic() - returned
+    recovered = time.monotonic() - returned
+    await source
+    return recovered
 
 
 def read_diary(entries: list[dict[str, Any]]) -> tuple[Counter[str], list[float]]:
