@@ -76,8 +76,8 @@ set error = excluded.error, detail = excluded.detail, attempts = parked.attempts
 
 UNPARK = "delete from ops.parked where version_no = $1 and journey_id = any($2)"
 
-
 NO_ROWS: list[Row] = []
+"""Of a table that had none of a journey."""
 
 
 class Change(NamedTuple):
