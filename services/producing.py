@@ -14,13 +14,14 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from schemas.records import ID_CHARACTERS
 from schemas.topics import TOPICS
 from services.broker import Partition
 
 Acknowledgement = asyncio.Future[object]
 PARTITIONS_OF = {topic.name: topic.partitions for topic in TOPICS}
-KNOWN_KEY_BYTES = 256
-"""Longer keys, which only rejected records have, are not remembered."""
+KNOWN_KEY_BYTES = 4 * ID_CHARACTERS
+"""Of the longest subject id. Longer keys, which only rejected records have, are not remembered."""
 
 
 class Outgoing(NamedTuple):

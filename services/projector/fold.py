@@ -173,7 +173,7 @@ class BatchFold:
         if journey_id in self._work.journeys.rewritten:
             return None
         parts = self._work.parts.get(journey_id, {journey_id})
-        folded = sorted(part for part in parts if part in self._states)
+        folded = [part for part in parts if part in self._states]
         revisions = self._work.journeys.revisions
         if any(revisions[part] for part in parts.difference(folded)):
             return None

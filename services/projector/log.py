@@ -243,7 +243,7 @@ async def insert(connection: Connection, new: dict[str, list[Arrival]], stored: 
     heads: list[Copy] = []
     losers: list[Copy] = []
     for arrivals in new.values():
-        if len(arrivals) == 1:
+        if len(arrivals) == 1:  # nearly always, and there is nothing to rank
             heads.append(copy_of(arrivals[0]))
             stored.counting += arrivals
             stored.fresh += arrivals
