@@ -17,6 +17,7 @@ from projections import journey
 from projections.history import History
 from projections.journey import JourneyState
 from projections.rules import Rules
+from schemas import derived
 from schemas import records as r
 from services.projector import fold
 from services.projector import refold as refold_loop
@@ -28,7 +29,7 @@ from services.projector.refold import Refold
 from services.settings import Addresses
 from services.store.migrate import migrate
 from services.store.pool import create_pool
-from services.store.versions import MARK_STALE, Fed, Version
+from services.store.versions import FEEDING_LOCK, MARK_STALE, Fed, Version, promote
 from tests import given as spec
 from tests import live
 from tests.comparison import differences, projected
@@ -231,6 +232,74 @@ async def test_a_merge_tries_a_parked_journey_again(store: Store, monkeypatch: p
         await store.take(records[1:2])
     await store.take(records[2:])
     assert await store.fetch("select * from ops.parked") == []
+    assert await store.differences(events) == []
+
+
+@pytest.mark.parametrize("tries_again", ["the next event", "by hand", "by hand, the part"])
+async def test_a_merge_whose_fold_raises_leaves_what_was_stored_of_every_part(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tries_again: str
+) -> None:
+    """The rows of the journey that became part of the parked one went away, and its alert was taken back."""
+    await store.begin(HOUSE)
+    events: list[r.Record] = [
+        spec.touch("mon 09:00", subject="crm:0", id="other lead"),
+        spec.demo("mon 10:00"),
+        spec.linked("mon 11:00", "crm:0"),
+        spec.touch("mon 12:00", subject="crm:0", id="later"),
+    ]
+    records = live.on_topics(events)
+    await store.take(records[:2])
+    rows = "select journey_id, stage from v0001.lead_state order by journey_id"
+    before = await store.fetch(rows), await store.fetch("select * from v0001.sla_clock order by policy_id")
+    assert before[0] == [("crm:0", "Visitor"), ("crm:1", "MQL")]
+    with monkeypatch.context() as defect:
+        raising(defect, "house@1", "crm:0")
+        await store.take(records[2:3])
+        await store.pool.execute(MARK_STALE.format(schema="v0001"), ["crm:0", "crm:1"])
+        await store.settle()
+    after = await store.fetch(rows), await store.fetch("select * from v0001.sla_clock order by policy_id")
+    assert after == before
+    parked = await store.fetch("select journey_id, attempts from ops.parked order by 1")
+    assert parked == [("crm:0", 2), ("crm:1", 2)]
+    if tries_again == "the next event":
+        await store.take(records[3:])
+    else:
+        id = "crm:1" if tries_again.endswith("part") else "crm:0"
+        await store.pool.execute(MARK_STALE.format(schema="v0001"), [id])
+        await store.settle()
+        events.pop()
+    assert await store.fetch("select * from ops.parked") == []
+    assert await store.fetch("select journey_id from v0001.journey") == [("crm:0",)]
+    assert await store.differences(events) == []
+
+
+async def test_a_fold_from_before_a_switch_concludes_nothing_and_one_after_it_does(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refold loop took the version that was promoted when its round began for the one that is."""
+    await store.begin(HOUSE, OTHER)
+    events: list[r.Record] = [spec.demo("mon 09:00"), spec.demo("tue 09:00", subject="crm:2", id="second")]
+    await store.take(live.on_topics(events))
+    for schema in store.schemas:
+        await store.pool.execute(f"delete from {schema}.stage_visit where stage_role = 'mql'")
+        await store.pool.execute(MARK_STALE.format(schema=schema), ["crm:1", "crm:2"])
+    await store.pool.execute("delete from ops.outbox")
+    slices = refold_loop.fold_in_slices
+
+    async def meanwhile(history: History, version: Version) -> JourneyState:
+        if version.is_promoted and version.number == 1:
+            async with store.pool.acquire() as connection, connection.transaction():
+                await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+                await promote(connection, 2)
+        return await slices(history, version)
+
+    monkeypatch.setattr(refold_loop, "fold_in_slices", meanwhile)
+    await Refold(store.pool, store.fed, live.offline()).round()
+    told = await store.fetch(
+        "select value from ops.outbox where headers::jsonb ->> 'ce_type' like '%Entered'"
+    )
+    versions = [derived.decode("StageEntered", value).definition_version for (value,) in told]
+    assert versions == ["other@1", "other@1"]
     assert await store.differences(events) == []
 
 

@@ -2,8 +2,8 @@
 
 Promises: what is stored for a journey is the fold of its events up to the revision beside it, never a mix. A
 journey whose new events sort after everything folded continues from its stored state; any other is folded
-from its first event. A fold that raises parks its journey in that version alone. Leaves long journeys to
-`services.projector.refold`.
+from its first event. A fold that raises parks its journey in that version alone, and all that is stored of it
+and of the journeys that became part of it stays. Leaves long journeys to `services.projector.refold`.
 """
 
 import traceback
@@ -66,10 +66,11 @@ on conflict (journey_id) do update set
   events = excluded.events, is_stale = false, state = excluded.state
 """
 
-NOT_STALE = "update {schema}.journey set is_stale = false where journey_id = $1 and is_stale"
+NOT_STALE = "update {schema}.journey set is_stale = false where journey_id = any($1) and is_stale"
 
 PARK = """
-insert into ops.parked (version_no, journey_id, error, detail) values ($1, $2, $3, $4)
+insert into ops.parked (version_no, journey_id, error, detail)
+select $1, id, $3, $4 from unnest($2::text[]) id
 on conflict (version_no, journey_id) do update
 set error = excluded.error, detail = excluded.detail, attempts = parked.attempts + 1, tried_at = now()
 """
@@ -90,6 +91,8 @@ class Change(NamedTuple):
     state: JourneyState
     place: tuple[int, int] | None = None
     """Where the stored state was last seen."""
+    absorbed: Sequence[str] = ()
+    """Ids under which parts of it were stored; their rows are among those before."""
 
 
 class Work(NamedTuple):
@@ -131,6 +134,7 @@ class BatchFold:
         self._work = work
         self._decoding = decoding
         self._states: dict[str, asyncpg.Record] = {}
+        self._absorbed: dict[str, list[str]] = {}
         self._moving: dict[str, Rows] = {}
         self._changes: list[Change] = []
         self._late: dict[str, list[str]] = {}
@@ -143,17 +147,32 @@ class BatchFold:
         query = STATES.format(schema=self._version.schema, longest=CONTINUED_EVENTS)
         rows = await self._connection.fetch(query, [*journeys.members, *journeys.gone])
         self._states = {row["journey_id"]: row for row in rows}
-        gone = sorted(journeys.gone & self._states.keys())
-        removed = await remove_journeys(self._connection, self._version, gone)
-        self._moving = by_journey({name: removed.get(name, []) for name, *_ in journey.EVENT_TABLES})
+        await self._absorb({id: journeys.journey_of[id] for id in journeys.gone & self._states.keys()})
         for journey_id in journeys.members:
             await self._sort(journey_id)
         await self._fold_again()
         written = await write_changes(self._connection, self._version, self._changes)
+        removed = await self._leave_to_the_loop()
         pairs = [(removed, {}), *((change.before, change.after) for change in written)]
         await draw(self._connection, self._version, pairs)
-        if self._stale:
-            await self._connection.execute(MARK_STALE.format(schema=self._version.schema), self._stale)
+
+    async def _absorb(self, heirs: Mapping[str, str]) -> None:
+        """Reads what is stored under ids that name no journey any more, given with the journeys that took
+        them over."""
+        if not heirs:
+            return
+        rows = by_journey(await read_rows(self._connection, self._version, sorted(heirs), journey.TABLES))
+        for id, heir in heirs.items():
+            self._moving[id] = rows[id]
+            self._absorbed.setdefault(heir, []).append(id)
+
+    async def _leave_to_the_loop(self) -> Rows:
+        """Marks long journeys stale; returns the rows of their parts, which are removed."""
+        if not self._stale:
+            return {}
+        await self._connection.execute(MARK_STALE.format(schema=self._version.schema), self._stale)
+        parts = [part for id in self._stale for part in self._absorbed.get(id, ())]
+        return await remove_journeys(self._connection, self._version, parts)
 
     async def _sort(self, journey_id: str) -> None:
         """Continues the journey when that is right, else puts it on a list of those to fold again."""
@@ -204,7 +223,7 @@ class BatchFold:
                 journey.step(state, event, rules)
             after = journey.rows(state, rules) | self._event_rows(journey_id, [base.journey_id], fresh)
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
-            await park(self._connection, self._version, journey_id, error)
+            await self._park(journey_id, error)
             return
         self._changes.append(self._change(journey_id, before, after, state))
 
@@ -212,14 +231,20 @@ class BatchFold:
         """Rows of single events that a journey gets: of its new events, and those that its parts had."""
         found = journey.event_rows(journey_id, fresh, self._version.rules)
         for part in parts:
-            for name, rows in self._moving.get(part, {}).items():
-                found[name] += [(journey_id, *row[1:]) for row in rows]
+            moving = self._moving.get(part, {})
+            for name, rows in found.items():
+                rows += [(journey_id, *row[1:]) for row in moving.get(name, ())]
         return found
 
     def _change(self, journey_id: str, before: Rows, after: Rows, state: JourneyState) -> Change:
         revision = self._work.journeys.revisions[journey_id] + 1
-        row = self._states.get(journey_id)
-        return Change(journey_id, revision, before, after, state, row["place"] if row else None)
+        row, absorbed = self._states.get(journey_id), self._absorbed.get(journey_id, ())
+        if absorbed:
+            before = together([before, *(self._moving[id] for id in absorbed)])
+        return Change(journey_id, revision, before, after, state, row["place"] if row else None, absorbed)
+
+    async def _park(self, journey_id: str, error: Exception) -> None:
+        await park(self._connection, self._version, [journey_id, *self._absorbed.get(journey_id, ())], error)
 
     async def _fold_again(self) -> None:
         """Folds from the first event; what is long is left to the refold loop."""
@@ -233,7 +258,10 @@ class BatchFold:
             if events <= LONG_JOURNEY_EVENTS
         }
         histories = await read_histories(self._connection, short, self._decoding, self._at_hand(short))
-        stored = await self._stored([id for id in self._rewritten if id in short])
+        rewritten = [id for id in self._rewritten if id in short]
+        stored = await self._stored(rewritten)
+        left = await left_over(self._connection, self._version, {id: short[id] for id in rewritten})
+        await self._absorb({id: heir for id, heir in left.items() if id not in self._moving})
         for history in histories:
             await self._refold(history, stored)
         await unpark(self._connection, self._version, [change.journey_id for change in self._changes])
@@ -293,7 +321,7 @@ class BatchFold:
             else:
                 after |= journey.event_rows(id, history.events, rules)
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
-            await park(self._connection, self._version, id, error)
+            await self._park(id, error)
             return
         self._changes.append(self._change(id, before, after, state))
 
@@ -313,6 +341,15 @@ def by_journey(rows: Rows) -> dict[str, Rows]:
     return found
 
 
+def together(parts: Iterable[Rows]) -> Rows:
+    """Rows of several parts of a journey as one."""
+    found: Rows = defaultdict(list)
+    for rows in parts:
+        for name, some in rows.items():
+            found[name] += some
+    return found
+
+
 async def write_changes(connection: Connection, version: Version, changes: list[Change]) -> list[Change]:
     """Writes rows and states; returns what was written. Data that Postgres refuses parks the one journey it
     belongs to."""
@@ -323,7 +360,7 @@ async def write_changes(connection: Connection, version: Version, changes: list[
             await write_all(connection, version, changes)
     except UNWRITABLE as error:
         if len(changes) == 1:
-            await park(connection, version, changes[0].journey_id, error)
+            await park(connection, version, [changes[0].journey_id, *changes[0].absorbed], error)
             return []
         middle = len(changes) // 2
         first = await write_changes(connection, version, changes[:middle])
@@ -343,6 +380,7 @@ async def write_all(connection: Connection, version: Version, changes: Sequence[
                 before[name] += old
                 after[name] += new
     await write_rows(connection, version, before, after)
+    await forget_states(connection, version, [id for change in changes for id in change.absorbed])
     await save_states(connection, version, changes)
 
 
@@ -370,9 +408,27 @@ async def remove_journeys(connection: Connection, version: Version, gone: list[s
         return {}
     removed = await read_rows(connection, version, gone, journey.TABLES)
     await write_rows(connection, version, removed, {})
-    await connection.execute(f"delete from {version.schema}.journey where journey_id = any($1)", gone)
-    await unpark(connection, version, gone)
+    await forget_states(connection, version, gone)
     return removed
+
+
+async def forget_states(connection: Connection, version: Version, gone: Sequence[str]) -> None:
+    """Removes the states of ids that no longer name a journey, parked or not."""
+    if gone:
+        await connection.execute(f"delete from {version.schema}.journey where journey_id = any($1)", gone)
+        await unpark(connection, version, gone)
+
+
+async def left_over(
+    connection: Connection, version: Version, members: Mapping[str, Iterable[str]]
+) -> dict[str, str]:
+    """Ids under which something is stored though they name no journey any more, to the journeys that they
+    are part of: a fold that raised left it."""
+    heirs = {subject: id for id, subjects in members.items() for subject in subjects if subject != id}
+    if not heirs:
+        return {}
+    query = f"select journey_id from {version.schema}.journey where journey_id = any($1)"
+    return {id: heirs[id] for (id,) in await connection.fetch(query, list(heirs))}
 
 
 async def count_events(connection: Connection, members: Mapping[str, Sequence[str]]) -> dict[str, int]:
@@ -387,14 +443,15 @@ async def count_events(connection: Connection, members: Mapping[str, Sequence[st
     return lengths
 
 
-async def park(connection: Connection, version: Version, journey_id: str, error: Exception) -> None:
-    """Keeps the journey's rows as they are and says why; the next event of the journey tries again."""
+async def park(connection: Connection, version: Version, journeys: Sequence[str], error: Exception) -> None:
+    """Keeps the rows of a journey, and of those that became part of it, as they are and says why; its next
+    event tries again."""
     detail = "".join(traceback.format_exception(error))
-    await connection.execute(PARK, version.number, journey_id, repr(error), detail)
-    await connection.execute(NOT_STALE.format(schema=version.schema), journey_id)
-    log.error("journey_parked", version=version.number, journey_id=journey_id, error=repr(error))
+    await connection.execute(PARK, version.number, journeys, repr(error), detail)
+    await connection.execute(NOT_STALE.format(schema=version.schema), journeys)
+    log.error("journey_parked", version=version.number, journey_id=journeys[0], error=repr(error))
 
 
-async def unpark(connection: Connection, version: Version, journeys: list[str]) -> None:
+async def unpark(connection: Connection, version: Version, journeys: Sequence[str]) -> None:
     """Forgets that journeys were parked: they have been folded, or are gone."""
     await connection.execute(UNPARK, version.number, journeys)

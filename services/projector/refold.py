@@ -31,8 +31,9 @@ from services.projector.fold import (
     Change,
     by_journey,
     follows,
+    left_over,
     park,
-    remove_journeys,
+    together,
     unpark,
     write_all,
 )
@@ -74,6 +75,9 @@ select id from unnest($3::text[]) id where pg_try_advisory_lock($1, hashtext($2 
 """
 UNLOCK = "select pg_advisory_unlock($1, hashtext($2 || ':' || id)) from unnest($3::text[]) id"
 
+# One that was taken over is part of another, whose fold removes what is stored of it.
+HEIRS = "select distinct journey_id from log.subject where subject_id = any($1) order by journey_id"
+
 MEMBERS = """
 select subject_id, journey_id, revision, rewritten_revision from log.subject where journey_id = any($1)
 order by subject_id
@@ -84,18 +88,18 @@ class Snapshot(NamedTuple):
     """One journey as the log had it at one moment."""
 
     members: set[str]
-    """Empty when the id names no journey any more."""
+    """Empty when the id names no journey: another one has just taken it over."""
     revision: int
     rewritten_revision: int
     history: History | None = None
 
 
 class Fold(NamedTuple):
-    """What the events of a journey came to as of a snapshot; nothing when it is no journey any more."""
+    """What the events of a journey came to as of a snapshot."""
 
     journey_id: str
     snapshot: Snapshot
-    state: JourneyState | None
+    state: JourneyState
     rows: Rows
 
 
@@ -147,7 +151,8 @@ class Refold:
             if not connection.is_closed():
                 await connection.execute(UNLOCK, *space, locked)
 
-    async def _refold(self, connection: Connection, version: Version, journeys: Sequence[str]) -> None:
+    async def _refold(self, connection: Connection, version: Version, stale: Sequence[str]) -> None:
+        journeys = [row["journey_id"] for row in await connection.fetch(HEIRS, stale)]
         snapshots = await self._read(connection, journeys)
         folds = [await self._fold(connection, version, id, snapshots[id]) for id in journeys]
         await self._store(connection, version, [fold for fold in folds if fold])
@@ -155,9 +160,9 @@ class Refold:
     async def _fold(
         self, connection: Connection, version: Version, journey_id: str, snapshot: Snapshot
     ) -> Fold | None:
-        """Folds one journey; None = it was parked."""
+        """Folds one journey; None = it was parked, or is none any more."""
         if snapshot.history is None:
-            return Fold(journey_id, snapshot, None, {})
+            return None
         try:
             state = await fold_in_slices(snapshot.history, version)
             if len(snapshot.history.events) > LONG_JOURNEY_EVENTS:
@@ -166,7 +171,7 @@ class Refold:
         except (asyncpg.PostgresError, *PASSING):
             raise
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
-            await self._park(connection, version, journey_id, error)
+            await self._park(connection, version, journey_id, snapshot, error)
             return None
 
     async def _catch_up(
@@ -191,19 +196,28 @@ class Refold:
     async def _store(self, connection: Connection, version: Version, folds: Sequence[Fold]) -> None:
         """Writes folds; data that Postgres refuses parks the one journey it belongs to."""
         try:
-            await store_folds(connection, version, folds)
+            await store_folds(connection, self._fed, version, folds)
         except UNWRITABLE as error:
             if len(folds) == 1:
-                await self._park(connection, version, folds[0].journey_id, error)
+                await self._park(connection, version, folds[0].journey_id, folds[0].snapshot, error)
                 return
             for each in folds:
                 await self._store(connection, version, [each])
 
     async def _park(
-        self, connection: Connection, version: Version, journey_id: str, error: Exception
+        self,
+        connection: Connection,
+        version: Version,
+        journey_id: str,
+        snapshot: Snapshot,
+        error: Exception,
     ) -> None:
+        """Parks a journey unless it has changed meanwhile: then it is stale, and its fold may not raise."""
         async with connection.transaction():
-            await park(connection, version, journey_id, error)
+            now = snapshots([journey_id], await connection.fetch(MEMBERS + "for update", [journey_id]))
+            if now[journey_id].revision == snapshot.revision:
+                left = await left_over(connection, version, {journey_id: snapshot.members})
+                await park(connection, version, [journey_id, *left], error)
 
     async def _read(
         self,
@@ -268,22 +282,22 @@ async def fold_in_slices(history: History, version: Version) -> JourneyState:
     return state
 
 
-async def store_folds(connection: Connection, version: Version, folds: Sequence[Fold]) -> None:
+async def store_folds(connection: Connection, fed: Fed, version: Version, folds: Sequence[Fold]) -> None:
     """Writes folds unless the log or the rules have moved in a way that makes them wrong.
 
     Newer events only leave a journey behind: it is written, and stays stale. A change of members throws its
-    fold away.
+    fold away. What is concluded is up to the version as it is now: another may have been promoted.
     """
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
-        if version.reference_revision != await connection.fetchval(
-            "select revision from log.reference_revision for share"
-        ):
+        await connection.execute("select from log.reference_revision for share")
+        today = next((each for each in await fed.load(connection) if each.number == version.number), None)
+        if today is None or today.reference_revision != version.reference_revision:
             return
         ids = [each.journey_id for each in folds]
         now = snapshots(ids, await connection.fetch(MEMBERS + "for update", ids))
         kept = [each for each in folds if now[each.journey_id].members == each.snapshot.members]
-        await _write(connection, version, kept)
+        await _write(connection, today, kept)
         behind = [each.journey_id for each in kept if now[each.journey_id].revision != each.snapshot.revision]
         await connection.execute(
             f"update {version.schema}.journey set is_stale = true where journey_id = any($1)", behind
@@ -292,17 +306,17 @@ async def store_folds(connection: Connection, version: Version, folds: Sequence[
 
 async def _write(connection: Connection, version: Version, folds: Sequence[Fold]) -> None:
     """Replaces what is stored of the journeys, and draws the conclusions."""
-    gone = [each.journey_id for each in folds if each.state is None]
-    removed = await remove_journeys(connection, version, gone)
-    folded = [each.journey_id for each in folds if each.state is not None]
-    before = by_journey(await read_rows(connection, version, folded, journey.TABLES)) if folded else {}
-    changes = [
-        Change(id, snapshot.revision, before.get(id, {}), rows, state)
-        for id, snapshot, state, rows in folds
-        if state is not None
-    ]
-    if changes:
-        await write_all(connection, version, changes)
-        await unpark(connection, version, folded)
-    await draw(connection, version, [(removed, {}), *((each.before, each.after) for each in changes)])
+    if not folds:
+        return
+    heirs = await left_over(connection, version, {each.journey_id: each.snapshot.members for each in folds})
+    folded = [each.journey_id for each in folds]
+    stored = by_journey(await read_rows(connection, version, [*folded, *heirs], journey.TABLES))
+    changes = []
+    for id, snapshot, state, rows in folds:
+        absorbed = [part for part, heir in heirs.items() if heir == id]
+        before = together(stored[part] for part in (id, *absorbed))
+        changes.append(Change(id, snapshot.revision, before, rows, state, absorbed=absorbed))
+    await write_all(connection, version, changes)
+    await unpark(connection, version, folded)
+    await draw(connection, version, [(each.before, each.after) for each in changes])
     metrics.REFOLDS.labels(version.schema).inc(len(changes))

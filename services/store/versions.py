@@ -339,7 +339,7 @@ class Fed:
         self._versions: dict[tuple[int, int], Version] = {}
 
     async def load(self, connection: Connection) -> list[Version]:
-        """The versions fed now. The caller holds the feeding lock and the reference revision."""
+        """The versions fed now; who writes by them holds the feeding lock and the reference revision."""
         rows = await connection.fetch(
             "select version_no, schema_name, status, timeline, revision "
             "from ops.version, log.reference_revision "
