@@ -106,8 +106,34 @@ async def postponed(scene: Scene) -> bool:
     return bool(done == "UPDATE 1")
 
 
+async def test_a_receiver_that_asks_for_patience_does_not_keep_the_fallback_from_being_told(
+    scene: Scene, database: str, receiver: Receiver
+) -> None:
+    """What failed and what was not even tried meanwhile; 503 with a long Retry-After silenced on-call."""
+    receiver.behaviours = ["busy"] * 9
+    receiver.retry_after = "99999999999999999"
+    other = Receiver()
+    await other.listen()
+    try:
+        hook = webhook(receiver, fallback="other", fallback_after=1)
+        async with notifying(database, hook=hook, other=webhook(other, is_fallback=True)):
+            await scene.take(scene.mql(200, "a", "crm:a"))
+            await scene.look()
+            await soon(lambda: len(receiver.got) == 1, "nothing was sent")
+            await scene.take(scene.mql(200, "b", "crm:b"))
+            await scene.look()
+            await soon(lambda: len(other.taken) == 2, "the fallback was not told of both")
+    finally:
+        await other.leave()
+    assert sorted(told["data"]["key"] for told in other.taken) == ["review:a", "review:b"]
+    assert len(receiver.got) == 1
+
+
 async def test_a_channel_that_refuses_falls_back(scene: Scene, database: str, receiver: Receiver) -> None:
-    """What a receiver refuses for good is given up visibly, and another channel is told, of the end too."""
+    """What a receiver refuses for good is given up visibly, and another channel is told, of the end too.
+
+    A line break in the owner's id made no mail of it, and ended the notifier.
+    """
     receiver.behaviours = ["gone"]
     box = Mailbox()
     box.controller.start()
@@ -119,9 +145,10 @@ async def test_a_channel_that_refuses_falls_back(scene: Scene, database: str, re
         recipients=["oncall@example.com"],
         is_fallback=True,
     )
+    odd_owner = r.LeadAssigned(**scene.at(300, "assigned"), owner_id="anna\nlee")
     try:
         async with notifying(database, hook=webhook(receiver, fallback="mail"), mail=mail):
-            await scene.take(scene.mql(200))
+            await scene.take(odd_owner, scene.mql(200))
             await scene.look()
             await soon(lambda: len(box.mails) == 1, "the fallback was not told")
             rows = await scene.connection.fetch(
@@ -136,7 +163,7 @@ async def test_a_channel_that_refuses_falls_back(scene: Scene, database: str, re
     first, last = box.mails
     assert first["References"] == last["References"]
     assert first["Message-ID"] != last["Message-ID"]
-    assert "overdue" in str(first["Subject"])
+    assert first["Subject"] == "[critical] review of lead crm:1 (anna lee): overdue"
     assert "lead crm:1" in first.as_string()
 
 
@@ -260,6 +287,7 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert seconds("7", 0.0) == 7
     assert seconds("Thu, 01 Jan 1970 00:01:00 GMT", 10.0) == 50
     assert seconds("soon", 0.0) is None
+    assert seconds("99999999999999999", 0.0) == seconds("9" * 400, 0.0) == 3600
     assert seconds(None, 0.0) is None
 
 

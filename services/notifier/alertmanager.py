@@ -48,7 +48,7 @@ async def _post(http: aiohttp.ClientSession, channel: Alertmanager, alerts: list
     timeout = aiohttp.ClientTimeout(total=channel.timeout)
     try:
         async with http.post(url, json=alerts, timeout=timeout) as answer:
-            text = await answer.text()
+            text = await answer.text(errors="replace")
             judge(answer.status, text, answer.headers.get("Retry-After"), time.time())
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise unanswered(error, channel.timeout) from error

@@ -3,8 +3,9 @@
 Promises: one notifier at a time works a channel, so its rate limit holds and the states of an alert come in
 order. A try is noted before it is made: what may have been received is never forgotten, and an alert that was
 over before it was first tried is not told at all. Failures come again with growing pauses, or when the
-receiver says, and at once when it takes something again after an outage; after `fallback_after` another
-channel is told as well, after `give_up_after` it is noted that this one was not.
+receiver says, and at once when it takes something again after an outage; after `fallback_after`, also of
+patience that the receiver asked for, another channel is told as well, after `give_up_after` it is noted that
+this one was not.
 """
 
 import asyncio
@@ -32,7 +33,8 @@ ALERTMANAGER_AT_ONCE = 200
 """Alerts in one request to Alertmanager, which takes lists."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
-"""A receiver that is back is noticed within this, even if nothing new is to be told."""
+"""A receiver that is back is noticed within this, even if nothing new is to be told, unless it asked for more
+patience."""
 CLOCK_SECONDS = 30.0
 """A clock that gave no sign of life for so long stops the watchdog."""
 
@@ -48,6 +50,19 @@ where channel = $1 and alert_id in (
   order by next_at limit $2
 )
 returning alert_id, attempts, sent_revision
+"""
+
+# What waits because the receiver asked for patience is not told either.
+START_TO_FAIL = """
+update ops.delivery set failing_since = now(), error = channel.error
+from ops.channel
+where channel.channel = $1 and paused_until > now()
+  and delivery.channel = $1 and next_at <= now() and failing_since is null
+"""
+
+HELD_BACK = """
+select alert_id from ops.delivery join ops.channel using (channel)
+where channel = $1 and paused_until > now() and next_at is not null and failing_since is not null
 """
 
 TAKEN = """
@@ -138,6 +153,8 @@ class Delivery:
         rows = await self._connection.fetch(CLAIM, self._name, self._most())
         if rows:
             await self._tell(rows)
+        else:
+            await self._turn_from_patience()
         await self._measure()
         return len(rows)
 
@@ -177,6 +194,9 @@ class Delivery:
             if isinstance(error, Again) and error.retry_after is not None:
                 self._quiet_until = time.monotonic() + error.retry_after
             return ids, error
+        except Exception as error:  # whatever a defect of one message raises, others are told
+            log.exception("message_not_made", channel=self._name, alerts=ids)
+            return ids, Again(f"a defect of leadlog: {error!r}")
         return ids, None
 
     async def _pace(self) -> None:
@@ -205,6 +225,13 @@ class Delivery:
         await self._connection.execute(NOTE, self._name, str(error), asked or 0.0)
         await self._connection.execute(FAILED_AGAIN, self._name, ids, str(error), pause)
         await self._turn_elsewhere(ids, isinstance(error, Refused))
+
+    async def _turn_from_patience(self) -> None:
+        """Turns elsewhere with what waits for a receiver that asked for patience."""
+        await self._connection.execute(START_TO_FAIL, self._name)
+        held = [row["alert_id"] for row in await self._connection.fetch(HELD_BACK, self._name)]
+        if held:
+            await self._turn_elsewhere(held, is_final=False)
 
     async def _turn_elsewhere(self, ids: list[int], is_final: bool) -> None:
         """Tells the fallback when this channel fails for long, or for ever; notes that it gave up."""

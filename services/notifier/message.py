@@ -158,14 +158,15 @@ def _owed(row: Any, config: Config, now: Micros) -> Owed:
 def _summary(
     owed: Sequence[Owed], by_policy: Mapping[str, int], is_digest: bool, state: str, severity: str
 ) -> str:
-    """One line for people."""
+    """One line for people, although ids may have line breaks."""
     firing = "overdue" if severity == "critical" else "due soon"
     if is_digest or not owed:
         counts = ", ".join(f"{number} x {policy}" for policy, number in sorted(by_policy.items()))
         return f"{counts}: {firing if state == 'firing' else 'over'}"
     first = owed[0]
     what = firing if state == "firing" else ENDS.get(first.reason or "", "over")
-    return f"{first.policy} of lead {first.journey_id} ({first.owner or first.team or 'nobody'}): {what}"
+    said = f"{first.policy} of lead {first.journey_id} ({first.owner or first.team or 'nobody'}): {what}"
+    return " ".join(said.splitlines())
 
 
 def as_json(message: Message) -> dict[str, Any]:

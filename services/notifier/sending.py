@@ -6,6 +6,8 @@ until somebody changes the channel. Sending returns when the receiver has the me
 
 from email.utils import parsedate_to_datetime
 
+MOST_PATIENCE_SECONDS = 3600.0
+"""What a receiver may ask for at most."""
 AGAIN = (408, 425, 429)
 """HTTP statuses below 500 that are worth another try."""
 
@@ -38,12 +40,13 @@ def judge(status: int, text: str, retry_after: str | None, now: float) -> None:
 
 
 def seconds(retry_after: str | None, now: float) -> float | None:
-    """What a Retry-After header asks for: seconds, or a date (RFC 9110). None for anything else."""
+    """What a Retry-After header asks for: seconds, or a date (RFC 9110), an hour at most. None for anything
+    else."""
     if retry_after is None:
         return None
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
     try:
-        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - now)
-    except ValueError:
+        is_number = retry_after.strip().isdecimal()
+        asked = float(retry_after) if is_number else parsedate_to_datetime(retry_after).timestamp() - now
+    except (ValueError, OverflowError):
         return None
+    return min(max(0.0, asked), MOST_PATIENCE_SECONDS)
