@@ -89,6 +89,13 @@ async def start_producer(bootstrap: str) -> AIOKafkaProducer:
     return producer
 
 
+async def stop_producer(producer: AIOKafkaProducer) -> None:
+    """Lets go of a producer, without waiting for long for a broker that is not there."""
+    stopping = asyncio.ensure_future(producer.stop())
+    await asyncio.wait([stopping], timeout=ANSWER_SECONDS)
+    stopping.cancel()
+
+
 class Ends:
     """Asks Kafka how far the topics go, over its own connection and outside any group."""
 

@@ -1,5 +1,7 @@
 """What lies on the topics."""
 
+from collections.abc import Iterable
+
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
@@ -8,9 +10,9 @@ from services.broker import end_offsets
 from services.settings import Addresses
 
 
-async def everything(addresses: Addresses) -> list[ConsumerRecord]:
-    """All records of the input topics."""
-    ends = await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)
+async def everything(addresses: Addresses, topics: Iterable[str] = INPUT_TOPICS) -> list[ConsumerRecord]:
+    """All records of some topics, those of one partition in order."""
+    ends = await end_offsets(addresses.kafka_bootstrap, topics)
     consumer = AIOKafkaConsumer(bootstrap_servers=addresses.kafka_bootstrap, auto_offset_reset="earliest")
     await consumer.start()
     try:

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from schemas import wire
 from schemas.records import TOPIC_OF, Record
 from services import settings
-from services.broker import ANSWER_SECONDS, start_producer
+from services.broker import start_producer, stop_producer
 from services.ingest.answers import away
 from services.ingest.turn import Turn
 from services.producing import Acknowledgement, partition_of
@@ -93,7 +93,7 @@ class Sender:
 
     def _retire(self, producer: AIOKafkaProducer) -> None:
         self._producer, self.silent_looks = None, None
-        stopping = asyncio.create_task(_stop(producer))
+        stopping = asyncio.create_task(stop_producer(producer))
         self._retired.add(stopping)
         stopping.add_done_callback(self._retired.discard)
 
@@ -121,10 +121,3 @@ async def _queue(
 async def _settled(acknowledgement: Acknowledgement) -> None:
     with suppress(KafkaError):  # looked at below, together with those that came meanwhile
         await acknowledgement
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    """Stop a producer, without waiting for long for a broker that is not there."""
-    stopping = asyncio.ensure_future(producer.stop())
-    await asyncio.wait([stopping], timeout=ANSWER_SECONDS)
-    stopping.cancel()

@@ -13,10 +13,8 @@ from typing import Any
 
 import asyncpg
 import structlog
-from aiokafka import AIOKafkaProducer
 from asyncpg.transaction import Transaction
 
-from services.broker import create_producer
 from services.projector import metrics
 from services.projector.batch import Batch
 from services.projector.decoding import Decoded, Decoding
@@ -57,7 +55,6 @@ class Projector:
         self._pool: asyncpg.Pool[Any] | None = None
         self._registry = Registry(addresses.registry_url)
         self._decoding = Decoding(self._registry)
-        self._producer: AIOKafkaProducer | None = None
         self._lag: Lag | None = None
         self._loops: list[asyncio.Task[None]] = []
 
@@ -65,10 +62,8 @@ class Projector:
         """Connects, waits for a promoted version, starts the refold loop and the outbox."""
         self._pool = await self._connect()
         await self._promoted(self._pool)
-        self._producer = create_producer(self._addresses.kafka_bootstrap)
-        await self._producer.start()
         refold = Refold(self._pool, self._fed, self._decoding)
-        outbox = Outbox(self._pool, self._producer)
+        outbox = Outbox(self._pool, self._addresses.kafka_bootstrap)
         self._lag = Lag(self._pool, self._addresses.kafka_bootstrap)
         self._loops = [asyncio.create_task(each.run()) for each in (refold, outbox, self._lag)]
         gc.freeze()  # what lives as long as the process need not be looked at again
@@ -81,8 +76,6 @@ class Projector:
         await asyncio.gather(*self._loops, return_exceptions=True)
         if self._lag is not None:
             await self._lag.close()
-        if self._producer is not None:
-            await self._producer.stop()
         await self._registry.close()
         if self._pool is not None:
             self._pool.terminate()

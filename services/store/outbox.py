@@ -17,7 +17,7 @@ select * from unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::jsonb
 on conflict (message_id) do nothing
 """
 
-# What is being sent right now is left: whoever waited for it would wait for Kafka.
+# What has just been sent is on its way out anyway: whoever waited for that might be waited for.
 UNSAY = """
 delete from ops.outbox where outbox_id in (
   select outbox_id from ops.outbox where message_id = any($1) for update skip locked
