@@ -235,6 +235,24 @@ async def test_a_merge_tries_a_parked_journey_again(store: Store, monkeypatch: p
     assert await store.differences(events) == []
 
 
+async def test_a_retraction_of_a_reference_fact_makes_no_lead_of_it(store: Store) -> None:
+    """The campaign's id became a lead in its lowest stage, which a build from the topics did not have."""
+    await store.begin(HOUSE)
+    campaign = r.CampaignScheduled(
+        **spec.envelope("campaign", "mon 09:00", {"subject_id": "cmp", "event_id": "scheduled"}),
+        campaign_id="cmp",
+        name="Campaign",
+        channel="email",
+        starts_at=spec.at("mon 09:00"),
+    )
+    events: list[r.Record] = [campaign, spec.retracted("mon 10:00", "scheduled", subject="cmp")]
+    await store.take(live.on_topics(events))
+    await store.settle()
+    assert await store.fetch("select * from v0001.lead_state") == []
+    assert await store.fetch("select journey_id, code from v0001.fault") == [("cmp", "not_retractable")]
+    assert await store.differences(events) == []
+
+
 @pytest.mark.parametrize("tries_again", ["the next event", "by hand", "by hand, the part"])
 async def test_a_merge_whose_fold_raises_leaves_what_was_stored_of_every_part(
     store: Store, monkeypatch: pytest.MonkeyPatch, tries_again: str

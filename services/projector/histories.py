@@ -11,29 +11,32 @@ from typing import NamedTuple
 
 from projections.history import History
 from projections.identity import Resolution, history_of
-from schemas.records import Envelope
+from schemas.records import TOPIC_OF, Envelope
 from services.projector.decoding import Decoding
 from services.store.pool import Connection
 
+# A reference fact belongs to no journey, though a retraction of it makes its subject look like a lead.
 EVENTS = """
 select subject_id, event_id, status, body
 from log.event
 where subject_id = any($1) and body is not null and status is distinct from 'removed'
+  and record_name <> all($2)
 """
 
 COPIES = """
 select copy.subject_id, copy.copy_no, copy.body
 from (
-  select subject_id, event_id, body,
+  select subject_id, event_id, record_name, body,
     1 + row_number() over (partition by event_id order by recorded_at, content_hash) as copy_no
   from log.event_copy
   where event_id in (select event_id from log.event_copy where subject_id = any($1))
 ) copy
 join log.event using (event_id)
-where copy.subject_id = any($1) and event.status is distinct from 'removed'
+where copy.subject_id = any($1) and event.status is distinct from 'removed' and copy.record_name <> all($2)
 """
 
 
+REFERENCE_FACTS = [name for name, topic in TOPIC_OF.items() if topic == "lead.reference"]
 ROWS_AT_ONCE = 100
 """Events read before other tasks get a turn: about 2 ms."""
 
@@ -58,12 +61,12 @@ async def read_histories(
     journey_of = {subject: id for id, subjects in members.items() for subject in subjects}
     copies: dict[str, Copies] = defaultdict(lambda: Copies([], []))
     statuses: dict[str, set[str]] = defaultdict(set)
-    async for row in connection.cursor(EVENTS, list(journey_of), prefetch=ROWS_AT_ONCE):
+    async for row in connection.cursor(EVENTS, list(journey_of), REFERENCE_FACTS, prefetch=ROWS_AT_ONCE):
         event = at_hand.get(row["event_id"]) or await decoding.event(row["body"])
         copies[journey_of[row["subject_id"]]].counting.append(event)
         if row["status"]:
             statuses[row["status"]].add(row["event_id"])
-    for row in await connection.fetch(COPIES, list(journey_of)):
+    for row in await connection.fetch(COPIES, list(journey_of), REFERENCE_FACTS):
         loser = (row["copy_no"], await decoding.event(row["body"]))
         copies[journey_of[row["subject_id"]]].losing.append(loser)
     resolution = Resolution(
