@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import asyncpg
 import psutil
@@ -32,6 +32,24 @@ GIVEN_ROLES = (OWNER, REGISTRY, READER)
 """The roles that are made, with a password each."""
 STOP_SECONDS = 60
 CONNECT_TIMEOUT_SECONDS = 5
+
+# Postgres lets everybody who may connect take advisory locks, which hold the projector up, and make large
+# objects.
+KEEP_FOR_OWNER = f"""
+do $$
+declare
+  routine regprocedure;
+begin
+  for routine in
+    select oid from pg_proc
+    where pronamespace = 'pg_catalog'::regnamespace and proname ~ '^(pg_(try_)?advisory_|lo_|lowrite$)'
+  loop
+    execute format('revoke execute on function %s from public', routine);
+    execute format('grant execute on function %s to {OWNER}', routine);
+  end loop;
+end
+$$
+"""
 
 INITDB_OPTIONS = (
     "--auth=scram-sha-256",
@@ -261,6 +279,12 @@ async def create_roles_and_databases(superuser_dsn: str, passwords: Mapping[str,
         await connection.execute(f"grant {READER} to {OWNER} with admin option, inherit false, set false")
         for database in (OWNER, REGISTRY):
             await ensure_database(connection, database, owner=database)
+        await connection.execute(f"revoke connect on database postgres, template1, {REGISTRY} from public")
+    finally:
+        await connection.close()
+    connection = await connect(urlsplit(superuser_dsn)._replace(path=f"/{OWNER}").geturl())
+    try:
+        await connection.execute(KEEP_FOR_OWNER)
     finally:
         await connection.close()
 

@@ -29,9 +29,10 @@ from services.projector.lag import KEEP
 from services.store.calendars import calendar_rows
 from services.store.pool import Connection, connect
 from services.store.promoted import promoted_views
-from services.store.versions import TimelineEntry, create_version, promote
+from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, promote
 from services.store.views import render, replace_views
 from tests.feeding import DEFINITION, prepare_database
+from tests.servers import Servers
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
@@ -686,6 +687,21 @@ async def test_the_reader_cannot_write(bi: Connection, reader: Connection) -> No
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await reader.execute(attempt)
+
+
+async def test_the_reader_holds_nobody_up_and_keeps_nothing(servers: Servers) -> None:
+    """An advisory lock of its own stopped the projector; large objects, and other databases, were open."""
+    reader = await asyncpg.connect(servers.bi_dsn)
+    try:
+        for attempt in (f"pg_advisory_lock({FEEDING_LOCK})", "lo_create(0)", "lo_from_bytea(0, 'x')"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await reader.execute(f"begin read write; select {attempt}; commit")
+            await reader.execute("rollback")
+    finally:
+        await reader.close()
+    for database in ("postgres", "registry", "template1"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await asyncpg.connect(servers.bi_dsn, database=database)
 
 
 async def test_the_reader_is_stopped_after_half_a_minute(bi: Connection, reader: Connection) -> None:
