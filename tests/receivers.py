@@ -32,7 +32,7 @@ PROGRAMS = {
     "promtool": ("promtool",),
     "amtool": ("amtool",),
 }
-STATUS = {"ok": 200, "error": 500, "gone": 410, "busy": 429}
+STATUS = {"ok": 200, "moved": 302, "error": 500, "gone": 410, "busy": 429}
 
 
 def program(name: str) -> str:
@@ -56,7 +56,7 @@ class Receiver:
     """An HTTP address that takes webhooks, ours or Alertmanager's.
 
     `behaviours` are used up one a request, then all is well: `error`, `gone`, `busy` (Retry-After), `hang`,
-    `close` (after receiving).
+    `close` (after receiving), `moved` (to where it is taken).
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Receiver:
             request.transport.close()
         if behaviour in ("ok", "close"):
             self.taken.append(await request.json())
-        headers = {"Retry-After": self.retry_after} if behaviour == "busy" else {}
+        headers = {"busy": {"Retry-After": self.retry_after}, "moved": {"Location": self.url}}.get(behaviour)
         return web.Response(status=STATUS.get(behaviour, 200), headers=headers)
 
     def incidents(self) -> Counter[str]:

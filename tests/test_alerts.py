@@ -211,6 +211,29 @@ async def test_many_at_once_are_one_digest(scene: Scene, monkeypatch: pytest.Mon
     assert [alert.outcome for alert in await scene.alerts()] == ["resolved"]
 
 
+async def test_one_of_a_digest_is_over_or_put_off_by_itself(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is overdue for others is no breach of this one: a pause made a warning of all of them, and what
+    was done in time after its warning was taken back."""
+    monkeypatch.setattr(settings, "ALERT_DIGEST_OVER", 3)
+    late = [scene.mql(200, f"s{n}", f"crm:{n}") for n in range(3)]
+    await scene.take(*late, scene.mql(60, "met", "crm:met"), scene.mql(60, "paused", "crm:paused"))
+    await scene.look()
+    pause = r.ClockPaused(**scene.at(0, "pause", "crm:paused"), reason_code="holiday")
+    await scene.take(pause, scene.accepted(0, "accept", "crm:met"))
+    await scene.look()
+    [digest] = await scene.alerts()
+    assert (digest.severity, digest.outcome) == ("critical", None)
+    assert sorted(map(str, digest.reasons)) == ["None"] * 4 + ["met"]
+    assert await scene.withdrawn() == []
+    await scene.take(*(scene.accepted(0, f"a{n}", f"crm:{n}") for n in range(3)))
+    await scene.take(r.ClockResumed(**scene.at(0, "resume", "crm:paused"), reason_code="back"))
+    await scene.look()
+    [digest] = await scene.alerts()
+    assert (digest.severity, digest.change) == ("warning", "lowered")
+
+
 async def test_stages_are_told_once(scene: Scene) -> None:
     """A stage entered is told when it is entered, and not again when the lead is merged into another."""
     await scene.take(scene.mql(20, "a", "crm:b"))

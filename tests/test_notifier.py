@@ -295,11 +295,46 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path) -> None:
     """The fault names the file, the place and what was expected."""
     file = tmp_path / "channels.yaml"
     file.write_text("channels: {a: {type: webhook, url: 'http://x', secrets: [whsec_eA==], fallback: b}}")
-    with pytest.raises(Faulty, match="fallback of a is b, expected one of a"):
+    with pytest.raises(Faulty, match="fallback of a is b, expected one of the other"):
         read(str(file))
     file.write_text("channels: {a: {type: pigeon}}")
     with pytest.raises(Faulty, match=r"Invalid value 'pigeon'.*channels"):
         read(str(file))
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ("channels: {a: {type: webhook, url: 'http://x', secrets: ['hello world!']}}", "is not `whsec_`"),
+        ("channels: {a: {type: alertmanager, url: 'http://x', per_minute: 0}}", "Expected `int` >= 1"),
+        ("channels: {a: {type: alertmanager, url: 'http://x', timeout: -1}}", "Expected `float` > 0"),
+        ("channels: {a: {type: alertmanager, url: 'http://x', fallback: a}}", "fallback of a is a"),
+        ("lead_url: 'https://crm/{lead_id}'", "lead_url cannot be filled in"),
+        ("runbook_url: 'https://wiki/{'", "runbook_url cannot be filled in"),
+        ("lead_url: 'caf\xe9'", "can't decode byte"),
+    ],
+)
+def test_a_file_that_would_fail_when_an_alert_is_told_is_refused_before(
+    tmp_path: Path, part: str, reason: str
+) -> None:
+    """The notifier ended with the first alert, for all channels."""
+    file = tmp_path / "channels.yaml"
+    file.write_text(part, encoding="latin-1")
+    with pytest.raises(Faulty, match=reason):
+        read(str(file))
+
+
+async def test_a_receiver_that_points_elsewhere_has_not_taken_it(
+    scene: Scene, database: str, receiver: Receiver
+) -> None:
+    """A redirect, to a page of login perhaps, was followed and counted as told."""
+    receiver.behaviours = ["moved"] * 2
+    async with notifying(database, hook=webhook(receiver)):
+        await scene.take(scene.mql(200))
+        await scene.look()
+        error = "HTTP 302: not taken, it points elsewhere"
+        await until(partial(noted, scene, error), "the redirect was not noted")
+    assert receiver.taken == []
 
 
 def test_a_link_to_a_lead_holds_its_id_whole() -> None:

@@ -47,7 +47,7 @@ async def _post(http: aiohttp.ClientSession, channel: Alertmanager, alerts: list
     url = f"{channel.url.rstrip('/')}/api/v2/alerts"
     timeout = aiohttp.ClientTimeout(total=channel.timeout)
     try:
-        async with http.post(url, json=alerts, timeout=timeout) as answer:
+        async with http.post(url, json=alerts, timeout=timeout, allow_redirects=False) as answer:
             text = await answer.text(errors="replace")
             judge(answer.status, text, answer.headers.get("Retry-After"), time.time())
     except (aiohttp.ClientError, TimeoutError, OSError) as error:

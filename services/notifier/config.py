@@ -4,16 +4,18 @@ Promises: what was read is complete and typed; a wrong file is refused with the 
 Examples with comments are in infra/alerts/channels.yaml.
 """
 
+from base64 import b64decode
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 import msgspec
 import yaml
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 Severity = Literal["warning", "critical"]
-SEVERITIES: tuple[str, ...] = get_args(Severity)
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
 
 
 class Faulty(ValueError):
@@ -36,10 +38,10 @@ class Channel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag
     """Gets only what another channel could not deliver."""
     fallback: str | None = None
     """The channel that is told as well when this one has failed for `fallback_after`."""
-    fallback_after: float = 120
-    give_up_after: float = 3600
-    timeout: float = 10
-    per_minute: int = 600
+    fallback_after: NotNegative = 120
+    give_up_after: NotNegative = 3600
+    timeout: Positive = 10
+    per_minute: Annotated[int, Meta(ge=1)] = 600
     """Messages at most."""
 
 
@@ -47,7 +49,7 @@ class Alertmanager(Channel, frozen=True, kw_only=True, tag="alertmanager"):
     """Prometheus Alertmanager, API v2. Active alerts are sent again, since it forgets them on restart."""
 
     url: str
-    resend: float = 60
+    resend: Positive = 60
     watchdog: bool = True
     """Sends an alert that always fires, so that silence can be noticed."""
 
@@ -90,6 +92,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         is_address = "://" in self.lead_url
         return self.lead_url.format(journey_id=quote(journey_id, safe="") if is_address else journey_id)
 
+    def runbook(self, name: str) -> str:
+        """Where this runbook is."""
+        return self.runbook_url.format(runbook=name)
+
 
 def read(path: str) -> Config:
     """The file at this path; without one there are no channels. Raises Faulty."""
@@ -97,12 +103,35 @@ def read(path: str) -> Config:
         return Config()
     try:
         config = msgspec.convert(yaml.safe_load(Path(path).read_text()), Config)
-    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+        _check(config)
+    except (OSError, yaml.YAMLError, ValueError) as error:
         raise Faulty(f"{path}: {error}; infra/alerts/channels.yaml shows how it is written") from error
-    for name, channel in config.channels.items():
-        if channel.fallback is not None and channel.fallback not in config.channels:
-            known = ", ".join(config.channels)
-            raise Faulty(f"{path}: fallback of {name} is {channel.fallback}, expected one of {known}")
-        if isinstance(channel, Webhook) and not channel.secrets:
-            raise Faulty(f"{path}: {name} has no secrets, expected at least one `whsec_…`")
     return config
+
+
+def _check(config: Config) -> None:
+    """Raises ValueError for what would fail only when an alert is told."""
+    for name, fill in (("lead_url", config.lead), ("runbook_url", config.runbook)):
+        try:
+            fill("")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"{name} cannot be filled in: {error!r}") from error
+    for name, channel in config.channels.items():
+        others = [other for other in config.channels if other != name]
+        if channel.fallback is not None and channel.fallback not in others:
+            known = ", ".join(others) or "the other channels"
+            raise ValueError(f"fallback of {name} is {channel.fallback}, expected one of {known}")
+        if isinstance(channel, Webhook):
+            _check_secrets(name, channel.secrets)
+
+
+def _check_secrets(name: str, secrets: list[str]) -> None:
+    if not secrets:
+        raise ValueError(f"{name} has no secrets, expected at least one `whsec_…`")
+    for secret in secrets:
+        try:
+            known = b64decode(secret.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            known = b""
+        if not known:
+            raise ValueError(f"{name} has a secret that is not `whsec_` and base64")

@@ -5,7 +5,7 @@ whenever this state of the alert is told again.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -117,7 +117,7 @@ def _message(alert: dict[str, Any], rows: Sequence[Any], config: Config, now: Mi
         change=alert["change"],
         state=state,
         severity=alert["severity"],
-        summary=_summary(owed, by_policy, alert["is_digest"], state, alert["severity"]),
+        summary=_digest(rows, now) if alert["is_digest"] else _summary(owed[0], state, alert["severity"]),
         opened_at=alert["opened_at"],
         changed_at=alert["changed_at"],
         closed_at=alert["closed_at"],
@@ -128,7 +128,7 @@ def _message(alert: dict[str, Any], rows: Sequence[Any], config: Config, now: Mi
         count_open=sum(row["closed_at"] is None for row in rows),
         count_by_policy=dict(by_policy),
         obligations=owed,
-        runbook=config.runbook_url.format(runbook=runbook),
+        runbook=config.runbook(runbook),
     )
 
 
@@ -155,18 +155,24 @@ def _owed(row: Any, config: Config, now: Micros) -> Owed:
     )
 
 
-def _summary(
-    owed: Sequence[Owed], by_policy: Mapping[str, int], is_digest: bool, state: str, severity: str
-) -> str:
+def _summary(owed: Owed, state: str, severity: str) -> str:
     """One line for people, although ids may have line breaks."""
     firing = "overdue" if severity == "critical" else "due soon"
-    if is_digest or not owed:
-        counts = ", ".join(f"{number} x {policy}" for policy, number in sorted(by_policy.items()))
-        return f"{counts}: {firing if state == 'firing' else 'over'}"
-    first = owed[0]
-    what = firing if state == "firing" else ENDS.get(first.reason or "", "over")
-    said = f"{first.policy} of lead {first.journey_id} ({first.owner or first.team or 'nobody'}): {what}"
+    what = firing if state == "firing" else ENDS.get(owed.reason or "", "over")
+    said = f"{owed.policy} of lead {owed.journey_id} ({owed.owner or owed.team or 'nobody'}): {what}"
     return " ".join(said.splitlines())
+
+
+def _digest(rows: Sequence[Any], now: Micros) -> str:
+    """One line on many: how many of each policy are overdue, due soon and over."""
+    counts = Counter((row["policy_id"], _stands(row, now)) for row in rows)
+    return ", ".join(f"{number} x {policy} {what}" for (policy, what), number in sorted(counts.items()))
+
+
+def _stands(row: Any, now: Micros) -> str:
+    if row["closed_at"] is not None:
+        return "over"
+    return "overdue" if row["due_at"] is not None and row["due_at"] <= now else "due soon"
 
 
 def as_json(message: Message) -> dict[str, Any]:

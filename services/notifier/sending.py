@@ -33,7 +33,7 @@ def judge(status: int, text: str, retry_after: str | None, now: float) -> None:
     """Raises what an HTTP answer means; `now` in Unix seconds."""
     if status < 300:
         return
-    told = f"HTTP {status}: {text[:200]}"
+    told = f"HTTP {status}: {text[:200] if status >= 400 else 'not taken, it points elsewhere'}"
     if status >= 500 or status in AGAIN:
         raise Again(told, seconds(retry_after, now))
     raise Refused(told)

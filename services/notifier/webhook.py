@@ -30,7 +30,9 @@ async def send(http: aiohttp.ClientSession, channel: Webhook, message: Message) 
     timeout = aiohttp.ClientTimeout(total=channel.timeout)
     headers = signed(quote(message.id, safe=":@"), body, channel.secrets)
     try:
-        async with http.post(channel.url, data=body, headers=headers, timeout=timeout) as answer:
+        async with http.post(
+            channel.url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+        ) as answer:
             text = await answer.text(errors="replace")
             judge(answer.status, text, answer.headers.get("Retry-After"), time.time())
     except (aiohttp.ClientError, TimeoutError, OSError) as error:

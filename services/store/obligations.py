@@ -86,6 +86,9 @@ class Obligation(NamedTuple):
     journey_id: str
     alert_id: int | None
     severity: str | None
+    """Of the alert, which in a digest others share."""
+    is_breach_told: bool
+    """Whether on-call was told that this one is overdue."""
     started_at: Micros
     due_at: Micros | None
     definition_version: str
@@ -112,7 +115,13 @@ class Closing(NamedTuple):
 
 KNOWN = """
 select obligation.policy_id, obligation.started_event_id, obligation.journey_id, obligation.alert_id,
-  alert.severity, obligation.started_at, obligation.due_at, obligation.definition_version,
+  alert.severity,
+  case when alert.is_digest then exists (
+    select from ops.fired
+    where fired.policy_id = obligation.policy_id and threshold = 'due'
+      and fired.started_event_id = obligation.started_event_id
+  ) else coalesce(alert.severity = 'critical', false) end as is_breach_told,
+  obligation.started_at, obligation.due_at, obligation.definition_version,
   obligation.closed_at, obligation.outcome, obligation.reason
 from ops.obligation left join ops.alert using (alert_id)
 where (obligation.policy_id, obligation.started_event_id) in (
@@ -165,6 +174,15 @@ update ops.alert set changed_at = now(), revision = revision + 1, change = $2,
 where alert_id = any($1) and closed_at is null
 """
 
+LOWER_ALERTS = """
+update ops.alert set changed_at = now(), revision = revision + 1, change = 'lowered', severity = 'warning'
+where alert_id = any($1) and closed_at is null and severity = 'critical' and not exists (
+  select from ops.obligation
+  where obligation.alert_id = alert.alert_id and obligation.closed_at is null and due_at <= now()
+)
+returning alert_id
+"""
+
 Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
@@ -215,6 +233,12 @@ async def change_alerts(
     found = sorted({alert_id for alert_id in alerts if alert_id is not None})
     if found:
         await connection.execute(CHANGE_ALERTS, found, change, severity)
+
+
+async def lower_alerts(connection: Connection, alerts: Iterable[int | None]) -> set[int]:
+    """Makes a warning of open alerts of which nothing is overdue any more; returns those."""
+    found = sorted({alert_id for alert_id in alerts if alert_id is not None})
+    return {row["alert_id"] for row in await connection.fetch(LOWER_ALERTS, found)} if found else set()
 
 
 def told_as(threshold: str) -> str:

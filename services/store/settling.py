@@ -28,6 +28,7 @@ from services.store.obligations import (
     concluded,
     keep,
     known,
+    lower_alerts,
     told_as,
 )
 from services.store.outbox import unsay
@@ -191,7 +192,7 @@ def ending(obligation: Obligation, clock: Clock) -> Closing:
         return Closing(obligation.key, "resolved", "stopped_late", clock.stopped_event_id)
     assert clock.stopped_at is not None
     was_in_time = clock.warn_at is not None and clock.stopped_at <= clock.warn_at
-    if obligation.severity == "critical" or was_in_time:
+    if obligation.is_breach_told or was_in_time:
         return Closing(obligation.key, "withdrawn", "met_logged_late", clock.stopped_event_id)
     return Closing(obligation.key, "resolved", "met", clock.stopped_event_id)
 
@@ -260,9 +261,9 @@ async def _go_on(connection: Connection, schema: str, running: Sequence[Pair], n
     await connection.execute(TELL_CLOCK, sorted({clock.journey_id for _, clock in running}))
     still_open = [(each, clock) for each, clock in running if each.closed_at is None]
     await keep(connection, [(clock, None) for _, clock in still_open])
-    lowered = [e.alert_id for e, c in still_open if e.severity == "critical" and DUE not in reached[c.key]]
+    early = [e.alert_id for e, c in still_open if e.severity == "critical" and DUE not in reached[c.key]]
+    lowered = await lower_alerts(connection, early)
     shifted = [e.alert_id for e, c in still_open if e.due_at != c.due_at and e.alert_id not in lowered]
-    await change_alerts(connection, lowered, "lowered", "warning")
     await change_alerts(connection, shifted, "changed")
     over = [c.key for _, c in still_open if not reached[c.key]]
     await close(connection, [Closing(key, "withdrawn", NOT_DUE, None) for key in over])
