@@ -253,6 +253,17 @@ async def test_a_retraction_of_a_reference_fact_makes_no_lead_of_it(store: Store
     assert await store.differences(events) == []
 
 
+async def test_rules_are_those_of_the_database_that_is_there(store: Store) -> None:
+    """A database that was emptied and filled again has the same numbers: its rows came from the old rules."""
+    await store.begin(HOUSE)
+    fed, event = store.fed, spec.demo("mon 09:00")
+    await store.take(live.on_topics([event]))
+    await store.begin(OTHER)
+    store.fed = fed
+    await store.take(live.on_topics([event]))
+    assert await store.differences([event]) == []
+
+
 @pytest.mark.parametrize("tries_again", ["the next event", "by hand", "by hand, the part"])
 async def test_a_merge_whose_fold_raises_leaves_what_was_stored_of_every_part(
     store: Store, monkeypatch: pytest.MonkeyPatch, tries_again: str

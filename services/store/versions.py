@@ -336,12 +336,12 @@ class Fed:
     def __init__(self, only: int | None = None) -> None:
         """All that are fed, or only this version, which need not be fed yet."""
         self._only = only
-        self._versions: dict[tuple[int, int], Version] = {}
+        self._versions: dict[tuple[object, ...], Version] = {}
 
     async def load(self, connection: Connection) -> list[Version]:
         """The versions fed now; who writes by them holds the feeding lock and the reference revision."""
         rows = await connection.fetch(
-            "select version_no, schema_name, status, timeline, revision "
+            "select version_no, created_at, schema_name, status, timeline, revision "
             "from ops.version, log.reference_revision "
             "where code_version = $1 and case when $2::integer is null then status in ('fed', 'promoted') "
             "else version_no = $2 end order by version_no",
@@ -350,7 +350,8 @@ class Fed:
         return [await self._version(connection, row) for row in rows]
 
     async def _version(self, connection: Connection, row: Mapping[str, Any]) -> Version:
-        key = (row["version_no"], row["revision"])
+        # Numbers begin again in a database that was filled anew meanwhile.
+        key = (row["version_no"], row["created_at"], row["timeline"], row["revision"])
         promoted = row["status"] == "promoted"
         known = self._versions.get(key)
         if known is None or known.is_promoted != promoted:
