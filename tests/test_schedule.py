@@ -185,6 +185,32 @@ async def test_another_schedule_of_the_same_date_replaces_the_first(store: Store
     assert await labels(store) == ["house@1+house@1"]
 
 
+async def test_a_fact_that_loses_to_another_copy_of_its_id_no_longer_counts(store: Store) -> None:
+    """In either order of arrival: a schedule moved to another date, one that was no schedule at all, and open
+    hours whose better copy is a fault. What had come first stayed in force, which no replay knew."""
+    first = decided(STRICT, WEDNESDAY)
+    moved = msgspec.structs.replace(first[3], valid_from=WEDNESDAY + DAY, recorded_at=BEFORE + 2)
+    touch = msgspec.structs.replace(EVENTS[0], event_id=first[3].event_id, recorded_at=BEFORE + 2)
+    for better, label in ((moved, "house@1+house@2"), (touch, "house@1")):
+        for said in ([*first, better], [*first[:3], better, first[3]]):
+            await store.begin([(None, HOUSE)])
+            for record in live.on_topics([*said, *EVENTS]):
+                await store.take([record])
+            await store.settle()
+            assert await labels(store) == [label]
+            store.timelines = [[(None, HOUSE), *([(WEDNESDAY + DAY, STRICT)] if better is moved else [])]]
+            assert await store.differences([*said, *EVENTS]) == []
+    shut = spec.calendar("mon 08:00", {"tue": [["09:00", "10:00"]]})
+    fault = msgspec.structs.replace(shut, recorded_at=shut.recorded_at - DAY)
+    for copies in ([shut, fault], [fault, shut]):
+        await store.begin([(None, HOUSE)])
+        for record in live.on_topics([*EVENTS, *copies]):
+            await store.take([record])
+        await store.settle()
+        assert await store.fetch("select * from log.reference") == []
+        assert await store.differences([*EVENTS, *copies]) == []
+
+
 async def test_a_plan_says_whether_a_replay_is_needed_at_all(store: Store) -> None:
     """What both teams agreed on restates the past by a replay, or counts from its date on without one."""
     await store.begin([(None, HOUSE)])

@@ -23,7 +23,7 @@ from services.rejections import Place
 from services.store.definition_facts import definition_facts
 from services.store.outbox import Message, leave
 from services.store.pool import Connection
-from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, extend_timelines, lay_out
+from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, change_timelines, lay_out
 
 LOCK_FEEDING = "select pg_advisory_xact_lock_shared($1)"
 
@@ -55,11 +55,11 @@ values (
 )
 """
 
+DELETE_REFERENCE = "delete from log.reference where event_id = any($1) returning record_name"
+
 INSERT_REFERENCE = """
 insert into log.reference (event_id, record_name, subject_id, occurred_at, recorded_at, fact)
 values ($1, $2, $3, $4, $5, $6)
-on conflict (event_id) do update set record_name = excluded.record_name, subject_id = excluded.subject_id,
-  occurred_at = excluded.occurred_at, recorded_at = excluded.recorded_at, fact = excluded.fact
 """
 
 
@@ -114,7 +114,7 @@ class Batch:
         lock = "update" if facts else "share"
         await self._connection.execute(f"select revision from log.reference_revision for {lock}")
         stored = await store(self._connection, arrivals)
-        is_learned = await self._learn(stored) if facts else False
+        is_learned = await self._learn(stored) if facts or stored.unlearned else False
         journeys = await lock_journeys(self._connection, stored, seeds)
         if journeys.erased:
             await redact(self._connection, journeys.erased, self._decoding)
@@ -126,8 +126,8 @@ class Batch:
         return stored.erased
 
     async def _learn(self, stored: Stored) -> bool:
-        """Keeps the reference facts; returns whether folds depend on one of them: then the revision counts
-        up.
+        """Keeps the reference facts that count now; returns whether folds depend on one of them: then the
+        revision counts up.
 
         What a definition newly calls personal is overwritten for those erased before: their subjects are
         touched. A definition agreed on for a date joins the timelines.
@@ -145,14 +145,21 @@ class Batch:
         return schedules(await definition_facts(self._connection))
 
     async def _extend(self, known: Mapping[Micros, Schedule]) -> bool:
-        """Lets what has newly been agreed on for a date count from then on; returns whether anything was."""
-        fresh = [each for date, each in (await self._agreed()).items() if known.get(date) != each]
-        for each in fresh:
-            await extend_timelines(self._connection, TimelineEntry(each.valid_from, each.body))
-        return bool(fresh)
+        """Lets what is agreed on for dates count from them on, and no longer what was before; returns whether
+        that differs."""
+        agreed = await self._agreed()
+        gone = [TimelineEntry(date, each.body) for date, each in known.items() if agreed.get(date) != each]
+        fresh = [TimelineEntry(date, each.body) for date, each in agreed.items() if known.get(date) != each]
+        if gone or fresh:
+            await change_timelines(self._connection, gone, fresh)
+        return bool(gone or fresh)
 
     async def _remember(self, stored: Stored) -> bool:
-        """Keeps the reference facts that count; returns whether open hours depend on one."""
+        """Keeps the reference facts that count, and forgets those that no longer do; returns whether open
+        hours depend on one."""
+        gone = await self._connection.fetch(
+            DELETE_REFERENCE, [each.record.event_id for each in stored.counting]
+        )
         facts = [
             each.record
             for each in stored.counting
@@ -172,7 +179,8 @@ class Batch:
                 for each in facts
             ],
         )
-        return any(isinstance(each, CalendarChanged) for each in facts)
+        names = {type(each).__name__ for each in facts} | {row["record_name"] for row in gone}
+        return CalendarChanged.__name__ in names
 
     async def _refuse(self, rejects: list[Reject], erased: set[str]) -> None:
         """Keeps what could not be taken, byte for byte, and leaves it to the outbox to tell; forgets what was

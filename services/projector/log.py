@@ -86,6 +86,8 @@ class Stored:
     """Subjects that an erasure of the batch names."""
     relinked: bool = False
     """A link came into force or went out of it."""
+    unlearned: bool = False
+    """A reference fact lost to another copy of its id, of whatever record."""
 
 
 class Journeys(NamedTuple):
@@ -289,6 +291,7 @@ async def settle(
         if after == before:
             continue
         changed.append(after)
+        stored.unlearned |= after[:1] != before[:1] and not all(map(is_about_lead, before))
         stored.touched.update(copy.subject_id for copy in after if is_about_lead(copy))
         if after[:1] != before[:1]:
             settled.ids.add(id)

@@ -6,7 +6,7 @@ version to `ops.version` and the views.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -199,8 +199,11 @@ async def lay_out(connection: Connection, schema: str, rules: Rules) -> None:
     await write_stages(connection, schema, rules)
 
 
-async def extend_timelines(connection: Connection, entry: TimelineEntry) -> None:
-    """Lets a definition count from its date on in every version that is fed; those to come `adopt_dates`.
+async def change_timelines(
+    connection: Connection, gone: Sequence[TimelineEntry], fresh: Sequence[TimelineEntry]
+) -> None:
+    """Lets definitions count from their dates on, and others no longer, in every version that is fed; those
+    to come `adopt_dates`.
 
     In the caller's transaction, which holds the reference revision and counts it up: every journey is folded
     again then, since its state kept no touches for another definition, and its rows name the timeline.
@@ -208,7 +211,7 @@ async def extend_timelines(connection: Connection, entry: TimelineEntry) -> None
     for row in await connection.fetch(
         "select version_no from ops.version where status in ('fed', 'promoted')"
     ):
-        await _extend(connection, row["version_no"], [entry])
+        await _extend(connection, row["version_no"], fresh, gone)
 
 
 async def adopt_dates(connection: Connection, version_no: int) -> None:
@@ -227,11 +230,17 @@ async def adopt_dates(connection: Connection, version_no: int) -> None:
         await connection.execute("update log.reference_revision set revision = revision + 1")
 
 
-async def _extend(connection: Connection, version_no: int, entries: Sequence[TimelineEntry]) -> bool:
-    """Adds to a version's timeline; returns whether anything was missing there."""
+async def _extend(
+    connection: Connection,
+    version_no: int,
+    entries: Sequence[TimelineEntry],
+    gone: Collection[TimelineEntry] = (),
+) -> bool:
+    """Adds to a version's timeline, less what is gone; returns whether it differs then."""
     row = await connection.fetchrow(OWN_TIMELINE, version_no)
     assert row is not None
-    own = timeline = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
+    own = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
+    timeline = [each for each in own if each not in gone]
     for entry in entries:
         timeline = with_entry(timeline, entry)
     if timeline == own:
