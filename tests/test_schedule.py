@@ -15,7 +15,9 @@ import pytest
 
 from projections import definition
 from projections.agreement import facts
+from projections.agreement.standing import DefinitionFact
 from schemas import records as r
+from services.replay.log_rebuild import in_force
 from services.store.versions import FEEDING_LOCK, TimelineEntry, adopt_dates, create_version, feed
 from tests import given as spec
 from tests import live, oracle, test_live
@@ -183,6 +185,19 @@ async def test_another_schedule_of_the_same_date_replaces_the_first(store: Store
     said = [*decided(STRICT, WEDNESDAY), *decided(HOUSE, WEDNESDAY + DAY, BEFORE + 10)[:3], back]
     await store.take(live.on_topics(said))
     assert await labels(store) == ["house@1+house@1"]
+
+
+def test_a_rebuild_of_the_log_knows_what_others_agreed_on_for_a_date() -> None:
+    """Activations of another source count live as well; only a switch of versions restates the past."""
+    first = facts.activated("house", 1, None, PERSON, BEFORE - 1)
+    proposed = facts.proposed(definition.parse(HOUSE), "first", PERSON, BEFORE - 2)
+    restating = facts.activated("house", 2, None, PERSON, BEFORE + 9)
+    theirs = [
+        msgspec.structs.replace(fact, source="governance")
+        for fact in (restating, *decided(STRICT, WEDNESDAY))
+        if isinstance(fact, DefinitionFact)
+    ]
+    assert list(in_force([*reversed(theirs), first, proposed])) == [(None, HOUSE), (WEDNESDAY, STRICT)]
 
 
 async def test_a_fact_that_loses_to_another_copy_of_its_id_no_longer_counts(store: Store) -> None:

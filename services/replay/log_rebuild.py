@@ -5,14 +5,15 @@ as versions, the last one promoted; a kill costs one batch or one unit, the same
 is sent again. Leaves the registry's ids to the lock file, and newer records to the projector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from projections.agreement.facts import SOURCE
-from schemas.records import DefinitionActivated, DefinitionProposed
+from projections.agreement.standing import DefinitionFact, agreements, why_not
+from schemas.records import Micros
 from services import settings
 from services.broker import end_offsets
 from services.projector.batch import Batch
@@ -28,27 +29,17 @@ from services.replay.topics import Range, read
 from services.replay.versions import Refused
 from services.replay.workers import Effort
 from services.settings import Addresses
+from services.store.definition_facts import definition_facts
 from services.store.migrate import migrate
 from services.store.pool import Connection, connect
 from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, promote, with_entry
 from services.wait import INPUT_TOPICS
 
-ACTIVATIONS = """
-select fact from log.reference where record_name = 'DefinitionActivated' and fact ->> 'source' = $1
-order by recorded_at, event_id
-"""
-"""Those that a switch of versions or `definition schedule` wrote."""
 BUILT = """
 insert into ops.activation (event_id, version_no)
 select event_id, $2 from log.reference
 where record_name = 'DefinitionActivated' and fact ->> 'source' = $1 and fact ->> 'valid_from' is null
 on conflict do nothing
-"""
-PROPOSAL = """
-select fact from log.reference
-where record_name = 'DefinitionProposed' and fact ->> 'definition_id' = $1
-  and (fact ->> 'version')::bigint = $2
-order by recorded_at, event_id limit 1
 """
 NOT_SENT_AGAIN = "delete from ops.outbox where topic = 'lead.rejected'"
 KEPT_VERSIONS = 2
@@ -111,13 +102,9 @@ async def _take(connection: Connection, decoding: Decoding, records: Sequence[An
 async def _timelines(connection: Connection) -> list[list[TimelineEntry]]:
     """The last definitions in force, earliest first. Raises Refused."""
     timelines: list[list[TimelineEntry]] = []
-    for row in await connection.fetch(ACTIVATIONS, SOURCE):
-        fact = msgspec.json.decode(row["fact"], type=DefinitionActivated)
-        text = await connection.fetchval(PROPOSAL, fact.definition_id, fact.version)
-        if text is None:
-            continue
-        entry = TimelineEntry(fact.valid_from, msgspec.json.decode(text, type=DefinitionProposed).body)
-        if fact.valid_from is None:
+    for valid_from, body in in_force(await definition_facts(connection)):
+        entry = TimelineEntry(valid_from, body)
+        if valid_from is None:
             timelines = [known for known in timelines if known != [entry]] + [[entry]]
         elif timelines:
             timelines[-1] = with_entry(timelines[-1], entry)
@@ -126,6 +113,16 @@ async def _timelines(connection: Connection) -> list[list[TimelineEntry]]:
             "the topics hold no activation of a definition that was proposed: `leadlog up` starts anew"
         )
     return timelines[-KEPT_VERSIONS:]
+
+
+def in_force(facts: Sequence[DefinitionFact]) -> Iterator[tuple[Micros | None, str]]:
+    """Dates and texts that took effect, in the order in which they did: what a switch of versions wrote as it
+    stands, and whatever was agreed on for a date."""
+    known = [(each, fact) for each in agreements(facts).values() for fact in each.activations]
+    for agreement, fact in sorted(known, key=lambda pair: (pair[1].recorded_at, pair[1].event_id)):
+        is_agreed = fact.valid_from is not None and why_not(agreement, fact) is None
+        if agreement.proposals and (fact.source == SOURCE or is_agreed):
+            yield fact.valid_from, agreement.proposals[0].body
 
 
 async def _version(
