@@ -277,6 +277,8 @@ async def create_roles_and_databases(superuser_dsn: str, passwords: Mapping[str,
         # The owner makes databases for tests and gives the reader its settings.
         await connection.execute(f"alter role {OWNER} createdb createrole")
         await connection.execute(f"grant {READER} to {OWNER} with admin option, inherit false, set false")
+        # Who is in the way of a switch, from where and since when, is told to those who may read statistics.
+        await connection.execute(f"grant pg_read_all_stats to {OWNER}")
         for database in (OWNER, REGISTRY):
             await ensure_database(connection, database, owner=database)
         await connection.execute(f"revoke connect on database postgres, template1, {REGISTRY} from public")

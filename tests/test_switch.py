@@ -119,7 +119,7 @@ async def test_what_blocks_is_named_and_nothing_is_changed(
     async with reader.transaction():
         cursor = await reader.cursor("select journey_id from bi.lead_current order by 1")
         assert len(await cursor.fetch(1)) == 1
-        with pytest.raises(Blocked, match="slow report"):
+        with pytest.raises(Blocked, match=r"slow report from [0-9.]+(/32)?, idle in transaction for \d+ s: "):
             await switch(place.connection, 2, HUMAN)
         assert len(await cursor.fetch(5)) == 1
     assert (
@@ -131,6 +131,28 @@ async def test_what_blocks_is_named_and_nothing_is_changed(
     await switch(place.connection, await previous(place.connection), HUMAN)
     assert await reader.fetchval("select max(definition_version) from bi.lead_current") == "default@1"
     await reader.close()
+
+
+async def test_a_switch_that_waits_for_the_projector_lets_the_clock_work(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One long transaction that feeds made the switch wait, and for the switch everybody else."""
+    monkeypatch.setattr(switching, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(switching, "FEEDING_MILLISECONDS", 100)
+    feeds, other = await connect(place.dsn), await connect(place.dsn)
+    async with feeds.transaction():
+        await feeds.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
+        waiting = asyncio.create_task(switch(place.connection, 2, HUMAN))
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            await other.execute("set lock_timeout = 150; begin")
+            await other.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
+            await other.execute("commit")
+        with pytest.raises(Blocked, match="transaction of the projector"):
+            await waiting
+    await switch(place.connection, 2, HUMAN)
+    for connection in (feeds, other):
+        await connection.close()
 
 
 async def test_only_an_agreed_version_that_is_up_to_date_takes_over(place: Place) -> None:

@@ -21,7 +21,10 @@ from services.store.pool import Connection
 from services.store.versions import FEEDING_LOCK, code_version, count_stale, promote
 
 ATTEMPT_MILLISECONDS = 40
-"""What an attempt takes at most once it locks anything, and so what a reader that came after it waits."""
+"""What an attempt takes at most once it locks a view, and so what a reader that came after it waits."""
+FEEDING_MILLISECONDS = 1_000
+"""What an attempt waits for transactions of the projector and the clock, which wait for it as long; readers
+do not."""
 LOCK_MILLISECONDS = 5
 """What the first attempt waits for one lock, each further one as much more. A reader of several views and a
 switch easily wait for each other: the sooner it gives in, the less it is felt."""
@@ -101,6 +104,7 @@ async def _attempt(
 ) -> tuple[Found, Found]:
     """One transaction that waits for locks for a short time only."""
     async with connection.transaction():
+        await connection.execute(f"set local lock_timeout = {FEEDING_MILLISECONDS}")
         await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
         before, after = await promoted(connection), await find(connection, number)
         await _check(connection, before, after)
@@ -139,8 +143,8 @@ async def _in_the_way(connection: Connection, attempts: int) -> str:
     ]
     return "\n".join(
         [
-            f"{attempts} attempts in {PATIENCE_SECONDS:.0f} s found the views locked; nothing was changed. "
-            "End these transactions and try again:",
+            f"{attempts} attempts in {PATIENCE_SECONDS:.0f} s found the views locked, or a long transaction "
+            "of the projector under way; nothing was changed. End these transactions and try again:",
             *(lines or ["  (none holds a lock at this moment)"]),
         ]
     )
