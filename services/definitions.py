@@ -8,9 +8,11 @@ come to to `projections.agreement`, and activations that restate the past to the
 import asyncio
 import getpass
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
+
+import msgspec
 
 from projections import definition
 from projections.agreement import facts
@@ -33,7 +35,7 @@ from services import settings
 from services.broker import connected, create_producer, end_offsets
 from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
-from services.store.versions import promoted_version
+from services.store.versions import TimelineEntry, entries_of, promoted_version
 
 TOPIC = "lead.reference"
 LOOK_AGAIN_SECONDS = 0.1
@@ -104,12 +106,38 @@ class Desk:
 
     async def propose(self, agreed: Definition, rationale: str, by: Actor) -> Agreement:
         """A version is proposed; again with the same content changes nothing. Raises Refused."""
-        known = (await self._agreements()).get(agreed.label)
+        everything = await self._agreements()
+        known = everything.get(agreed.label)
         if known is None or not known.proposals:
+            await self._check_personal(agreed, everything.values())
             return await self._say(facts.proposed(agreed, rationale or agreed.rationale, by, now()))
         if known.proposals[0].body != agreed.text:
             raise Refused(_other_content(agreed, known))
         return known
+
+    async def _check_personal(self, agreed: Definition, known: Iterable[Agreement]) -> None:
+        """What any version calls personal is overwritten at an erasure, so that no rule may read it."""
+        proposed = [each.proposals[0].body for each in known if each.proposals]
+        others = [definition.parse(body) for body in proposed if not why_unreadable(body)]
+        personal = {name: each.label for each in others for name in each.personal}
+        if overwritten := sorted(agreed.predicate_attributes & personal.keys()):
+            raise Refused(
+                f"a rule of {agreed.label} reads {overwritten[0]}, which {personal[overwritten[0]]} calls "
+                "personal: an erasure overwrites it, and would change what the rule says"
+            )
+        read = {name: each.label for each in await self._kept() for name in each.predicate_attributes}
+        if needed := sorted(agreed.personal & read.keys()):
+            raise Refused(
+                f"{agreed.label} calls {needed[0]} personal, which a rule of {read[needed[0]]} reads: an "
+                "erasure would change what that says. Promote a definition without the rule first, and "
+                "`leadlog replay retire` the versions that have it"
+            )
+
+    async def _kept(self) -> list[Definition]:
+        """The definitions of every version that is kept."""
+        rows = await self._connection.fetch("select timeline from ops.version where status <> 'retired'")
+        timelines = [msgspec.json.decode(row["timeline"], type=list[TimelineEntry]) for row in rows]
+        return [entry.definition for timeline in timelines for entry in entries_of(timeline)]
 
     async def approve(self, definition_id: str, version: int, team: Team, by: Actor) -> Agreement:
         """A team agrees; again changes nothing. Raises Refused."""

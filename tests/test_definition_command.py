@@ -84,6 +84,22 @@ def test_a_definition_is_proposed_approved_and_scheduled(leadlog: Leadlog, tmp_p
     assert "scheduled from 2098-12-31 23:00:00 UTC on" in done(leadlog("show", "default", 2))
 
 
+@pytest.mark.servers
+@pytest.mark.slow
+def test_what_is_personal_for_one_version_is_no_rule_of_another(leadlog: Leadlog, tmp_path: Path) -> None:
+    """An erasure changed the stages of those whom a rule had judged by what was personal elsewhere."""
+    file = tmp_path / "next.yaml"
+    file.write_text(STRICT.replace("personal: [", "personal: [seniority, "))
+    done(leadlog("propose", file))
+    file.write_text(STRICT.replace("version: 2", "version: 3").replace("name: competitor", "name: seniority"))
+    assert "reads seniority, which default@2 calls personal" in refused(leadlog("propose", file))
+    without = DEFINITION.replace("        - {not: {attribute: {name: competitor, is: true}}}\n", "")
+    file.write_text(
+        without.replace("version: 1", "version: 3").replace("personal: [", "personal: [competitor, ")
+    )
+    assert "which a rule of default@1 reads" in refused(leadlog("propose", file))
+
+
 def test_a_file_with_faults_is_told_all_of_them(tmp_path: Path) -> None:
     """Validation needs no servers and names every line."""
     file = tmp_path / "wrong.yaml"
