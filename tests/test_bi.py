@@ -541,11 +541,16 @@ async def test_freshness_is_not_guessed_while_the_projector_is_silent(bi: Connec
 
 
 async def test_freshness_counts_what_waits_to_be_folded(bi: Connection) -> None:
-    """Stale journeys, journeys folded before the latest reference fact, and a version being built."""
+    """Stale journeys, journeys folded before the latest reference fact unless they are parked, and a version
+    being built."""
     await bi.execute("update log.reference_revision set revision = 3")
     await bi.execute(
         "insert into v0001.journey (journey_id, revision, reference_revision, events, is_stale) values "
-        "('a', 1, 3, 1, false), ('b', 1, 3, 1, true), ('c', 1, 2, 1, false), ('d', 1, 2, 1, true)"
+        "('a', 1, 3, 1, false), ('b', 1, 3, 1, true), ('c', 1, 2, 1, false), ('d', 1, 2, 1, true), "
+        "('parked', 1, 2, 1, false)"
+    )
+    await bi.execute(
+        "insert into ops.parked (version_no, journey_id, error, detail) values (1, 'parked', 'e', 'd')"
     )
     await second_version(bi)
     [row] = await look(bi, "select distinct stale_journeys, rebuild_running from bi.data_freshness")

@@ -20,6 +20,9 @@ journey as (
       + (
         select count(*) from promoted.journey
         where not is_stale and reference_revision < (select revision from log.reference_revision)
+          and not exists (
+            select from ops.parked join version using (version_no) where parked.journey_id = journey.journey_id
+          )
       ) as stale_journeys,
     (select count(*) from ops.parked join version using (version_no)) as parked_journeys,
     exists (select from ops.version where status = 'building' and not is_verification) as rebuild_running

@@ -33,9 +33,17 @@ def verify_command() -> None:
 @command.command("rebuild")
 @with_processes
 def rebuild_command(processes: int) -> None:
-    """Fill an empty Postgres from the topics: log, versions, and the definition in force."""
+    """Fill an empty Postgres from the topics: log, versions, and the definition in force.
+
+    What never was on the topics does not come back: keys of the HTTP door, and what on-call was told, so that
+    nobody is told again of what is overdue by now.
+    """
     numbers = kindly(log_rebuild(settings.addresses(), MIGRATIONS, say, Effort(processes, 0)))
     click.echo(f"the log is rebuilt; BI reads version {numbers[-1]} of {len(numbers)}")
+    click.echo(
+        "Not on the topics, so not back: keys of the door (`leadlog up` makes that of the local stack, "
+        "`leadlog key create` others) and alerts (who waits too long now: `leadlog summary`)"
+    )
 
 
 def _verdict(found: Checked) -> str:

@@ -32,6 +32,8 @@ POOL_CONNECTIONS = 4
 """One each for batches, the refold loop, the outbox and the lag."""
 RETRY_SECONDS = 0.5
 """Pause before a batch is tried again when a server is away."""
+COLLISION_SECONDS = 0.005
+"""Half the pause after the first collision; it doubles with each, up to RETRY_SECONDS."""
 PROMOTED_POLL_SECONDS = 1.0
 """Pause between looks for a promoted version."""
 
@@ -129,6 +131,7 @@ class Projector:
     async def _persist(self, act: Callable[..., Awaitable[Offsets]], *arguments: Any) -> Offsets:
         """Does it on a connection of the pool, again and again while servers are away."""
         assert self._pool is not None
+        collisions = 0
         while True:
             try:
                 async with self._pool.acquire() as connection:
@@ -136,7 +139,10 @@ class Projector:
             except DATA_ERRORS:
                 raise  # some are InterfaceErrors, but they do not pass
             except COLLISIONS as error:
+                collisions += 1
                 metrics.RETRIES.labels(type(error).__name__).inc()
+                log.warning("collision", error=repr(error), times=collisions)
+                await asyncio.sleep(min(RETRY_SECONDS, COLLISION_SECONDS * 2**collisions))
             except PASSING as error:
                 metrics.RETRIES.labels(type(error).__name__).inc()
                 log.warning("postgres_away", error=repr(error))
