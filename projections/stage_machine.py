@@ -31,7 +31,7 @@ IDENTIFYING = ("identified", "merged_in_crm", "import")
 """Evidence of a link that makes a lead known."""
 BY_RULE = ("mql", "engaged", "known")
 """Roles that a rule may enter, highest first."""
-RULES_FROM = (*RETURN_ROLES[:2], "anonymous", "known", "engaged")
+RULES_FROM = ("recycled", "nurture", "anonymous", "known", "engaged")
 """Roles that a rule may leave."""
 
 

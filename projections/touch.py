@@ -4,9 +4,10 @@ Promises: a row is a function of the touch and the rules alone. Leaves what touc
 the projections that fold.
 """
 
+from projections.definition import NO_UTM
 from projections.rules import Rules
 from projections.table import Row, table
-from schemas.records import TouchRecorded, Utm
+from schemas.records import TouchRecorded
 
 TABLE = table("""
 create table touch (
@@ -35,8 +36,6 @@ create table touch (
     primary key (journey_id, event_id)
 )
 """)
-
-NO_UTM = Utm()
 
 
 def row(journey_id: str, event: TouchRecorded, rules: Rules) -> Row:

@@ -66,7 +66,6 @@ PROMOTED = """
 select version_no, schema_name, label, timeline, promoted_at from ops.version where status = 'promoted'
 """
 
-KEPT_UP = "select version_no from ops.version where status in ('fed', 'promoted') order by version_no"
 OWN_TIMELINE = "select schema_name, timeline::text from ops.version where version_no = $1 for update"
 SET_TIMELINE = "update ops.version set timeline = $2, label = $3 where version_no = $1"
 
