@@ -41,6 +41,19 @@ SUCCESS = ("anonymous", "known", "engaged", "mql", "sal", "sql", "opportunity", 
 SEGMENT = ("segment_kind", "attribute_name", "segment")
 SPANS = (7, 30, 90, 180, 365)
 CONFIRMED = ("met", "met_logged_late", "breached", "overdue")
+SINGLE = {
+    *("lead_current", "lead_attribute", "lead_money", "lead_progress", "lead_segment", "stage_visit"),
+    *("stage_reached", "handoff", "sla_clock", "touch", "campaign_exposure", "opportunity"),
+    *("credit", "meeting", "content_request", "fault"),
+}
+"""Views of single rows, which name the definition that the row was folded by."""
+PROMOTED = "default@1"
+FOLDED_BEFORE = "default@0"
+"""The label of half of the journeys' rows: as while a definition is taken up, journey by journey."""
+LABELLED = """
+select table_name from information_schema.columns
+where table_schema = 'v0001' and column_name = 'definition_version'
+"""
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -72,6 +85,9 @@ async def _made(server_dsn: str) -> Bi:
     connection = await connect(dsn)
     await prepare_database(dsn, connection, DEFINITION)
     await feed(connection, _generated())
+    for (table,) in await connection.fetch(LABELLED):
+        half = f"update v0001.{table} set definition_version = $1 where hashtext(journey_id) % 2 = 0"
+        await connection.execute(half, FOLDED_BEFORE)
     summary = await read_summary(connection, ["linear"], None)
     await connection.close()
     now, views = await _read(dsn)
@@ -166,12 +182,13 @@ def test_the_log_has_what_makes_numbers_differ(bi: Bi) -> None:
 
 
 def test_every_fact_names_its_definition(bi: Bi) -> None:
-    """One version, the last column, in every view but those that depend on none."""
+    """The row's own in views of single rows; the promoted one, and so one row a key, in all that are counted,
+    however few journeys are folded by it so far."""
     free = {"lead_subject", "campaign", "campaign_talking_point", "stage_role", "definition"}
     for name, rows in bi.views.items():
         if name not in free:
-            assert {list(row)[-1] for row in rows} == {"definition_version"}, name
-            assert {row["definition_version"] for row in rows} == {"default@1"}, name
+            found = {row["definition_version"] for row in rows}
+            assert found == ({FOLDED_BEFORE, PROMOTED} if name in SINGLE else {PROMOTED}), name
 
 
 def test_stage_reached(bi: Bi) -> None:

@@ -22,4 +22,4 @@ comment on column bi.conversion_by_channel.immature_leads is 'Number of leads wh
 comment on column bi.conversion_by_channel.converted is 'Number of leads (those counted in leads) that got there in time.';
 comment on column bi.conversion_by_channel.conversion is 'converted / leads, 0 to 1. Null = no lead''s days are over.';
 comment on column bi.conversion_by_channel.median_days is 'Median days of 24 hours from the first event to getting there, of the converted ones only.';
-comment on column bi.conversion_by_channel.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.conversion_by_channel.definition_version is 'Definition(s) that the promoted version is made with.';

@@ -33,12 +33,11 @@ counted as (
     percentile_cont(0.5) within group (order by sal) filter (where age >= days and sal <= days) as sal_days,
     percentile_cont(0.5) within group (order by sql) filter (where age >= days and sql <= days) as sql_days,
     percentile_cont(0.5) within group (order by opportunity) filter (where age >= days and opportunity <= days) as opportunity_days,
-    percentile_cont(0.5) within group (order by won) filter (where age >= days and won <= days) as won_days,
-    segment.definition_version
+    percentile_cont(0.5) within group (order by won) filter (where age >= days and won <= days) as won_days
   from bi.lead_segment as segment
   join lead using (journey_id)
   cross join (values (7), (30), (90), (180), (365)) as span (days)
-  group by segment.segment_kind, segment.attribute_name, segment.segment, span.days, segment.definition_version
+  group by segment.segment_kind, segment.attribute_name, segment.segment, span.days
 )
 select
   counted.segment_kind,
@@ -51,7 +50,7 @@ select
   reached.leads as converted,
   reached.leads::double precision / nullif(counted.leads, 0) as conversion,
   reached.median_days,
-  counted.definition_version
+  (select label collate "C" from promoted.version) as definition_version
 from counted
 cross join lateral (
   values
@@ -73,4 +72,4 @@ comment on column bi.conversion_by_segment.immature_leads is 'Number of leads wh
 comment on column bi.conversion_by_segment.converted is 'Number of leads (those counted in leads) that got there in time.';
 comment on column bi.conversion_by_segment.conversion is 'converted / leads, 0 to 1. Null = no lead''s days are over.';
 comment on column bi.conversion_by_segment.median_days is 'Median days of 24 hours from the first event to getting there, of the converted ones only.';
-comment on column bi.conversion_by_segment.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.conversion_by_segment.definition_version is 'Definition(s) that the promoted version is made with.';

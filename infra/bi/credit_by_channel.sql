@@ -8,8 +8,7 @@ with credit as (
     credit.weight,
     credit.amount_minor,
     date_trunc('month', credit.effective_at at time zone calendar.zone)::date as effective_month,
-    date_trunc('month', credit.won_at at time zone calendar.zone)::date as won_month,
-    credit.definition_version
+    date_trunc('month', credit.won_at at time zone calendar.zone)::date as won_month
   from bi.credit
   join bi.opportunity using (journey_id, opportunity_id)
   join bi.calendar on calendar.is_default
@@ -17,13 +16,13 @@ with credit as (
 ),
 dated as (
   select
-    won_month as month, model, channel, currency, definition_version,
+    won_month as month, model, channel, currency,
     case kind when 'win' then weight when 'reversal' then -weight else 0 end as deals,
     amount_minor as cohort_minor,
     0 as ledger_minor
   from credit
   union all
-  select effective_month, model, channel, currency, definition_version, 0, 0, amount_minor
+  select effective_month, model, channel, currency, 0, 0, amount_minor
   from credit
 )
 select
@@ -34,9 +33,9 @@ select
   sum(deals) as deals,
   sum(cohort_minor)::bigint as cohort_minor,
   sum(ledger_minor)::bigint as ledger_minor,
-  definition_version
+  (select label collate "C" from promoted.version) as definition_version
 from dated
-group by month, model, channel, currency, definition_version;
+group by month, model, channel, currency;
 
 comment on view bi.credit_by_channel is
   'Credit by month, model, channel and currency. Rule-based credit is a convention that both teams agreed on, not causal lift. Anchor: won_at for cohort_minor and deals (restated by whatever follows), effective_at for ledger_minor. Filter: every deal once (opportunity.is_counted); what no touch may claim is the channel unattributed. Definition: definition_version. The rows behind it are in credit.';
@@ -49,4 +48,4 @@ comment on column bi.credit_by_channel.cohort_minor is
   'Cohort view, in minor units (cents): what the wins of the month are worth to the channel today, adjustments and reversals restated to the win.';
 comment on column bi.credit_by_channel.ledger_minor is
   'Ledger view, in minor units (cents): what took effect in the month, whenever the deal was won. Both views have the same total over all months.';
-comment on column bi.credit_by_channel.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.credit_by_channel.definition_version is 'Definition(s) that the promoted version is made with.';

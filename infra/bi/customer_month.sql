@@ -42,4 +42,4 @@ comment on column bi.customer_month.starts_at is 'Instant (UTC) at which the mon
 comment on column bi.customer_month.ends_at is 'Instant (UTC) at which the next month begins there.';
 comment on column bi.customer_month.is_complete is 'True = the month is over.';
 comment on column bi.customer_month.is_retained is 'True = a customer at ends_at too (while the month lasts: now).';
-comment on column bi.customer_month.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.customer_month.definition_version is 'Definition(s) that the promoted version is made with.';

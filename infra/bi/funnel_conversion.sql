@@ -64,4 +64,4 @@ comment on column bi.funnel_conversion.converted is 'Number of them that got to 
 comment on column bi.funnel_conversion.conversion is 'converted / entered, 0 to 1. Null = the cohort is immature.';
 comment on column bi.funnel_conversion.is_mature is
   'True = even the last lead of the month has had all the days. Immature cohorts still rise: never compare them.';
-comment on column bi.funnel_conversion.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.funnel_conversion.definition_version is 'Definition(s) that the promoted version is made with.';

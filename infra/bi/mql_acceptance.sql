@@ -8,10 +8,10 @@ select
   count(*) filter (where handoff.outcome = 'bypassed') as bypassed,
   count(*) filter (where handoff.outcome = 'withdrawn') as withdrawn,
   count(*) filter (where handoff.outcome is null) as open,
-  handoff.definition_version
+  (select label collate "C" from promoted.version) as definition_version
 from bi.handoff
 join bi.calendar on calendar.is_default
-group by 1, handoff.definition_version;
+group by 1;
 
 comment on view bi.mql_acceptance is
   'MQL acceptance = accepted / (accepted + rejected), by month of the decision. Anchor: handoff.ended_at, for those still open opened_at. Filter: all hand-offs; bypassed, withdrawn and open ones are shown and not part of the share. Definition: definition_version. The hand-offs behind it are in handoff.';
@@ -22,4 +22,4 @@ comment on column bi.mql_acceptance.acceptance is 'accepted / (accepted + reject
 comment on column bi.mql_acceptance.bypassed is 'Number of hand-offs that ended in the month by a move above sal without a decision.';
 comment on column bi.mql_acceptance.withdrawn is 'Number of hand-offs that ended in the month by a move below mql or to a detour.';
 comment on column bi.mql_acceptance.open is 'Number of hand-offs opened in the month that wait for a decision now.';
-comment on column bi.mql_acceptance.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.mql_acceptance.definition_version is 'Definition(s) that the promoted version is made with.';

@@ -16,4 +16,4 @@ comment on column bi.retention.customers is 'Number of customers when the month 
 comment on column bi.retention.retained is 'Number of them that are customers at its end (while the month lasts: now).';
 comment on column bi.retention.retention is 'retained / customers, 0 to 1. Null = the month is not over.';
 comment on column bi.retention.is_complete is 'True = the month is over.';
-comment on column bi.retention.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.retention.definition_version is 'Definition(s) that the promoted version is made with.';

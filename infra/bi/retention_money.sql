@@ -42,4 +42,4 @@ comment on column bi.retention_money.end_minor is
 comment on column bi.retention_money.money_retention is 'retained_minor / start_minor. Null = the month is not over.';
 comment on column bi.retention_money.net_money_retention is 'end_minor / start_minor, above 1 if upsells outweigh losses. Null = the month is not over.';
 comment on column bi.retention_money.is_complete is 'True = the month is over.';
-comment on column bi.retention_money.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.retention_money.definition_version is 'Definition(s) that the promoted version is made with.';

@@ -12,10 +12,10 @@ select
   count(*) filter (where clock.state in ('running', 'warned')) as running,
   count(*) filter (where clock.state = 'paused') as paused,
   count(*) filter (where clock.state = 'cancelled') as cancelled,
-  clock.definition_version
+  (select label collate "C" from promoted.version) as definition_version
 from bi.sla_clock as clock
 join bi.calendar on calendar.is_default
-group by 1, clock.policy_id, clock.definition_version;
+group by 1, clock.policy_id;
 
 comment on view bi.sla_met is
   'Share of SLA clocks met, by policy and the month in which they were due. Anchor: sla_clock.due_at. Filter: clocks that ended or are overdue; running, paused and cancelled ones are shown and not counted. Definition: definition_version. The clocks behind it are in sla_clock.';
@@ -31,4 +31,4 @@ comment on column bi.sla_met.sla_met is 'met / clocks, 0 to 1. Null = none was d
 comment on column bi.sla_met.running is 'Number of clocks that run and are not due yet, warned ones included.';
 comment on column bi.sla_met.paused is 'Number of clocks that are paused now.';
 comment on column bi.sla_met.cancelled is 'Number of clocks cancelled: the lead moved elsewhere or was erased.';
-comment on column bi.sla_met.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.sla_met.definition_version is 'Definition(s) that the promoted version is made with.';

@@ -11,11 +11,11 @@ select
     as closed_median_business_seconds,
   ops.kaplan_meier_median(array_agg(visit.business_seconds), array_agg(visit.is_open)) as median_business_seconds,
   count(*) < 20 as is_small,
-  visit.definition_version
+  (select label collate "C" from promoted.version) as definition_version
 from bi.stage_visit as visit
 left join bi.stage on stage.role = visit.stage_role
 where not visit.is_inferred
-group by visit.stage_role, stage.name, visit.definition_version;
+group by visit.stage_role, stage.name;
 
 comment on view bi.time_in_stage_summary is
   'How long leads stay in each stage. Anchor: all visits whenever entered; open ones are measured up to now. Filter: visits that are not inferred. Definition: definition_version. Two medians: closed_ ones leave out visits that still last and so are too short while many do; the others (Kaplan-Meier) count them as lasting at least as long as they have so far. The visits behind it are in stage_visit.';
@@ -31,4 +31,4 @@ comment on column bi.time_in_stage_summary.closed_median_business_seconds is
 comment on column bi.time_in_stage_summary.median_business_seconds is
   'Kaplan-Meier median in seconds inside opening hours, open visits censored at now. Null = fewer than half can be said to have ended.';
 comment on column bi.time_in_stage_summary.is_small is 'True = fewer than 20 visits: the medians say little.';
-comment on column bi.time_in_stage_summary.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.time_in_stage_summary.definition_version is 'Definition(s) that the promoted version is made with.';

@@ -6,8 +6,7 @@ with deal as (
     opportunity.amount_minor,
     opportunity.opened_at,
     opportunity.closed_at,
-    calendar.zone,
-    opportunity.definition_version
+    calendar.zone
   from bi.opportunity
   join bi.calendar on calendar.is_default
   where opportunity.is_counted
@@ -18,8 +17,7 @@ dated as (
     currency,
     'opened' as what,
     null::bigint as amount_minor,
-    null::double precision as days,
-    definition_version
+    null::double precision as days
   from deal
   where opened_at is not null
   union all
@@ -28,8 +26,7 @@ dated as (
     currency,
     status,
     amount_minor,
-    (extract(epoch from closed_at - opened_at) / 86400)::double precision,
-    definition_version
+    (extract(epoch from closed_at - opened_at) / 86400)::double precision
   from deal
   where closed_at is not null
 ),
@@ -41,10 +38,9 @@ input as (
     count(*) filter (where what = 'won') as won,
     count(*) filter (where what = 'lost') as lost,
     avg(amount_minor) filter (where what = 'won')::double precision as average_won_minor,
-    percentile_cont(0.5) within group (order by days) filter (where what = 'won' and days >= 0) as median_days_to_win,
-    definition_version
+    percentile_cont(0.5) within group (order by days) filter (where what = 'won' and days >= 0) as median_days_to_win
   from dated
-  group by month, currency, definition_version
+  group by month, currency
 )
 select
   month,
@@ -56,7 +52,7 @@ select
   won::double precision / nullif(won + lost, 0) as win_rate,
   median_days_to_win,
   opened * average_won_minor * won / nullif(won + lost, 0) / nullif(median_days_to_win, 0) as velocity_minor_per_day,
-  definition_version
+  (select label collate "C" from promoted.version) as definition_version
 from input;
 
 comment on view bi.velocity is
@@ -71,4 +67,4 @@ comment on column bi.velocity.win_rate is 'won / (won + lost), 0 to 1. Null = no
 comment on column bi.velocity.median_days_to_win is 'Median days of 24 hours from opening to win, of the deals won in the month.';
 comment on column bi.velocity.velocity_minor_per_day is
   'The velocity: minor units a day. Null = one of its inputs is not known, or the median is 0.';
-comment on column bi.velocity.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.velocity.definition_version is 'Definition(s) that the promoted version is made with.';

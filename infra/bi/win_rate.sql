@@ -3,18 +3,17 @@ with deal as (
   select
     opportunity.status,
     date_trunc('month', opportunity.opened_at at time zone calendar.zone)::date as opened_month,
-    date_trunc('month', opportunity.closed_at at time zone calendar.zone)::date as closed_month,
-    opportunity.definition_version
+    date_trunc('month', opportunity.closed_at at time zone calendar.zone)::date as closed_month
   from bi.opportunity
   join bi.calendar on calendar.is_default
   where opportunity.is_counted
 ),
 dated as (
-  select closed_month as month, status as closed_as, null as opened_and_now, definition_version
+  select closed_month as month, status as closed_as, null as opened_and_now
   from deal
   where closed_month is not null
   union all
-  select opened_month, null, status, definition_version
+  select opened_month, null, status
   from deal
   where opened_month is not null
 )
@@ -29,9 +28,9 @@ select
   count(*) filter (where opened_and_now = 'open') as opened_open,
   count(*) filter (where opened_and_now = 'won')::double precision / nullif(count(opened_and_now), 0)
     as cohort_win_rate,
-  definition_version
+  (select label collate "C" from promoted.version) as definition_version
 from dated
-group by month, definition_version;
+group by month;
 
 comment on view bi.win_rate is
   'Two win rates by month that are not to be mixed: of the deals closed in the month, and of the deals opened in it (cohort). Anchor: closed_at for won, lost and win_rate; opened_at for the columns opened and after. Filter: every deal once (opportunity.is_counted); deals without a known opening are in no cohort. Definition: definition_version.';
@@ -44,4 +43,4 @@ comment on column bi.win_rate.opened_won is 'Number of the cohort''s deals that 
 comment on column bi.win_rate.opened_lost is 'Number of the cohort''s deals that are lost now.';
 comment on column bi.win_rate.opened_open is 'Number of the cohort''s deals that are still open: the cohort''s rate may rise by them.';
 comment on column bi.win_rate.cohort_win_rate is 'opened_won / opened, 0 to 1. Null = nothing was opened.';
-comment on column bi.win_rate.definition_version is 'Definition(s) that the row is made with.';
+comment on column bi.win_rate.definition_version is 'Definition(s) that the promoted version is made with.';
