@@ -262,10 +262,27 @@ def test_what_people_wrote_is_text_and_nothing_foreign_is_loaded(web: Web) -> No
     assert requests.get(web("/").url, headers={"Host": "evil.example"}, timeout=60).status_code == 400
 
 
-def test_what_can_still_be_met_comes_first(web: Web) -> None:
-    """Of the open hand-offs those due in the future, then the overdue; an owner narrows them."""
-    rows = web("/handoffs").table("Hand-offs that wait")
-    assert [(row[2], row[0].split()[-1] == "late") for row in rows] == [("crm:4", False), ("crm:2", True)]
+def test_what_can_still_be_met_comes_first(web: Web, database: str) -> None:
+    """Of the open hand-offs those due in the future, then those whose clocks have ended (they stood behind
+    all overdue ones), then the overdue. Owner is who has the lead now, not who had it at the opening."""
+    called = r.TouchRecorded(
+        **at(2.5, "call", "crm:5", actor=HUMAN), touch_type="call", direction="outbound", channel="phone"
+    )
+    assigned = r.LeadAssigned(**at(3, "hers", "crm:5"), owner_id="ann", team_id="north")
+    without_review = "delete from v0001.sla_clock where journey_id = 'crm:5' and policy_id = 'handoff_review'"
+    events: list[r.Record] = [demo_request(2, "form5", subject_id="crm:5"), called, assigned]
+    asyncio.run(given(database, events, without_review))
+    page = web("/handoffs")
+    rows = page.table("Hand-offs that wait")
+    assert [(row[2], row[0].endswith("late"), row[4], row[5]) for row in rows] == [
+        ("crm:4", False, "", ""),
+        ("crm:5", False, "ann", "north"),
+        ("crm:2", True, "", ""),
+    ]
+    assert (rows[0][0][:3], rows[1][0]) == ("in ", "")
+    assert "3 wait." in page.words()
+    for narrowed in ("owner=ann", "team=north"):
+        assert [row[2] for row in web(f"/handoffs?{narrowed}").table("Hand-offs that wait")] == ["crm:5"]
     assert web("/handoffs?owner=nobody").table("Hand-offs that wait") == [["nothing waits"]]
 
 

@@ -253,11 +253,10 @@ async def leads(connection: Connection, request: Request) -> Shown:
 
 
 async def handoffs(connection: Connection, request: Request) -> Shown:
-    """What waits for sales: open hand-offs, those that can still be met first."""
+    """What waits for sales: open hand-offs by present owner, those that can still be met first."""
     wanted = _wanted(request, "owner", "team")
-    limit = reading.HANDOFFS_AT_MOST
-    found = await read_shown(connection, reading.HANDOFFS, *wanted.values(), limit + 1)
-    return {"wanted": wanted, "handoffs": found[:limit], "has_more": len(found) > limit}
+    found = await read_shown(connection, reading.HANDOFFS, *wanted.values(), reading.HANDOFFS_AT_MOST)
+    return {"wanted": wanted, "handoffs": found, "total": found[0]["total"] if found else 0}
 
 
 async def conversion(connection: Connection, request: Request) -> Shown:

@@ -48,15 +48,17 @@ with clock as (
   where state in ('running', 'warned', 'paused', 'overdue')
   order by journey_id, due_at
 )
-select handoff.journey_id, handoff.owner_id, handoff.team_id,
+select handoff.journey_id, lead.owner_id, lead.team_id,
   extract(epoch from now() - handoff.opened_at)::double precision as waiting_seconds,
   clock.policy_id, clock.state, clock.due_at, clock.seconds_left,
-  lead.score, lead.last_offer_before_mql_id as offer_id, lead.last_campaign_before_mql_id as campaign_id
+  lead.score, lead.last_offer_before_mql_id as offer_id, lead.last_campaign_before_mql_id as campaign_id,
+  count(*) over () as total
 from bi.handoff
 join bi.lead_current as lead using (journey_id)
 left join clock using (journey_id)
-where handoff.outcome is null and ($1 = '' or handoff.owner_id = $1) and ($2 = '' or handoff.team_id = $2)
-order by clock.seconds_left < 0, abs(clock.seconds_left), handoff.opened_at desc, handoff.journey_id
+where handoff.outcome is null and ($1 = '' or lead.owner_id = $1) and ($2 = '' or lead.team_id = $2)
+order by case when clock.state = 'overdue' then 3 when clock.state is null then 2 else 1 end,
+  abs(clock.seconds_left), handoff.opened_at desc, handoff.journey_id
 limit $3
 """
 HANDOFFS_AT_MOST = 200
