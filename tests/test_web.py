@@ -302,6 +302,21 @@ def test_talking_points_and_conversion_are_shown(web: Web) -> None:
     assert ["spring", "", "100.0%", "1", "1", "0.2", "0"] in rows
 
 
+def test_a_campaign_with_an_open_end_stands_among_those_under_way(web: Web, database: str) -> None:
+    """By its start, before what is over, and it says that it has no end."""
+    always = r.CampaignScheduled(
+        **at(0, "always", "campaign:always"),
+        campaign_id="always",
+        name="Always on",
+        channel="email",
+        starts_at=MONDAY_TEN,
+    )
+    asyncio.run(given(database, [always]))
+    said = web("/campaigns").words()
+    assert said.index("Always on running") < said.index(f"Spring {SCRIPT} over")
+    assert "from 2026-03-23 11:00 , open end" in said
+
+
 def test_the_definition_is_told_in_the_language_of_the_trade(web: Web, database: str) -> None:
     """Each version with who decided what, and what it changes against the one before; the latest first."""
     first = definition.parse(DEFINITION)

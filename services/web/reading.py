@@ -77,7 +77,8 @@ select campaign.*, coalesce(began.leads, 0) as leads, coalesce(pulled_in.mqls, 0
 from bi.campaign
 left join began using (campaign_id)
 left join pulled_in using (campaign_id)
-order by ends_at < now(), case when ends_at < now() then ends_at end desc, starts_at, campaign_id
+order by coalesce(ends_at < now(), false), case when ends_at < now() then ends_at end desc, starts_at,
+  campaign_id
 """
 
 TALKING_POINTS = """
