@@ -185,6 +185,19 @@ def test_the_overview_has_the_numbers_of_the_summary(web: Web, database: str) ->
     assert later.table("Hand-offs") == [["no decision yet"]]
 
 
+def test_a_date_within_a_month_counts_in_the_table_by_month_too(web: Web, database: str) -> None:
+    """The month of the date has only the decisions from it on, as the line above the table."""
+    later: list[r.Record] = [
+        demo_request(30, "form6", subject_id="crm:6"),
+        r.HandoffAccepted(**at(31, "yes6", "crm:6", actor=HUMAN)),
+    ]
+    asyncio.run(given(database, later))
+    assert web("/?since=2026-03-23").table("Hand-offs") == [["2026-03", "", "66.7%", "2", "1"]]
+    page = web("/?since=2026-03-24")
+    assert page.table("Hand-offs") == [["2026-03", "", "100.0%", "1", "0"]]
+    assert "Acceptance 100.0%" in page.words()
+
+
 def test_what_was_counted_is_given_again_for_a_while(web: Web, database: str) -> None:
     """The same answer at once, a new one soon after; another question is counted by itself."""
     began = time.monotonic()

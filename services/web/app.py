@@ -234,6 +234,7 @@ async def overview(connection: Connection, request: Request) -> Shown:
     return {
         "summary": await read_summary(connection, known if wants_all else MODELS, since),
         "months": await read_shown(connection, reading.ACCEPTANCE, since, reading.MONTHS),
+        "months_at_most": reading.MONTHS,
     }
 
 

@@ -85,10 +85,17 @@ TALKING_POINTS = """
 select campaign_id, kind, body from bi.campaign_talking_point order by campaign_id, position
 """
 
+# From the hand-offs, not from mql_acceptance: a date may be in the middle of a month.
 ACCEPTANCE = """
-select month, accepted, rejected, acceptance from bi.mql_acceptance
-where acceptance is not null and ($1::date is null or month >= date_trunc('month', $1::date))
-order by month desc limit $2
+select date_trunc('month', handoff.ended_at at time zone calendar.zone)::date as month,
+  count(*) filter (where handoff.outcome = 'accepted') as accepted,
+  count(*) filter (where handoff.outcome = 'rejected') as rejected,
+  count(*) filter (where handoff.outcome = 'accepted')::double precision / count(*) as acceptance
+from bi.handoff
+join bi.calendar on calendar.is_default
+where handoff.outcome in ('accepted', 'rejected')
+  and ($1::date is null or handoff.ended_at >= $1::date::timestamp at time zone calendar.zone)
+group by 1 order by 1 desc limit $2
 """
 MONTHS = 12
 
