@@ -262,16 +262,16 @@ async def handoffs(connection: Connection, request: Request) -> Shown:
 
 async def conversion(connection: Connection, request: Request) -> Shown:
     """Which offers, campaigns and channels bring leads that convert, and how fast."""
-    stages = await read_shown(connection, reading.STAGES)
+    _, *targets = [row for row in await read_shown(connection, reading.STAGES) if row["is_success"]]
     chosen = {
         "by": _one_of(request, "by", SEGMENTS, "offer"),
-        "to": _one_of(request, "to", [row["role"] for row in stages[1:]], "won"),
+        "to": _one_of(request, "to", [row["role"] for row in targets], "won"),
         "days": int(_one_of(request, "days", [str(days) for days in DAYS], "90")),
     }
     return {
         "chosen": chosen,
         "segments": SEGMENTS,
-        "stages": stages[1:],
+        "stages": targets,
         "spans": DAYS,
         "rows": await read_shown(connection, reading.CONVERSION, *chosen.values(), reading.SEGMENTS_AT_MOST),
     }

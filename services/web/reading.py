@@ -38,7 +38,12 @@ where subject_id >= $1 and subject_id < $1 || U&'\\+10FFFF'
 order by subject_id limit 20
 """
 
-STAGES = "select name, role from bi.stage order by position"
+STAGES = """
+select stage.name, stage.role, role.is_success
+from bi.stage
+join bi.stage_role as role using (role)
+order by stage.position
+"""
 
 HANDOFFS = """
 with clock as (
