@@ -12,6 +12,7 @@ from typing import Any
 
 from services.store.pool import Connection
 from services.store.reading import read_shown
+from services.store.versions import entries_of, promoted_version
 
 MODELS = ("first", "linear", "last_non_direct")
 """Attribution models shown unless others are asked for: both ends, and all alike."""
@@ -121,6 +122,15 @@ select last_event_at, lag_seconds, events_behind, stale_journeys, parked_journey
   definition_version
 from bi.data_freshness where projection = 'lead_current'
 """
+
+
+async def known_models(connection: Connection) -> list[str]:
+    """The attribution models of all definitions that the promoted version is made with.
+
+    Raises NothingPromoted before the first version.
+    """
+    entries = entries_of((await promoted_version(connection)).timeline)
+    return list(dict.fromkeys(model.name for each in entries for model in each.definition.attribution.models))
 
 
 async def read_summary(connection: Connection, models: Sequence[str], since: date | None) -> dict[str, Any]:

@@ -128,6 +128,13 @@ def test_money_is_kept_apart_by_currency_and_counted_once(leadlog: Leadlog, data
     assert credit == [("linear", "email", "EUR", 10_000), ("linear", "email", "JPY", 5_000)]
 
 
+def test_a_model_that_no_definition_has_is_refused(leadlog: Leadlog) -> None:
+    """With those that there are; it was an empty table."""
+    result = leadlog("summary", "--model", "linear", "--model", "nope")
+    assert result.exit_code == 2
+    assert "there is no model 'nope': expected one of first, last," in result.stderr
+
+
 def test_the_page_names_its_definition_and_how_fresh_it_is(leadlog: Leadlog, database: str) -> None:
     """Text for people, amounts with the currency's digits, no colours in a pipe."""
     asyncio.run(given(database, EVENTS))

@@ -356,6 +356,8 @@ def test_the_definition_is_told_in_the_language_of_the_trade(web: Web, database:
     [
         ("/?since=yesterday", "expected one such as 2026-01-31"),
         ("/leads?page=0", "expected a number from 1"),
+        ("/leads?stage=nirvana", "expected one of anonymous, known"),
+        ("/leads?handoff=nope", "expected one of none, open, accepted"),
         ("/conversion?to=nirvana", "expected one of known, engaged"),
         ("/conversion?to=lost", "opportunity, won."),
         ("/conversion?days=8", "expected one of 7, 30"),

@@ -12,7 +12,7 @@ from services.cli.exits import run
 from services.cli.layout import console, section, table
 from services.store.pool import connect
 from services.store.reading import Rows
-from services.summary import MODELS, read_summary
+from services.summary import MODELS, known_models, read_summary
 from services.wording import duration, instant, money
 
 ANCHORS = (
@@ -23,7 +23,11 @@ ANCHORS = (
 
 @click.command("summary")
 @click.option(
-    "--model", "models", multiple=True, default=MODELS, help="Attribution model to show; several allowed."
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help=f"Attribution model to show; several allowed. [default: {', '.join(MODELS)}]",
 )
 @click.option(
     "--since",
@@ -43,10 +47,15 @@ def command(models: tuple[str, ...], since: datetime | None, as_json: bool) -> N
 
 
 async def read(models: tuple[str, ...], since: date | None) -> dict[str, Any]:
-    """Asks Postgres."""
+    """Asks Postgres. A model that no definition has is wrong usage."""
     connection = await connect(settings.addresses().postgres_dsn)
     try:
-        return await read_summary(connection, models, since)
+        known = await known_models(connection) if models else MODELS
+        if unknown := [name for name in models if name not in known]:
+            raise click.BadParameter(
+                f"there is no model {unknown[0]!r}: expected one of {', '.join(known)}", param_hint="--model"
+            )
+        return await read_summary(connection, models or MODELS, since)
     finally:
         await connection.close()
 

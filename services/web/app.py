@@ -40,7 +40,7 @@ from services.settings import Addresses
 from services.store.pool import DATA_ERRORS, PASSING, Connection, connect
 from services.store.reading import read_shown
 from services.store.versions import NothingPromoted, promoted_version
-from services.summary import MODELS, read_summary
+from services.summary import MODELS, known_models, read_summary
 from services.web import reading
 from services.web.filters import FILTERS, path
 
@@ -58,6 +58,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Nothing but this page's own style is loaded, and nothing of it is kept: it shows who the leads are."""
+HANDOFF_STATUSES = ("none", "open", "accepted", "rejected", "bypassed", "withdrawn")
 SEGMENTS = ("offer", "campaign", "channel")
 DAYS = (7, 30, 90, 180, 365)
 PAGES_AT_MOST = 1_000
@@ -228,11 +229,12 @@ async def livez(_: Request) -> Response:
 
 async def overview(connection: Connection, request: Request) -> Shown:
     """All leads on one page."""
-    known = [model.name for model in (await _in_force(connection)).attribution.models]
     wants_all = _one_of(request, "models", ("some", "all"), "some") == "all"
     since = _date(request.query_params.get("since"))
     return {
-        "summary": await read_summary(connection, known if wants_all else MODELS, since),
+        "summary": await read_summary(
+            connection, await known_models(connection) if wants_all else MODELS, since
+        ),
         "months": await read_shown(connection, reading.ACCEPTANCE, since, reading.MONTHS),
         "months_at_most": reading.MONTHS,
     }
@@ -240,7 +242,11 @@ async def overview(connection: Connection, request: Request) -> Shown:
 
 async def leads(connection: Connection, request: Request) -> Shown:
     """Leads, those with the latest events first."""
-    wanted = _wanted(request, "stage", "handoff", "owner", "offer")
+    stages = await read_shown(connection, reading.STAGES)
+    wanted = {
+        "stage": _one_of(request, "stage", [row["role"] for row in stages], ""),
+        "handoff": _one_of(request, "handoff", HANDOFF_STATUSES, ""),
+    } | _wanted(request, "owner", "offer")
     page = _page_number(request.query_params.get("page", "1"))
     limit, offset = reading.LEADS_A_PAGE + 1, (page - 1) * reading.LEADS_A_PAGE
     found = await read_shown(connection, reading.LEADS, *wanted.values(), limit, offset)
@@ -249,7 +255,8 @@ async def leads(connection: Connection, request: Request) -> Shown:
         "leads": found[: reading.LEADS_A_PAGE],
         "page": page,
         "has_more": len(found) == limit,
-        "stages": await read_shown(connection, reading.STAGES),
+        "stages": stages,
+        "statuses": HANDOFF_STATUSES,
     }
 
 
@@ -326,8 +333,8 @@ def _page_number(text: str) -> int:
 
 
 def _one_of(request: Request, name: str, allowed: Sequence[str], default: str) -> str:
-    given = request.query_params.get(name, default)
-    if given not in allowed:
+    given = request.query_params.get(name, "").strip() or default
+    if given != default and given not in allowed:
         raise HTTPException(400, f"{name} is {given!r}: expected one of {', '.join(allowed)}.")
     return given
 
