@@ -325,6 +325,7 @@ def test_velocity(bi: Bi) -> None:
             if deal["opened_at"] and deal["closed_at"] >= deal["opened_at"]
         ]
         assert (row["opened"], row["won"], row["lost"]) == (len(opened), len(won), len(closed) - len(won))
+        assert row["measured_wins"] == len(took)
         if not took:
             assert row["velocity_minor_per_day"] is None
             continue

@@ -38,7 +38,8 @@ input as (
     count(*) filter (where what = 'won') as won,
     count(*) filter (where what = 'lost') as lost,
     avg(amount_minor) filter (where what = 'won')::double precision as average_won_minor,
-    percentile_cont(0.5) within group (order by days) filter (where what = 'won' and days >= 0) as median_days_to_win
+    percentile_cont(0.5) within group (order by days) filter (where what = 'won' and days >= 0) as median_days_to_win,
+    count(*) filter (where what = 'won' and days >= 0) as measured_wins
   from dated
   group by month, currency
 )
@@ -52,19 +53,22 @@ select
   won::double precision / nullif(won + lost, 0) as win_rate,
   median_days_to_win,
   opened * average_won_minor * won / nullif(won + lost, 0) / nullif(median_days_to_win, 0) as velocity_minor_per_day,
-  (select label collate "C" from promoted.version) as definition_version
+  (select label collate "C" from promoted.version) as definition_version,
+  measured_wins
 from input;
 
 comment on view bi.velocity is
-  'Sales velocity by month and currency = opened x average_won_minor x win_rate / median_days_to_win, with its inputs. Anchor: opened_at for opened, closed_at for the others. Filter: every deal once (opportunity.is_counted); the median leaves out wins without an opening before them. Definition: definition_version.';
+  'Sales velocity by month and currency = opened x average_won_minor x win_rate / median_days_to_win, with its inputs. Anchor: opened_at for opened, closed_at for the others. Filter: every deal once (opportunity.is_counted); the median leaves out wins without an opening before them (measured_wins says how many it has). Each row counts the deals of its currency, and deals opened or lost before an amount was said have none: beside such deals the win rate by currency is above that of all deals, which is in win_rate. Definition: definition_version.';
 comment on column bi.velocity.month is 'First date of the month, in the zone of the definition''s calendar.';
 comment on column bi.velocity.currency is 'ISO 4217 code of the deals; null = deals whose amount was never said. Amounts of different currencies are never added.';
-comment on column bi.velocity.opened is 'Number of deals opened in the month.';
+comment on column bi.velocity.opened is 'Number of deals of this currency opened in the month.';
 comment on column bi.velocity.won is 'Number of deals won in the month.';
-comment on column bi.velocity.lost is 'Number of deals lost in the month.';
+comment on column bi.velocity.lost is 'Number of deals of this currency lost in the month; those lost before an amount was said stand in the row without currency.';
 comment on column bi.velocity.average_won_minor is 'Mean amount of the deals won in the month, in minor units (cents), later adjustments not included.';
-comment on column bi.velocity.win_rate is 'won / (won + lost), 0 to 1. Null = nothing was closed.';
-comment on column bi.velocity.median_days_to_win is 'Median days of 24 hours from opening to win, of the deals won in the month.';
+comment on column bi.velocity.win_rate is 'won / (won + lost) of this row, 0 to 1: too high by the deals that were lost before an amount was said. Null = nothing was closed.';
+comment on column bi.velocity.median_days_to_win is 'Median days of 24 hours from opening to win, of the measured_wins.';
 comment on column bi.velocity.velocity_minor_per_day is
   'The velocity: minor units a day. Null = one of its inputs is not known, or the median is 0.';
 comment on column bi.velocity.definition_version is 'Definition(s) that the promoted version is made with.';
+comment on column bi.velocity.measured_wins is
+  'Number of deals behind median_days_to_win: won in the month and opened at or before their win.';
