@@ -108,7 +108,9 @@ group by 1, 2 order by 1 desc, 2
 
 CREDIT = """
 select credit.model, credit.channel, credit.currency, sum(credit.amount_minor)::bigint as amount_minor,
-  sum(case credit.kind when 'win' then credit.weight when 'reversal' then -credit.weight end) as deals
+  round(
+    sum(case credit.kind when 'win' then credit.weight when 'reversal' then -credit.weight end)::numeric, 9
+  )::double precision as deals
 from bi.credit
 join bi.opportunity using (journey_id, opportunity_id)
 where opportunity.is_counted and credit.won_at >= $1 and credit.model = any($2)

@@ -438,7 +438,10 @@ def test_time_in_stage_summary(bi: Bi) -> None:
 
 
 def test_credit_by_channel(bi: Bi) -> None:
-    """Cohort by the win, ledger by effect; both give the same total, which is what the deals are worth."""
+    """Cohort by the win, ledger by effect; both give the same total, which is what the deals are worth.
+
+    Wins taken back leave no dust of their weights, such as 5.55e-17 deals.
+    """
     mine = {(row["journey_id"], row["opportunity_id"]) for row in counted(bi)}
     cohort: Counter[Key] = Counter()
     ledger: Counter[Key] = Counter()
@@ -454,7 +457,7 @@ def test_credit_by_channel(bi: Bi) -> None:
     assert view.keys() == cohort.keys() | ledger.keys()
     for key, row in view.items():
         assert (row["cohort_minor"], row["ledger_minor"]) == (cohort[key], ledger[key])
-        assert row["deals"] == pytest.approx(deals[key])
+        assert row["deals"] == round(row["deals"], 9) == pytest.approx(deals[key])
     worth = Counter[str]()
     for deal in counted(bi):
         if deal["status"] == "won":

@@ -30,7 +30,7 @@ select
   model,
   channel,
   currency,
-  sum(deals) as deals,
+  round(sum(deals)::numeric, 9)::double precision as deals,
   sum(cohort_minor)::bigint as cohort_minor,
   sum(ledger_minor)::bigint as ledger_minor,
   (select label collate "C" from promoted.version) as definition_version
@@ -43,7 +43,7 @@ comment on column bi.credit_by_channel.month is 'First date of the month, in the
 comment on column bi.credit_by_channel.model is 'Attribution model. Never add rows of different models.';
 comment on column bi.credit_by_channel.channel is 'Channel after the definition''s channel rules, or unattributed.';
 comment on column bi.credit_by_channel.currency is 'ISO 4217 code; amounts of different currencies are never added.';
-comment on column bi.credit_by_channel.deals is 'Deals won in the month as shared out by the model, wins taken back since left out.';
+comment on column bi.credit_by_channel.deals is 'Deals won in the month as shared out by the model, wins taken back since left out; rounded to 9 decimals.';
 comment on column bi.credit_by_channel.cohort_minor is
   'Cohort view, in minor units (cents): what the wins of the month are worth to the channel today, adjustments and reversals restated to the win.';
 comment on column bi.credit_by_channel.ledger_minor is
