@@ -17,16 +17,17 @@ def instant(text: str | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as the two largest units of days, hours, minutes, seconds: `3d 4h`, `12m 5s`, `0s`."""
+    """Seconds in the largest of days, hours, minutes and seconds, with the unit below it unless that is 0:
+    `3d 4h`, `12m 5s`, `79d`, `0s`."""
     if seconds is None:
         return ""
     days, rest = divmod(round(seconds), 86_400)
     hours, rest = divmod(rest, 3_600)
     minutes, left = divmod(rest, 60)
-    parts = [
-        f"{number}{unit}" for number, unit in zip((days, hours, minutes, left), "dhms", strict=True) if number
-    ]
-    return " ".join(parts[:2]) or "0s"
+    for number, below, units in ((days, hours, "dh"), (hours, minutes, "hm"), (minutes, left, "ms")):
+        if number:
+            return f"{number}{units[0]}" + (f" {below}{units[1]}" if below else "")
+    return f"{left}s"
 
 
 def money(amount_minor: int | None, currency: str | None) -> str:
