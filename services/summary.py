@@ -135,6 +135,12 @@ async def known_models(connection: Connection) -> list[str]:
     return list(dict.fromkeys(model.name for each in entries for model in each.definition.attribution.models))
 
 
+async def begin_of(connection: Connection, since: date | None) -> int:
+    """The instant from which a date counts: its beginning where the definition's calendar is."""
+    begin: int = await connection.fetchval(SINCE, since)
+    return begin
+
+
 async def read_summary(connection: Connection, models: Sequence[str], since: date | None) -> dict[str, Any]:
     """The page: lists of rows by section, `freshness` and `acceptance` as single values.
 
@@ -143,7 +149,7 @@ async def read_summary(connection: Connection, models: Sequence[str], since: dat
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         freshness = (await read_shown(connection, FRESHNESS))[0]
-        begin = await connection.fetchval(SINCE, since)
+        begin = await begin_of(connection, since)
         return {
             "definition_version": freshness.pop("definition_version"),
             "since": since.isoformat() if since else None,

@@ -1,7 +1,8 @@
 """Puts events into a fresh database as the projector does, without a broker, and runs commands on it."""
 
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any
 
@@ -9,9 +10,12 @@ from click.testing import CliRunner, Result
 
 from infra import MIGRATIONS
 from schemas import records as r
+from schemas.contract import parse_line
 from schemas.records import TOPIC_OF, Envelope
 from schemas.wire import encode
 from services.cli import main
+from services.generator import kinds
+from services.generator.stream import Plan, lines
 from services.projector.batch import Batch
 from services.projector.delivery import Record
 from services.store.migrate import migrate
@@ -22,6 +26,10 @@ from tests.live import offline
 DEFINITION = resources.files("projections").joinpath("default.yaml").read_text()
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+WEEK = 7 * DAY
+FIRST_MONDAY = 4 * DAY
+"""1970 began on a Thursday."""
 MONDAY_TEN = 1_774_260_000_000_000
 """2026-03-23T10:00:00Z, inside the default definition's opening hours."""
 HUMAN = r.Actor("human", "sam")
@@ -59,6 +67,19 @@ async def feed(connection: Connection, events: Iterable[Envelope], appended_at: 
     assert not decoded.rejects
     async with connection.transaction():
         await Batch(connection, Fed(), decoding).apply(records, decoded, set())
+
+
+def generated(seed: int, journeys: int, days: int) -> Iterator[Any]:
+    """Journeys of every kind but refused ones, of so many days up to now, as far as they are recorded by now.
+
+    They begin on a Monday, whenever the test runs: by another weekday some kinds could be missing.
+    """
+    now = time.time_ns() // 1_000
+    start = now - now % WEEK + FIRST_MONDAY - days * DAY
+    for line in lines(Plan(seed, None, journeys, start, days, kinds.shares("every,refused=0"))):
+        event = parse_line(line.json, now=0, may_import=True)
+        if event.recorded_at <= now:
+            yield event
 
 
 def commands_on(dsn: str) -> Leadlog:

@@ -18,13 +18,10 @@ import asyncpg
 import pytest
 
 from projections import definition
-from schemas.contract import parse_line
-from services.generator import kinds
-from services.generator.stream import Plan, lines
 from services.settings import Addresses
 from services.store.pool import connect
 from services.summary import read_summary
-from tests.feeding import DEFINITION, feed, prepare_database
+from tests.feeding import DEFINITION, feed, generated, prepare_database
 from tests.fresh import drop_database
 
 pytestmark = pytest.mark.servers
@@ -33,8 +30,6 @@ DATABASE = "test_bi_numbers"
 JOURNEYS = 400
 DAYS = 196
 """Whole weeks."""
-WEEK, MONDAY = 604_800_000_000, 345_600_000_000
-"""Microseconds; 1970 began on a Thursday."""
 ZONE = ZoneInfo("Europe/Berlin")
 """That of the default definition's calendar."""
 SUCCESS = ("anonymous", "known", "engaged", "mql", "sal", "sql", "opportunity", "won")
@@ -84,7 +79,7 @@ async def _made(server_dsn: str) -> Bi:
     dsn = f"{server_dsn.rpartition('/')[0]}/{DATABASE}"
     connection = await connect(dsn)
     await prepare_database(dsn, connection, DEFINITION)
-    await feed(connection, _generated())
+    await feed(connection, generated(3, JOURNEYS, DAYS))
     for (table,) in await connection.fetch(LABELLED):
         half = f"update v0001.{table} set definition_version = $1 where hashtext(journey_id) % 2 = 0"
         await connection.execute(half, FOLDED_BEFORE)
@@ -94,19 +89,6 @@ async def _made(server_dsn: str) -> Bi:
     await drop_database(server, DATABASE)
     await server.close()
     return Bi(now, views, summary)
-
-
-def _generated() -> Iterator[Any]:
-    """Journeys of every kind but refused ones, as far as they are recorded by now.
-
-    They begin on a Monday, whenever the test runs: by another weekday some kinds could be missing.
-    """
-    now = int(datetime.now(UTC).timestamp()) * 1_000_000
-    start = now - now % WEEK + MONDAY - DAYS * 86_400_000_000
-    for line in lines(Plan(3, None, JOURNEYS, start, DAYS, kinds.shares("every,refused=0"))):
-        event = parse_line(line.json, now=0, may_import=True)
-        if event.recorded_at <= now:
-            yield event
 
 
 async def _read(dsn: str) -> tuple[datetime, dict[str, list[Row]]]:

@@ -9,6 +9,8 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from datetime import date, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
@@ -34,6 +36,7 @@ from tests.feeding import (
     at,
     commands_on,
     demo_request,
+    generated,
     given,
     prepare_database,
 )
@@ -229,6 +232,38 @@ def test_every_link_leads_somewhere(web: Web) -> None:
     assert {"/", "/leads", "/handoffs", "/conversion", "/campaigns", "/definition", "/lead/crm%3A1"} <= found
     assert parts
     assert [part for where, part in parts if part not in pages[where].ids()] == []
+
+
+def numbers(page: Page) -> Iterator[tuple[int, str]]:
+    """The numbers of a page that lead to a list, and where."""
+    for element in page.tree.iter(f"{HTML}a"):
+        if found := re.match(r"[\d,]+", _text(element)):
+            yield int(found[0].replace(",", "")), element.get("href")
+
+
+def listed(web: Web, path: str) -> tuple[int, int]:
+    """How many a list says that there are, and how many rows it has on all its pages."""
+    rows, page_no = 0, 1
+    while True:
+        page = web(f"{path}&page={page_no}")
+        found = [row for row in page.table("Leads") + page.table("Hand-offs") if len(row) > 1]
+        rows, page_no = rows + len(found), page_no + 1
+        said = re.search(r"([\d,]+) (lead|wait|accepted|rejected|bypassed|withdrawn)s?\b[,.]", page.words())
+        assert said
+        if "Older" not in page.words():
+            return int(said[1].replace(",", "")), rows
+
+
+def test_a_number_leads_to_as_many_leads_or_handoffs(web: Web, database: str) -> None:
+    """Funnel and hand-offs of the overview, of everything and from a date on: every number that has a link
+    is that of the list behind it."""
+    asyncio.run(given(database, list(generated(3, 120, 98))))
+    middle = date.today() - timedelta(days=45)
+    seen = {path: list(numbers(web(path))) for path in ("/", f"/?since={middle}")}
+    assert [len(found) > 25 for found in seen.values()] == [True, True]
+    assert seen["/"][0][0] > seen[f"/?since={middle}"][0][0] > 0
+    for number, link in chain(*seen.values()):
+        assert listed(web, link) == (number, number), link
 
 
 def test_a_lead_is_found_by_any_of_its_ids(web: Web) -> None:

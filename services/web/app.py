@@ -40,7 +40,7 @@ from services.settings import Addresses
 from services.store.pool import DATA_ERRORS, PASSING, Connection, connect
 from services.store.reading import read_shown
 from services.store.versions import NothingPromoted, promoted_version
-from services.summary import MODELS, known_models, read_summary
+from services.summary import MODELS, begin_of, known_models, read_summary
 from services.web import reading
 from services.web.filters import FILTERS, path
 
@@ -58,7 +58,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Nothing but this page's own style is loaded, and nothing of it is kept: it shows who the leads are."""
-HANDOFF_STATUSES = ("none", "open", "accepted", "rejected", "bypassed", "withdrawn")
+OUTCOMES = ("open", "accepted", "rejected", "bypassed", "withdrawn")
+HANDOFF_STATUSES = ("none", *OUTCOMES)
 SEGMENTS = ("offer", "campaign", "channel")
 DAYS = (7, 30, 90, 180, 365)
 PAGES_AT_MOST = 1_000
@@ -230,12 +231,13 @@ async def livez(_: Request) -> Response:
 async def overview(connection: Connection, request: Request) -> Shown:
     """All leads on one page."""
     wants_all = _one_of(request, "models", ("some", "all"), "some") == "all"
-    since = _date(request.query_params.get("since"))
+    since = _date(request)
+    begin = await begin_of(connection, since)
     return {
         "summary": await read_summary(
             connection, await known_models(connection) if wants_all else MODELS, since
         ),
-        "months": await read_shown(connection, reading.ACCEPTANCE, since, reading.MONTHS),
+        "months": await read_shown(connection, reading.ACCEPTANCE, begin, reading.MONTHS),
         "months_at_most": reading.MONTHS,
     }
 
@@ -243,28 +245,41 @@ async def overview(connection: Connection, request: Request) -> Shown:
 async def leads(connection: Connection, request: Request) -> Shown:
     """Leads, those with the latest events first."""
     stages = await read_shown(connection, reading.STAGES)
+    roles = [row["role"] for row in stages]
     wanted = {
-        "stage": _one_of(request, "stage", [row["role"] for row in stages], ""),
+        "stage": _one_of(request, "stage", roles, ""),
         "handoff": _one_of(request, "handoff", HANDOFF_STATUSES, ""),
-    } | _wanted(request, "owner", "offer")
-    page = _page_number(request.query_params.get("page", "1"))
-    limit, offset = reading.LEADS_A_PAGE + 1, (page - 1) * reading.LEADS_A_PAGE
-    found = await read_shown(connection, reading.LEADS, *wanted.values(), limit, offset)
+        **_wanted(request, "owner", "offer"),
+        "reached": _one_of(request, "reached", roles, ""),
+    }
+    since, page = _date(request), _page_number(request.query_params.get("page", "1"))
+    conditions = *wanted.values(), await begin_of(connection, since)
+    limit, offset = reading.LEADS_A_PAGE, (page - 1) * reading.LEADS_A_PAGE
+    total = await connection.fetchval(reading.HOW_MANY_LEADS, *conditions)
     return {
-        "wanted": wanted,
-        "leads": found[: reading.LEADS_A_PAGE],
+        "wanted": wanted | {"since": since.isoformat() if since else ""},
+        "leads": await read_shown(connection, reading.LEADS, *conditions, limit, offset),
+        "total": total,
         "page": page,
-        "has_more": len(found) == limit,
+        "has_more": total > offset + limit,
         "stages": stages,
         "statuses": HANDOFF_STATUSES,
     }
 
 
 async def handoffs(connection: Connection, request: Request) -> Shown:
-    """What waits for sales: open hand-offs by present owner, those that can still be met first."""
-    wanted = _wanted(request, "owner", "team")
-    found = await read_shown(connection, reading.HANDOFFS, *wanted.values(), reading.HANDOFFS_AT_MOST)
-    return {"wanted": wanted, "handoffs": found, "total": found[0]["total"] if found else 0}
+    """What waits for sales: open hand-offs by present owner, those that can still be met first; or those that
+    ended in one way, the latest first."""
+    outcome = _one_of(request, "outcome", OUTCOMES, "open")
+    wanted, since = {"outcome": outcome} | _wanted(request, "owner", "team"), _date(request)
+    conditions = *wanted.values(), await begin_of(connection, since)
+    found = await read_shown(connection, reading.HANDOFFS, *conditions, reading.HANDOFFS_AT_MOST)
+    return {
+        "wanted": wanted | {"since": since.isoformat() if since else ""},
+        "outcomes": OUTCOMES,
+        "handoffs": found,
+        "total": found[0]["total"] if found else 0,
+    }
 
 
 async def conversion(connection: Connection, request: Request) -> Shown:
@@ -319,7 +334,8 @@ def _wanted(request: Request, *names: str) -> dict[str, str]:
     return {name: request.query_params.get(name, "").strip() for name in names}
 
 
-def _date(text: str | None) -> date | None:
+def _date(request: Request) -> date | None:
+    text = request.query_params.get("since")
     try:
         return date.fromisoformat(text) if text else None
     except ValueError as error:

@@ -22,15 +22,22 @@ join bi.data_freshness as freshness on freshness.projection = 'lead_current'
 left join bi.calendar on calendar.is_default
 """
 
-LEADS = """
-select journey_id, stage, stage_entered_at, handoff_status, owner_id, team_id, score,
-  first_offer_id, last_offer_before_mql_id, last_event_at, is_parked
+WANTED = """
 from bi.lead_current
 where ($1 = '' or stage_role = $1) and ($2 = '' or handoff_status = $2) and ($3 = '' or owner_id = $3)
   and ($4 = '' or $4 in (first_offer_id, last_offer_before_mql_id))
-order by last_event_at desc, journey_id
-limit $5 offset $6
+  and ($5 = '' or journey_id in (select journey_id from bi.stage_visit where stage_role = $5))
+  and ($6::timestamptz = '-infinity'
+    or journey_id in (select journey_id from bi.stage_visit where visit_no = 1 and entered_at >= $6))
 """
+LEADS = f"""
+select journey_id, stage, stage_entered_at, handoff_status, owner_id, team_id, score,
+  first_offer_id, last_offer_before_mql_id, last_event_at, is_parked
+{WANTED}
+order by last_event_at desc, journey_id
+limit $7 offset $8
+"""
+HOW_MANY_LEADS = f"select count(*) {WANTED}"
 
 SAME_BEGINNING = """
 select subject_id from bi.lead_subject
@@ -53,18 +60,21 @@ with clock as (
   where state in ('running', 'warned', 'paused', 'overdue')
   order by journey_id, due_at
 )
-select handoff.journey_id, lead.owner_id, lead.team_id,
-  extract(epoch from now() - handoff.opened_at)::double precision as waiting_seconds,
+select handoff.journey_id, lead.owner_id, lead.team_id, handoff.ended_at, handoff.reason_code,
+  extract(epoch from coalesce(handoff.ended_at, now()) - handoff.opened_at)::double precision
+    as waiting_seconds,
   clock.policy_id, clock.state, clock.due_at, clock.seconds_left,
   lead.score, lead.last_offer_before_mql_id as offer_id, lead.last_campaign_before_mql_id as campaign_id,
   count(*) over () as total
 from bi.handoff
 join bi.lead_current as lead using (journey_id)
-left join clock using (journey_id)
-where handoff.outcome is null and ($1 = '' or lead.owner_id = $1) and ($2 = '' or lead.team_id = $2)
-order by case when clock.state = 'overdue' then 3 when clock.state is null then 2 else 1 end,
+left join clock on clock.journey_id = handoff.journey_id and handoff.outcome is null
+where coalesce(handoff.outcome, 'open') = $1 and ($2 = '' or lead.owner_id = $2)
+  and ($3 = '' or lead.team_id = $3) and coalesce(handoff.ended_at, handoff.opened_at) >= $4
+order by handoff.ended_at desc,
+  case when clock.state = 'overdue' then 3 when clock.state is null then 2 else 1 end,
   abs(clock.seconds_left), handoff.opened_at desc, handoff.journey_id
-limit $3
+limit $5
 """
 HANDOFFS_AT_MOST = 200
 
@@ -98,8 +108,7 @@ select date_trunc('month', handoff.ended_at at time zone calendar.zone)::date as
   count(*) filter (where handoff.outcome = 'accepted')::double precision / count(*) as acceptance
 from bi.handoff
 join bi.calendar on calendar.is_default
-where handoff.outcome in ('accepted', 'rejected')
-  and ($1::date is null or handoff.ended_at >= $1::date::timestamp at time zone calendar.zone)
+where handoff.outcome in ('accepted', 'rejected') and handoff.ended_at >= $1
 group by 1 order by 1 desc limit $2
 """
 MONTHS = 12
