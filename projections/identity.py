@@ -142,20 +142,23 @@ def is_link_in_force(event: Envelope, resolution: Resolution) -> bool:
     return is_link and fault.of_itself(event) is None
 
 
+class Copies(NamedTuple):
+    """Every content of every id: the copies that count, and the others with their numbers (from 2 on, by
+    rank)."""
+
+    counting: list[Envelope]
+    losing: list[tuple[int, Envelope]]
+
+
 def history_of(
-    journey_id: str,
-    counting: Iterable[Envelope],
-    losing: Iterable[tuple[int, Envelope]],
-    resolution: Resolution,
-    personal: Collection[str] = (),
+    journey_id: str, copies: Copies, resolution: Resolution, personal: Collection[str] = ()
 ) -> History:
     """The history of a journey from all copies of its subjects, retracted ones and controls too.
 
-    `counting` are the copies that count, `losing` the others with their numbers (from 2 on, by rank).
     `personal` are the attribute names to redact for erased subjects. Every copy of an erasure redacts, also
     one that does not count: what was overwritten cannot come back when a better copy arrives later.
     """
-    counting, losing = list(counting), list(losing)
+    counting, losing = copies
     hidden = {copy.subject_id for copy in (*counting, *(copy for _, copy in losing)) if _erases(copy)}
     kept = [event for event in counting if event.event_id not in resolution.removed]
     events = [event for event in kept if not isinstance(event, CONTROLS)]
@@ -194,21 +197,14 @@ def journeys(copies: Iterable[Envelope], personal: Collection[str] = ()) -> dict
         if copy_no == 1 and isinstance(event, SubjectsLinked) and is_link_in_force(event, resolution)
     ]
     homes = components((copy.subject_id for _, copy in of_leads), links)
-    parts: dict[str, list[tuple[int, Envelope]]] = defaultdict(list)
+    parts: dict[str, Copies] = defaultdict(lambda: Copies([], []))
     for copy_no, copy in of_leads:
-        parts[homes[copy.subject_id]].append((copy_no, copy))
-    return {home: _history(home, part, resolution, personal) for home, part in parts.items()}
-
-
-def _history(
-    journey_id: str,
-    copies: list[tuple[int, Envelope]],
-    resolution: Resolution,
-    personal: Collection[str],
-) -> History:
-    counting = [copy for copy_no, copy in copies if copy_no == 1]
-    losing = [(copy_no, copy) for copy_no, copy in copies if copy_no > 1]
-    return history_of(journey_id, counting, losing, resolution, personal)
+        counting, losing = parts[homes[copy.subject_id]]
+        if copy_no == 1:
+            counting.append(copy)
+        else:
+            losing.append((copy_no, copy))
+    return {home: history_of(home, part, resolution, personal) for home, part in parts.items()}
 
 
 def _by_id(copies: Iterable[Envelope]) -> dict[str, list[Envelope]]:

@@ -7,10 +7,9 @@ The tables of `log` say already which copy counts, what was retracted and who wa
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 from projections.history import History
-from projections.identity import Resolution, history_of
+from projections.identity import Copies, Resolution, history_of
 from schemas.records import TOPIC_OF, Envelope
 from services.projector.decoding import Decoding
 from services.store.pool import Connection
@@ -41,13 +40,6 @@ ROWS_AT_ONCE = 100
 """Events read before other tasks get a turn: about 2 ms."""
 
 
-class Copies(NamedTuple):
-    """The copies of a journey's events."""
-
-    counting: list[Envelope]
-    losing: list[tuple[int, Envelope]]
-
-
 async def read_histories(
     connection: Connection,
     members: Mapping[str, Sequence[str]],
@@ -74,4 +66,4 @@ async def read_histories(
         cycles=frozenset(statuses["retraction_cycle"]),
         not_retractable=frozenset(statuses["not_retractable"]),
     )
-    return [history_of(id, *copies[id], resolution) for id in members]
+    return [history_of(id, copies[id], resolution) for id in members]

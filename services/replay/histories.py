@@ -1,33 +1,16 @@
 """The histories of a bucket: its journeys whole, from every copy that the topics hold of their events.
 
-Promises: what `projections.identity.journeys` gives for all records, given what other buckets know. An
-erasure reaches every event of its subject, whichever copy of it counts, as it overwrites the log for good.
-Pure.
+Promises: what `projections.identity.journeys` gives for all records, given what other buckets know. Pure.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
-from projections import fault
-from projections.history import History, redact
-from projections.identity import Resolution, components, history_of, is_link_in_force, ranked
+from projections.history import History
+from projections.identity import Copies, Resolution, components, history_of, is_link_in_force, ranked
 from schemas.content import content_hash
-from schemas.records import Envelope, SubjectErased, SubjectsLinked
+from schemas.records import Envelope, SubjectsLinked
 from services.replay.job import Settled
-
-
-class Copies(NamedTuple):
-    """Every content of every id."""
-
-    counting: list[Envelope]
-    losing: list[tuple[int, Envelope]]
-    """With their numbers, from 2 on."""
-
-
-class _Journey(NamedTuple):
-    counting: list[Envelope]
-    losing: list[tuple[int, Envelope]]
 
 
 def copies_of(events: Iterable[Envelope], ranks: Mapping[str, list[bytes]]) -> Copies:
@@ -63,38 +46,19 @@ def histories(events: Sequence[Envelope], settled: Settled, personal: Collection
         frozenset(settled.removed), frozenset(settled.cycles), frozenset(settled.not_retractable)
     )
     copies = copies_of(events, settled.ranks)
-    counting, losing = _redacted(events, copies, frozenset(personal))
     homes = components(
         {event.subject_id for event in events},
         [
             (event.subject_id, event.other_subject_id)
-            for event in counting
+            for event in copies.counting
             if isinstance(event, SubjectsLinked) and is_link_in_force(event, resolution)
         ],
     )
-    journeys: dict[str, _Journey] = defaultdict(lambda: _Journey([], []))
-    for event in counting:
+    journeys: dict[str, Copies] = defaultdict(lambda: Copies([], []))
+    for event in copies.counting:
         journeys[homes[event.subject_id]].counting.append(event)
-    for copy_no, event in losing:
+    for copy_no, event in copies.losing:
         journeys[homes[event.subject_id]].losing.append((copy_no, event))
     for home in set(homes.values()) - journeys.keys():
         journeys[home]  # a subject that only links name has a journey without events
-    return [history_of(home, each.counting, each.losing, resolution) for home, each in journeys.items()]
-
-
-def _redacted(events: Iterable[Envelope], copies: Copies, personal: Collection[str]) -> Copies:
-    """The copies without personal values of those who were ever erased."""
-    erased = {
-        event.subject_id
-        for event in events
-        if isinstance(event, SubjectErased) and not fault.of_itself(event)
-    }
-    if not erased:
-        return copies
-    return Copies(
-        [redact(event, personal) if event.subject_id in erased else event for event in copies.counting],
-        [
-            (copy_no, redact(event, personal) if event.subject_id in erased else event)
-            for copy_no, event in copies.losing
-        ],
-    )
+    return [history_of(home, each, resolution, personal) for home, each in journeys.items()]
