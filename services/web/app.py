@@ -40,7 +40,7 @@ from services.settings import Addresses
 from services.store.pool import DATA_ERRORS, PASSING, Connection, connect
 from services.store.reading import read_shown
 from services.store.versions import NothingPromoted, promoted_version
-from services.summary import MODELS, begin_of, known_models, read_summary
+from services.summary import MODELS, begin_of, known_models, read_numbers
 from services.web import reading
 from services.web.filters import FILTERS, path
 
@@ -234,7 +234,7 @@ async def overview(connection: Connection, request: Request) -> Shown:
     since = _date(request)
     begin = await begin_of(connection, since)
     return {
-        "summary": await read_summary(
+        "summary": await read_numbers(
             connection, await known_models(connection) if wants_all else MODELS, since
         ),
         "months": await read_shown(connection, reading.ACCEPTANCE, begin, reading.MONTHS),
