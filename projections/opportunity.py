@@ -38,6 +38,7 @@ create table opportunity (
     loss_reason text collate "C",
     first_event_at timestamptz not null,
     first_event_id text collate "C" not null,
+    first_event_sequence bigint,
     definition_version text collate "C" not null,
     primary key (journey_id, opportunity_id)
 ) with (fillfactor = 80)
@@ -78,7 +79,10 @@ def _deal(moment: Moment, opportunity_id: str) -> Opportunity:
     deals = moment.state.deals
     deal = deals.by_id.get(opportunity_id)
     if deal is None:
-        deal = Opportunity(opportunity_id, moment.event.occurred_at, moment.event.event_id)
+        event = moment.event
+        deal = Opportunity(
+            opportunity_id, event.occurred_at, event.event_id, first_sequence=event.source_sequence
+        )
         deals.by_id[opportunity_id] = deal
         deals.open_count += 1
     return deal
@@ -172,6 +176,7 @@ def rows(state: JourneyState, rules: Rules) -> list[Row]:
             deal.loss_reason,
             deal.first_event_at,
             deal.first_event_id,
+            deal.first_sequence,
             rules.label,
         )
         for deal in state.deals.by_id.values()

@@ -250,6 +250,7 @@ class Opportunity(Struct, array_like=True, gc=False):
     loss_reason: str | None = None
     win: int | None = None
     won_no: int = 0
+    first_sequence: int | None = None
 
 
 class Deals(Struct, array_like=True):

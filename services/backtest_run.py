@@ -40,8 +40,13 @@ select deal.journey_id, deal.opportunity_id from {schema}.opportunity as deal
 where exists (
   select from {schema}.opportunity as other
   where other.opportunity_id = deal.opportunity_id and other.journey_id <> deal.journey_id
-    and (other.first_event_at, other.first_event_id, other.journey_id)
-      < (deal.first_event_at, deal.first_event_id, deal.journey_id)
+    and (
+      other.first_event_at, other.first_event_sequence is not null, coalesce(other.first_event_sequence, 0),
+      other.first_event_id, other.journey_id
+    ) < (
+      deal.first_event_at, deal.first_event_sequence is not null, coalesce(deal.first_event_sequence, 0),
+      deal.first_event_id, deal.journey_id
+    )
 )
 """
 

@@ -793,6 +793,7 @@ def opportunity(journey: Journey) -> Iterator[Row]:
             "loss_reason": one.loss_reason,
             "first_event_at": one.first.occurred_at,
             "first_event_id": one.first.event_id,
+            "first_event_sequence": one.first.source_sequence,
         }
 
 

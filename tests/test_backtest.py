@@ -46,7 +46,7 @@ from {v}.sla_clock group by 1, 2, 3
 DEALS = """
 with counted as (
   select distinct on (opportunity_id) * from {v}.opportunity
-  order by opportunity_id, first_event_at, first_event_id, journey_id
+  order by opportunity_id, first_event_at, first_event_sequence nulls first, first_event_id, journey_id
 ),
 decided as (
   select status, closed_at,

@@ -332,9 +332,11 @@ async def test_credit_has_a_row_per_touch_and_model(bi: Connection) -> None:
 
 
 async def test_a_deal_of_several_journeys_counts_once(bi: Connection) -> None:
-    """It is marked as shared everywhere, and counted where its earliest event is."""
-    await put(bi, "opportunity", first_event_id="e2")
-    await put(bi, "opportunity", journey_id="j2", first_event_id="e1")
+    """It is marked as shared everywhere, and counted where its earliest event is, in the contract's order: by
+    instant, then sequence, then id."""
+    await put(bi, "opportunity", first_event_id="e2", first_event_sequence=7)
+    await put(bi, "opportunity", journey_id="j2", first_event_id="e3", first_event_sequence=6)
+    await put(bi, "opportunity", journey_id="j4", first_event_id="e1", first_event_sequence=7)
     await put(bi, "opportunity", journey_id="j3", first_event_at=MONDAY + 1, first_event_id="e0")
     await put(bi, "opportunity", opportunity_id="o2", status="open", amount_minor=None, currency=None)
     rows = await bi.fetch(
@@ -344,6 +346,7 @@ async def test_a_deal_of_several_journeys_counts_once(bi: Connection) -> None:
         ("o1", "j1", True, False),
         ("o1", "j2", True, True),
         ("o1", "j3", True, False),
+        ("o1", "j4", True, False),
         ("o2", "j1", False, True),
     ]
 
