@@ -173,20 +173,20 @@ def _abandoned() -> Iterator[Finding]:
 def _processes(stack: Stack) -> Iterator[Finding]:
     processes = stack.supervisor.processes()
     if not processes and stack.known():
-        what = "the stack was up, but its supervisor is gone (killed, or the machine was restarted)"
-        yield Finding(Level.PROBLEM, what, "run `leadlog up`: it goes on with the data")
+        yield Finding(Level.PROBLEM, stack.why_down(), "run `leadlog up`, or `leadlog down`")
     elif not processes:
         yield Finding(Level.NOTE, "the stack is down", "run `leadlog up`")
+    missing = stack.missing()
     for process in processes.values():
-        yield _process(stack, process)
+        yield _process(stack, process, is_missing=process.name in missing)
 
 
-def _process(stack: Stack, process: Process) -> Finding:
+def _process(stack: Stack, process: Process, *, is_missing: bool) -> Finding:
     what = f"{process.name}: {process.state.lower()}, {process.description}"
     if process.state == "RUNNING":
         return Finding(Level.OK, what)
     if process.state == "STOPPED":
-        return Finding(Level.NOTE, what, "`leadlog up` starts it")
+        return Finding(Level.PROBLEM if is_missing else Level.NOTE, what, "`leadlog up` starts it")
     end = stack.supervisor.last_lines(process.name, lines=5)
     log = stack.supervisor.logs / f"{process.name}.log"
     return Finding(Level.PROBLEM, what, f"read `leadlog logs {process.name}`; the end of {log}:\n{end}")

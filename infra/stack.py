@@ -92,12 +92,14 @@ class Stack:
         """What the last `up` wrote: addresses, ports, folders. Empty while the stack is down."""
         return _read(self.state / "stack.json")
 
-    def up(self, workers: int, say: Say) -> Addresses:
-        """Start what is not given and wait until all of it answers. Services wait for `start_services`.
+    def up(self, workers: int, say: Say, *, with_services: bool = False) -> Addresses:
+        """Start what is not given and wait until all of it answers. Services wait for `start_services`, which
+        is to follow when they are wanted.
 
         Raises Failed, supervision.Failed, postgres.Failed, kafka.Failed, artifacts.Unavailable.
         """
         self._make_folder()
+        with_services |= self.supervisor.is_running() and self.known().get("with_services", False)
         cache = settings.cache_folder()
         with artifacts.only_one(cache):
             download(cache, say)
@@ -106,7 +108,7 @@ class Stack:
             say("Starting " + ", ".join(_servers(plan)) if _servers(plan) else "Every server is given")
             self.supervisor.run(self._programs(plan, workers))
             asyncio.run(self._until_ready(plan))
-        self._remember(plan, workers)
+        self._remember(plan, workers, with_services=with_services)
         return plan.addresses
 
     def start_services(self) -> None:
@@ -137,6 +139,27 @@ class Stack:
         """What `up` wrote and every process of now, as `leadlog status --json` prints it."""
         processes = self.supervisor.processes().values()
         return self.known() | {"processes": {process.name: process._asdict() for process in processes}}
+
+    def missing(self) -> list[str]:
+        """Processes that do not run although the last `up` was to start them. None when nothing runs."""
+        wants_services = self.known().get("with_services", False)
+        return [
+            process.name
+            for process in self.supervisor.processes().values()
+            if process.state != "RUNNING"
+            and (process.state != "STOPPED" or wants_services or process.name in GIVEN_BY)
+        ]
+
+    def why_down(self) -> str:
+        """What became of a stack that was up and whose supervisor does not answer; nothing after `down`."""
+        if self.supervisor.is_running() or not self.known():
+            return ""
+        left = len(self.supervisor.leftovers())
+        return (
+            "The stack was up, but its supervisor is gone (killed, or the machine was restarted); "
+            f"{left or 'none'} of its processes still run{'' if left > 1 else 's'}. "
+            "`leadlog up` goes on with the data, `leadlog down` ends what runs."
+        )
 
     async def wait_for(self, server: str) -> None:
         """Wait until a local server (`postgres`, `kafka`, `registry`) answers. Raises Failed."""
@@ -238,7 +261,7 @@ class Stack:
             f"{self.supervisor.last_lines(name)}\n`leadlog doctor` looks for the usual reasons."
         )
 
-    def _remember(self, plan: Plan, workers: int) -> None:
+    def _remember(self, plan: Plan, workers: int, *, with_services: bool) -> None:
         used = [f"worker_{number}" for number in range(1, workers + 1)]
         metered = ("ingest", *used, *ports.BACKGROUND)
         known = plan.addresses._asdict() | {
@@ -248,6 +271,7 @@ class Stack:
             "worker_urls": [f"http://{ports.HOST}:{plan.ports[name]}" for name in used],
             "state_folder": str(self.state),
             "log_folder": str(self.supervisor.logs),
+            "with_services": with_services,
             "supervisor_pid": self.supervisor.pid(),
             "metrics_urls": {name: f"http://{ports.HOST}:{plan.ports[name]}/metrics" for name in metered},
             "ports": {name: plan.ports[name] for name in ports.wishes(workers)},

@@ -126,9 +126,13 @@ class Supervisor:
                 f"`leadlog status` shows what still runs. The daemon's pid is {daemon.pid}."
             ) from error
 
+    def leftovers(self) -> list[psutil.Process]:
+        """Every process of this folder's stack, as the system sees it: those of a daemon that was killed."""
+        return [process for process in psutil.process_iter() if _belongs(process, self.folder)]
+
     def end_leftovers(self) -> None:
         """End what runs though no daemon answers (killed, folder deleted): nothing is started twice."""
-        orphans = [process for process in psutil.process_iter() if _belongs(process, self.folder)]
+        orphans = self.leftovers()
         for orphan in orphans:
             orphan.terminate()
         _, stubborn = psutil.wait_procs(orphans, timeout=STOP_DEADLINE_SECONDS / 3)

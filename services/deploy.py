@@ -5,9 +5,11 @@ topics and schemas are looked after. Leaves starting processes to whoever calls.
 """
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from projections import definition
@@ -29,6 +31,12 @@ BY = Actor(kind="system", id="leadlog up")
 
 class AlreadyStarted(RuntimeError):
     """A definition was given, but the log has a promoted version."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(
+            f"{label} is in force already: put another definition before both teams with "
+            "`leadlog definition propose FILE`, then `leadlog replay` brings it into force"
+        )
 
 
 class Deployed(NamedTuple):
@@ -57,14 +65,23 @@ async def deploy(
         label = await promoted_label(connection)
         if label is not None:
             if definition_text is not None:
-                raise AlreadyStarted(
-                    f"{label} is in force already: put another definition before both teams with "
-                    "`leadlog definition propose FILE`, then `leadlog replay` brings it into force"
-                )
+                raise AlreadyStarted(label)
             return Deployed(applied, label, False)
         text = definition_text if definition_text is not None else default
         await publish_definition(addresses, text)
         return Deployed(applied, await first_version(connection, text), True)
+    finally:
+        await connection.close()
+
+
+async def expect_new(dsn: str) -> None:
+    """Changes nothing. Raises AlreadyStarted when the log has a promoted version."""
+    connection = await connect(dsn)
+    try:
+        with suppress(asyncpg.UndefinedTableError):  # never deployed
+            label = await promoted_label(connection)
+            if label is not None:
+                raise AlreadyStarted(label)
     finally:
         await connection.close()
 

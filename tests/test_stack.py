@@ -34,6 +34,7 @@ from tests.servers import FOLDERS, new_folder, remove_abandoned, until
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
+DEFINITION = ROOT / "projections" / "default.yaml"
 SMALL = "log4j-slf4j-impl"
 EVENT = {
     "record": "LeadAssigned",
@@ -57,11 +58,16 @@ def own() -> Iterator[Stack]:
     home.rmdir()
 
 
-def leadlog(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+def leadlog(stack: Stack, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """The command, as a person calls it, on a stack."""
     command = [str(Path(sys.executable).with_name("leadlog")), *arguments]
-    environment = os.environ | {"LEADLOG_STATE": str(stack.state)}
+    environment = os.environ | {"LEADLOG_STATE": str(stack.state)} | settings
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def pids(stack: Stack) -> dict[str, int]:
+    """The process id of everything that the stack runs."""
+    return {name: process.pid for name, process in stack.supervisor.processes().items()}
 
 
 def addresses(stack: Stack) -> Addresses:
@@ -175,12 +181,36 @@ def test_up_opens_the_door_with_a_key_of_its_own(own: Stack) -> None:
     examined = leadlog(own, "doctor").stdout
     assert f"the HTTP door answers at {now['ingest_url']}" in examined
     assert f"the page answers at {now['page_url']}" in examined
+
+
+def test_a_refused_up_leaves_the_services_running(own: Stack) -> None:
+    """It stopped them first, for a setting that had changed, and then refused the second definition."""
+    before = pids(own)
+    refused = leadlog(own, "up", "--definition", str(DEFINITION), LEADLOG_VERIFY_HOURS="48")
+    assert refused.returncode == 1
+    assert "is in force already" in refused.stderr
+    assert pids(own) == before
+
+
+def test_services_that_are_stopped_are_missed_after_up(own: Stack) -> None:
+    """Both commands called it fine: a service that `up` started and somebody stopped."""
     for name in SERVICES:
         own.supervisor.stop(name)
+    seen = leadlog(own, "status")
+    assert seen.returncode == 3
+    missing = re.search(r"Does not run: (.*)\. `leadlog doctor`", seen.stdout)
+    assert missing
+    assert set(missing[1].split(", ")) == set(SERVICES)
+    examined = leadlog(own, "doctor")
+    assert examined.returncode == 1
+    assert re.search(r"problem +clock: stopped, .*\n +-> `leadlog up` starts it", examined.stdout)
 
 
 def test_status_names_addresses_that_answer(own: Stack) -> None:
-    """Every address that `leadlog status --json` gives can be used as it stands."""
+    """Every address that `leadlog status --json` gives can be used as it stands; services that nobody wanted
+    are not missed."""
+    assert leadlog(own, "down").returncode == 0
+    assert leadlog(own, "up", "--servers-only").returncode == 0
     done = leadlog(own, "status", "--json")
     now = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
@@ -242,9 +272,9 @@ def test_doctor_names_the_process_that_is_down(own: Stack) -> None:
 
 def test_up_again_changes_nothing(own: Stack) -> None:
     """`up` on a running stack leaves every server as it is."""
-    before = {name: process.pid for name, process in own.supervisor.processes().items()}
+    before = pids(own)
     assert own.up(1, print) == addresses(own)
-    assert {name: process.pid for name, process in own.supervisor.processes().items()} == before
+    assert pids(own) == before
 
 
 def test_logs_show_one_process(own: Stack) -> None:
@@ -284,9 +314,12 @@ def test_up_after_the_supervisor_was_killed_leaves_one_of_each(own: Stack) -> No
     """What a killed supervisor left running is ended before anything is started on the same data."""
     asyncio.run(put_row(addresses(own).postgres_dsn))
     count = asyncio.run(rows(addresses(own).postgres_dsn))
-    old = {process.pid for process in own.supervisor.processes().values() if process.pid}
+    old = {pid for pid in pids(own).values() if pid}
     os.kill(own.known()["supervisor_pid"], signal.SIGKILL)
     assert "supervisor is gone" in leadlog(own, "doctor").stdout
+    seen = leadlog(own, "status")
+    assert seen.returncode == 3
+    assert re.search(r"supervisor is gone .*; \d+ of its processes still run\.", seen.stdout)
     own.up(1, print)
     assert not any(psutil.pid_exists(pid) for pid in old)
     assert asyncio.run(rows(addresses(own).postgres_dsn)) == count

@@ -23,7 +23,7 @@ from services import settings
 from services.broker import WrongTopics
 from services.cli.exits import AWAY, REFUSED, end, run
 from services.cli.files import TEXT_FILE, text_of
-from services.deploy import AlreadyStarted, deploy
+from services.deploy import AlreadyStarted, deploy, expect_new
 from services.registry import WrongIds
 from services.store.keys import put_key
 from services.store.migrate import migrate
@@ -59,8 +59,10 @@ def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
     stack = Stack(settings.state_folder())
     began = time.monotonic()
     text = _definition(definition_file)
+    if text is not None and stack.supervisor.is_running():
+        _expect_new()
     with _kindly(AWAY):
-        addresses = stack.up(workers, _say)
+        addresses = stack.up(workers, _say, with_services=not servers_only)
         if not servers_only:
             _deploy(text)
             run(_let_in(stack.known()["ingest_key"]))
@@ -83,6 +85,15 @@ def _definition(file: Path | None) -> str | None:
     except definition.DefinitionFaults as faults:
         end(REFUSED, f"{file} is no definition:\n{faults}")
     return text
+
+
+def _expect_new() -> None:
+    """Refuses a second definition before a running stack is touched."""
+    with suppress(ConnectionError):  # what is away, `up` brings back first
+        try:
+            run(expect_new(settings.addresses().postgres_dsn))
+        except AlreadyStarted as error:
+            end(REFUSED, str(error))
 
 
 def _deploy(text: str | None) -> None:
@@ -157,22 +168,24 @@ def down() -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Addresses and processes for programs.")
 def status(as_json: bool) -> None:
-    """Say what runs and where; exit 3 when something of it does not."""
-    now = Stack(settings.state_folder()).status()
+    """Say what runs and where; exit 3 when something that `up` started does not."""
+    stack = Stack(settings.state_folder())
+    now = stack.status()
     if as_json:
         click.echo(json.dumps(now, indent=2))
-    else:
+    elif now["processes"]:
         _show(now)
-    states = {process["state"] for process in now["processes"].values()}
-    if not states or states - {"RUNNING", "STOPPED"}:  # stopped is what nobody started
+    else:
+        click.echo(stack.why_down() or "Nothing runs. Start it with: leadlog up")
+    missing = stack.missing()
+    if missing and not as_json:
+        click.echo(f"\nDoes not run: {', '.join(missing)}. `leadlog doctor` says what to do.")
+    if missing or not now["processes"]:
         raise SystemExit(AWAY)
 
 
 def _show(now: dict[str, Any]) -> None:
     console = Console()
-    if not now["processes"]:
-        console.print("Nothing runs. Start it with: leadlog up")
-        return
     table = Table("process", "state", "pid", "for")
     for process in now["processes"].values():
         table.add_row(process["name"], process["state"].lower(), str(process["pid"] or ""), _age(process))
