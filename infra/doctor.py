@@ -29,6 +29,7 @@ DISK_GIB = 6
 MEMORY_GIB = 2
 # supervisord refuses to start with fewer; the broker holds a few per partition.
 OPEN_FILES = 1024
+NAMES = {"ingest": "the HTTP door", "web": "the page"}
 MACHINES = ("x86_64", "aarch64")
 
 
@@ -62,6 +63,7 @@ def findings(stack: Stack) -> Iterator[Finding]:
         partial(_processes, stack),
         partial(_ports, stack),
         partial(_servers, stack),
+        partial(_services, stack),
     )
     for check in checks:
         try:
@@ -208,13 +210,7 @@ def _servers(stack: Stack) -> Iterator[Finding]:
         "postgres_dsn": ("Postgres", postgres.answers),
         "kafka_bootstrap": ("Kafka", kafka.answers),
         "registry_url": ("the registry", registry.answers),
-        "ingest_url": ("the HTTP door", served.answers),
-        "page_url": ("the page", served.answers),
     }
-    processes = stack.supervisor.processes()
-    for process, url in served.URLS.items():
-        if process not in processes or processes[process].state != "RUNNING":
-            del questions[url]  # nobody started it, or it is told above
     for address, (name, answers) in questions.items():
         if address in known:
             yield _answer(name, str(known[address]), asyncio.run(answers(known[address])))
@@ -227,3 +223,22 @@ def _answer(name: str, address: str, is_there: bool) -> Finding:
     return Finding(
         Level.PROBLEM, f"{name} does not answer at {place}", "see its process above, or its own log"
     )
+
+
+def _services(stack: Stack) -> Iterator[Finding]:
+    for name, base in stack.bases().items():  # one that does not run is told above
+        yield _service(NAMES.get(name, name), base, served.stuck(name, base), served.not_ready(name, base))
+
+
+def _service(name: str, base: str, stuck: str, not_ready: str) -> Finding:
+    if stuck:
+        step = (
+            "its log may say why; end it by kill -9 and the pid of `leadlog status`, and it is started again"
+        )
+        return Finding(Level.PROBLEM, f"{name} at {base} stands: {stuck}", step)
+    if not_ready:
+        level = Level.NOTE if name.startswith("projector") else Level.PROBLEM
+        return Finding(
+            level, f"{name} at {base} is not ready: {not_ready}", "see the servers above, or its log"
+        )
+    return Finding(Level.OK, f"{name} answers at {base}")

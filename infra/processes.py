@@ -24,6 +24,11 @@ def programs(state: Path, workers: int, chosen: Mapping[str, int]) -> list[Progr
     ]
 
 
+def listener(process: str) -> str:
+    """The name of the port at which a process serves its pages."""
+    return process.replace("projector-", "worker_")
+
+
 def _commands(workers: int, chosen: Mapping[str, int]) -> dict[str, list[str]]:
     """Name of each process and its `leadlog run` command."""
     found = {

@@ -137,8 +137,8 @@ class Stack:
 
     def status(self) -> dict[str, Any]:
         """What `up` wrote and every process of now, as `leadlog status --json` prints it."""
-        processes = self.supervisor.processes().values()
-        return self.known() | {"processes": {process.name: process._asdict() for process in processes}}
+        found = self.supervisor.processes()
+        return self.known() | {"processes": {name: process._asdict() for name, process in found.items()}}
 
     def missing(self) -> list[str]:
         """Processes that do not run although the last `up` was to start them. None when nothing runs."""
@@ -160,6 +160,15 @@ class Stack:
             f"{left or 'none'} of its processes still run{'' if left > 1 else 's'}. "
             "`leadlog up` goes on with the data, `leadlog down` ends what runs."
         )
+
+    def bases(self) -> dict[str, str]:
+        """Where each service that runs now serves its pages, by the name of its process."""
+        numbers = self.known().get("ports", {})
+        return {
+            name: f"http://{ports.HOST}:{numbers[processes.listener(name)]}"
+            for name, process in self.supervisor.processes().items()
+            if name not in GIVEN_BY and process.state == "RUNNING"
+        }
 
     async def wait_for(self, server: str) -> None:
         """Wait until a local server (`postgres`, `kafka`, `registry`) answers. Raises Failed."""
@@ -211,7 +220,7 @@ class Stack:
 
     async def _until_served(self) -> None:
         known = self.known()
-        waits = (self._until(name, partial(served.answers, known[url])) for name, url in served.URLS.items())
+        waits = (self._until(name, partial(served.is_ready, known[url])) for name, url in served.URLS.items())
         await asyncio.gather(*waits)
 
     async def _until_databases(self, plan: Plan) -> None:

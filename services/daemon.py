@@ -1,7 +1,8 @@
 """A process that works until a signal ends it: the clock, the notifier, the verifier.
 
-Promises: SIGTERM and SIGINT end it in order with exit code 0; `/metrics` is served meanwhile; a server that
-is away is waited for, whatever else is raised ends the process, and its supervisor starts it again.
+Promises: SIGTERM and SIGINT end it in order with exit code 0; `/metrics` and `/livez` are served meanwhile by
+the loop that does the work: one that is stuck does not answer. A server that is away is waited for, whatever
+else is raised ends the process, and its supervisor starts it again.
 """
 
 import asyncio
@@ -12,7 +13,8 @@ from typing import Any
 
 import asyncpg
 import structlog
-from prometheus_client import start_http_server
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services import settings
 from services.logging import configure
@@ -32,15 +34,7 @@ class PortTaken(RuntimeError):
 def serve(name: str, port: int, work: Callable[[], Awaitable[None]]) -> int:
     """Runs `work` again and again until a signal; returns the exit code. Raises PortTaken."""
     configure(name, name, settings.LOG_LEVEL)
-    try:
-        server, _ = start_http_server(port, HOST)
-    except OSError as error:
-        raise PortTaken(f"{HOST}:{port}, where {name} serves /metrics, is taken: {error}") from error
-    log.info("metrics_served", address=f"http://{HOST}:{server.server_port}/metrics")
-    try:
-        asyncio.run(_until_signal(_for_ever(work)))
-    finally:
-        server.shutdown()
+    asyncio.run(_until_signal(_served(name, port, work)))
     return 0
 
 
@@ -56,6 +50,34 @@ async def together(*jobs: Coroutine[Any, Any, None]) -> None:
     for error in ended:
         if isinstance(error, Exception):
             raise error
+
+
+async def _served(name: str, port: int, work: Callable[[], Awaitable[None]]) -> None:
+    app = web.Application()
+    app.add_routes([web.get("/livez", _livez), web.get("/metrics", _metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await _listen(name, runner, port)
+        await _for_ever(work)
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(name: str, runner: web.AppRunner, port: int) -> None:
+    try:
+        await web.TCPSite(runner, HOST, port).start()
+    except OSError as error:
+        raise PortTaken(f"{HOST}:{port}, where {name} serves /metrics, is taken: {error}") from error
+    log.info("metrics_served", address=f"http://{HOST}:{runner.addresses[0][1]}/metrics")
+
+
+async def _livez(_: web.Request) -> web.Response:
+    return web.json_response({"ok": True})
+
+
+async def _metrics(_: web.Request) -> web.Response:
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:

@@ -290,13 +290,13 @@ ALERT_DIGEST_SECONDS = number("ALERT_DIGEST_SECONDS", 300)
 """A storm that goes on joins the open digest of the last so many seconds: Alertmanager's usual interval."""
 
 CLOCK_PORT = number("CLOCK_PORT", 0)
-"""Port of the clock's `/metrics` on 127.0.0.1; 0 takes a free one."""
+"""Port of the clock's `/livez` and `/metrics` on 127.0.0.1; 0 takes a free one."""
 
 NOTIFIER_PORT = number("NOTIFIER_PORT", 0)
-"""Port of the notifier's `/metrics` on 127.0.0.1; 0 takes a free one."""
+"""Port of the notifier's `/livez` and `/metrics` on 127.0.0.1; 0 takes a free one."""
 
 VERIFIER_PORT = number("VERIFIER_PORT", 0)
-"""Port of the verifier's `/metrics` on 127.0.0.1; 0 takes a free one."""
+"""Port of the verifier's `/livez` and `/metrics` on 127.0.0.1; 0 takes a free one."""
 
 ALERTS = text("ALERTS", "")
 """The file that says where alerts go, see infra/alerts/channels.yaml. Without one they are only listed."""

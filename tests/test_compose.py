@@ -259,6 +259,28 @@ def test_the_services_run_on_these_servers(engine: Engine, tmp_path: Path) -> No
     assert "DE" in engine.leadlog("deploy", "lead", "crm:1")
 
 
+STUCK = """
+import asyncio, sys, time
+from services.daemon import serve
+async def work():
+    await asyncio.sleep(3)
+    time.sleep(60)
+serve("clock", int(sys.argv[1]), work)
+"""
+
+
+def test_a_stuck_loop_is_not_healthy(engine: Engine) -> None:
+    """A thread answered for the clock, the notifier and the verifier, whatever their loop did."""
+    engine.start([sys.executable, "-c", STUCK, engine.ports["6067"]], engine.environment("clock"))
+    asyncio.run(until(partial(engine.is_healthy, "clock"), "it never was healthy"))
+    asyncio.run(until(partial(is_ill, engine), "nobody notices"))
+
+
+async def is_ill(engine: Engine) -> bool:
+    """Whether the check of the clock says so."""
+    return not await engine.is_healthy("clock")
+
+
 def superuser(engine: Engine) -> str:
     """The address that `databases` is given."""
     return engine.environment("databases")["LEADLOG_SUPERUSER_DSN"]

@@ -25,7 +25,7 @@ import requests
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from infra import artifacts, ports
+from infra import artifacts, ports, served
 from infra.stack import Stack
 from infra.supervision import SOCKET_PATH_BYTES, Supervisor
 from services.settings import Addresses
@@ -181,6 +181,29 @@ def test_up_opens_the_door_with_a_key_of_its_own(own: Stack) -> None:
     examined = leadlog(own, "doctor").stdout
     assert f"the HTTP door answers at {now['ingest_url']}" in examined
     assert f"the page answers at {now['page_url']}" in examined
+    assert re.search(r"ok +clock answers at ", examined)
+
+
+@pytest.mark.parametrize("name", ["clock", "projector-1"])
+def test_doctor_notices_a_process_that_stands(own: Stack, name: str) -> None:
+    """Frozen, it was running and nothing in the way."""
+    frozen = psutil.Process(pids(own)[name])
+    frozen.suspend()
+    try:
+        done = leadlog(own, "doctor")
+    finally:
+        frozen.resume()
+    assert done.returncode == 1
+    assert re.search(rf"problem +{name} at .* stands: no answer within 2 s", done.stdout)
+
+
+@pytest.mark.parametrize("name", served.LAST_LOOK)
+def test_a_process_is_judged_by_its_last_look(own: Stack, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that answers and waits for ever within its work does nothing either."""
+    base = own.bases()[name]
+    assert served.stuck(name, base) == ""
+    monkeypatch.setattr(served, "LOOKS_EVERY_SECONDS", 0.0)
+    assert served.stuck(name, base) == "it last looked 0 s ago"
 
 
 def test_a_refused_up_leaves_the_services_running(own: Stack) -> None:

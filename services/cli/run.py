@@ -112,7 +112,7 @@ def web(host: str, port: int) -> None:
 
 
 @command.command()
-@with_web_port(settings.CLOCK_PORT, "/metrics")
+@with_web_port(settings.CLOCK_PORT, "/livez and /metrics")
 def clock(web_port: int) -> None:
     """Say what is due when no event comes: warnings and breaches of SLA clocks, once each.
 
@@ -122,7 +122,7 @@ def clock(web_port: int) -> None:
 
 
 @command.command()
-@with_web_port(settings.NOTIFIER_PORT, "/metrics")
+@with_web_port(settings.NOTIFIER_PORT, "/livez and /metrics")
 def notifier(web_port: int) -> None:
     """Tell on-call about alerts, over the channels of the file LEADLOG_ALERTS.
 
@@ -136,7 +136,7 @@ def notifier(web_port: int) -> None:
 
 
 @command.command()
-@with_web_port(settings.VERIFIER_PORT, "/metrics")
+@with_web_port(settings.VERIFIER_PORT, "/livez and /metrics")
 def verifier(web_port: int) -> None:
     """Do `leadlog replay verify` every LEADLOG_VERIFY_HOURS hours, counted from the last one.
 
