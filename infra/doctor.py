@@ -226,19 +226,22 @@ def _answer(name: str, address: str, is_there: bool) -> Finding:
 
 
 def _services(stack: Stack) -> Iterator[Finding]:
-    for name, base in stack.bases().items():  # one that does not run is told above
-        yield _service(NAMES.get(name, name), base, served.stuck(name, base), served.not_ready(name, base))
+    for process, base in stack.bases().items():  # one that does not run is told above
+        yield _service(process, base) if stack.listens(process) else _deaf(process, base)
 
 
-def _service(name: str, base: str, stuck: str, not_ready: str) -> Finding:
-    if stuck:
-        step = (
-            "its log may say why; end it by kill -9 and the pid of `leadlog status`, and it is started again"
-        )
+def _deaf(process: str, base: str) -> Finding:
+    step = "wait a moment; if another program has the port, `leadlog up` takes another one"
+    return Finding(Level.PROBLEM, f"{process} does not listen at {base}", step)
+
+
+def _service(process: str, base: str) -> Finding:
+    name = NAMES.get(process, process)
+    if stuck := served.stuck(process, base):
+        step = f"see `leadlog logs {process}`; kill -9 with the pid of `leadlog status` has it started again"
         return Finding(Level.PROBLEM, f"{name} at {base} stands: {stuck}", step)
-    if not_ready:
-        level = Level.NOTE if name.startswith("projector") else Level.PROBLEM
-        return Finding(
-            level, f"{name} at {base} is not ready: {not_ready}", "see the servers above, or its log"
-        )
+    if not_ready := served.not_ready(process, base):
+        level = Level.NOTE if process.startswith("projector") else Level.PROBLEM
+        step = f"see the servers above, or `leadlog logs {process}`"
+        return Finding(level, f"{name} at {base} is not ready: {not_ready}", step)
     return Finding(Level.OK, f"{name} answers at {base}")

@@ -38,22 +38,27 @@ def is_free(port: int) -> bool:
     return True
 
 
-def choose(wishes: Mapping[str, int], remembered: Mapping[str, int], held: Collection[int]) -> dict[str, int]:
+def choose(
+    wishes: Mapping[str, int],
+    remembered: Mapping[str, int],
+    held: Collection[int],
+    promised: Collection[int] = (),
+) -> dict[str, int]:
     """A port for every name of `wishes`: the remembered one, else the wished one, else any other.
 
-    It is free, or `held` by the caller's own servers.
+    It is `held` by the caller's own servers, or free and not `promised` to servers that will listen later.
     """
     chosen: dict[str, int] = {}
     for name, wish in wishes.items():
         usable = [
             port
             for port in (remembered.get(name, wish), wish)
-            if port not in chosen.values() and (port in held or is_free(port))
+            if port not in chosen.values() and (port in held or (port not in promised and is_free(port)))
         ]
-        chosen[name] = usable[0] if usable else _other(chosen)
+        chosen[name] = usable[0] if usable else _other({*chosen.values(), *promised})
     return chosen
 
 
-def _other(chosen: Mapping[str, int]) -> int:
+def _other(taken: Collection[int]) -> int:
     candidates = random.sample(OTHERS, len(OTHERS))
-    return next(port for port in candidates if port not in chosen.values() and is_free(port))
+    return next(port for port in candidates if port not in taken and is_free(port))

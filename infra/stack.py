@@ -22,7 +22,7 @@ import asyncpg
 
 from infra import artifacts, kafka, ports, postgres, processes, registry, served
 from infra.progress import Say, download
-from infra.supervision import Program, Supervisor
+from infra.supervision import Program, Supervisor, running_folders
 from services import settings
 from services.settings import Addresses
 from services.store.keys import new_secret
@@ -103,7 +103,7 @@ class Stack:
         cache = settings.cache_folder()
         with artifacts.only_one(cache):
             download(cache, say)
-            # Still alone: another stack of this user could choose the same ports.
+            # Still alone: another stack of this user could choose the same ports, until the supervisor runs.
             plan = self._plan(workers)
             say("Starting " + ", ".join(_servers(plan)) if _servers(plan) else "Every server is given")
             self.supervisor.run(self._programs(plan, workers))
@@ -113,7 +113,7 @@ class Stack:
 
     def start_services(self) -> None:
         """Start the workers, the door, the page, clock, notifier and verifier of the last `up`; wait until
-        events are taken and shown.
+        each listens, events are taken and shown.
 
         Raises supervision.Failed, Failed.
         """
@@ -163,12 +163,15 @@ class Stack:
 
     def bases(self) -> dict[str, str]:
         """Where each service that runs now serves its pages, by the name of its process."""
-        numbers = self.known().get("ports", {})
         return {
-            name: f"http://{ports.HOST}:{numbers[processes.listener(name)]}"
+            name: f"http://{ports.HOST}:{self._port(name)}"
             for name, process in self.supervisor.processes().items()
             if name not in GIVEN_BY and process.state == "RUNNING"
         }
+
+    def listens(self, name: str) -> bool:
+        """Whether a server or service listens on its port itself, and no other program in its place."""
+        return self.supervisor.listens(name, self._port(name))
 
     async def wait_for(self, server: str) -> None:
         """Wait until a local server (`postgres`, `kafka`, `registry`) answers. Raises Failed."""
@@ -188,11 +191,11 @@ class Stack:
             self.state.chmod(0o755 if os.geteuid() == 0 else 0o700)
 
     def _plan(self, workers: int) -> Plan:
-        remembered = _read(self.state / "ports.json")
-        running = self.supervisor.is_running()
-        if not running:
+        remembered = _ports(self.state)
+        if not self.supervisor.is_running():
             self.supervisor.end_leftovers()
-        chosen = ports.choose(ports.wishes(workers), remembered, remembered.values() if running else ())
+        promised = {port for folder in running_folders() - {self.state} for port in _ports(folder).values()}
+        chosen = ports.choose(ports.wishes(workers), remembered, self.supervisor.held_ports(), promised)
         new = {role: secrets.token_urlsafe(24) for role in ROLES} | {"ingest_key": new_secret()}
         passwords = new | _read(self.state / "passwords.json")
         _write(self.state / "ports.json", remembered | chosen)
@@ -220,8 +223,9 @@ class Stack:
 
     async def _until_served(self) -> None:
         known = self.known()
-        waits = (self._until(name, partial(served.is_ready, known[url])) for name, url in served.URLS.items())
-        await asyncio.gather(*waits)
+        names = [name for name in self.supervisor.processes() if name not in GIVEN_BY]
+        questions = {name: partial(served.is_ready, known[url]) for name, url in served.URLS.items()}
+        await asyncio.gather(*(self._until(name, questions.get(name, _at_once)) for name in names))
 
     async def _until_databases(self, plan: Plan) -> None:
         if plan.is_local("postgres_dsn"):
@@ -247,17 +251,20 @@ class Stack:
         deaths: int | None = DEATHS_TO_GIVE_UP,
         seconds: float = GIVEN_SECONDS,
     ) -> None:
-        """Ask until the server answers; `seconds` at most if it is not ours. Raises Failed when it took too
-        long or died `deaths` times."""
+        """Ask until the server answers: itself if it is ours, else for `seconds` at most. Raises Failed when
+        it took too long or died `deaths` times."""
         is_local = name in self.supervisor.processes()
         deadline = time.monotonic() + (settings.START_SECONDS if is_local else seconds)
         pids: set[int] = set()
-        while not await answers():
+        while (is_local and not self.listens(name)) or not await answers():
             process = self.supervisor.processes().get(name)
             pids |= {process.pid} if process and process.pid else set()
             if time.monotonic() > deadline or (deaths and len(pids) > deaths):
                 raise Failed(self._why_not(name, is_local))
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+    def _port(self, process: str) -> int:
+        return _ports(self.state)[processes.listener(process)]
 
     def _why_not(self, name: str, is_local: bool) -> str:
         if not is_local:
@@ -286,6 +293,11 @@ class Stack:
             "ports": {name: plan.ports[name] for name in ports.wishes(workers)},
         }
         _write(self.state / "stack.json", known)
+
+
+async def _at_once() -> bool:
+    """Of a service that is there as soon as it listens."""
+    return True
 
 
 def questions(addresses: Addresses) -> dict[str, Question]:
@@ -326,6 +338,11 @@ async def _make_registry_database(plan: Plan) -> None:
         ) from error
     finally:
         await connection.close()
+
+
+def _ports(state: Path) -> dict[str, int]:
+    """The ports that a stack has chosen, for this and for former starts."""
+    return _read(state / "ports.json")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -99,6 +99,17 @@ class Supervisor:
             return {}
         return {info["name"]: _process(info) for info in found}
 
+    def listens(self, program: str, port: int) -> bool:
+        """Whether a program, and nobody else in its place, listens on a port."""
+        process = self.processes().get(program)
+        return process is not None and process.pid != 0 and port in _listening(process.pid)
+
+    def held_ports(self) -> set[int]:
+        """The ports on which programs of this daemon listen."""
+        return {
+            port for process in self.processes().values() if process.pid for port in _listening(process.pid)
+        }
+
     def start(self, program: str) -> None:
         """Start a program unless it runs; ready is another matter. Raises Failed."""
         self._call("supervisor.startProcess", program, False, harmless=Faults.ALREADY_STARTED)
@@ -128,7 +139,7 @@ class Supervisor:
 
     def leftovers(self) -> list[psutil.Process]:
         """Every process of this folder's stack, as the system sees it: those of a daemon that was killed."""
-        return [process for process in psutil.process_iter() if _belongs(process, self.folder)]
+        return [process for process in psutil.process_iter() if _folder_of(process) == str(self.folder)]
 
     def end_leftovers(self) -> None:
         """End what runs though no daemon answers (killed, folder deleted): nothing is started twice."""
@@ -259,8 +270,23 @@ def _quoted(value: str) -> str:
     return f'"{_literal(escaped)}"'
 
 
-def _belongs(process: psutil.Process, folder: Path) -> bool:
+def running_folders() -> set[Path]:
+    """The folders of all stacks of this user of which something runs."""
+    return {Path(folder) for folder in map(_folder_of, psutil.process_iter()) if folder}
+
+
+def _folder_of(process: psutil.Process) -> str:
+    """The folder of the stack that a process belongs to; nothing for any other."""
     try:
-        return bool(process.environ().get(MARK) == str(folder))
+        return str(process.environ().get(MARK, ""))
     except psutil.Error:  # gone meanwhile, or another user's
-        return False
+        return ""
+
+
+def _listening(pid: int) -> set[int]:
+    try:
+        first = psutil.Process(pid)
+        sockets = [each for process in (first, *first.children()) for each in process.net_connections("tcp")]
+    except psutil.Error:  # gone meanwhile
+        return set()
+    return {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}

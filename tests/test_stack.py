@@ -15,6 +15,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import aiohttp
@@ -26,7 +27,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from infra import artifacts, ports, served
-from infra.stack import Stack
+from infra.stack import Failed, Stack
 from infra.supervision import SOCKET_PATH_BYTES, Supervisor
 from services.settings import Addresses
 from tests.servers import FOLDERS, new_folder, remove_abandoned, until
@@ -56,6 +57,14 @@ def own() -> Iterator[Stack]:
     yield stack
     stack.remove()
     home.rmdir()
+
+
+@pytest.fixture(scope="module")
+def serving(own: Stack) -> Stack:
+    """The same, from here on with its services."""
+    done = leadlog(own, "up")
+    assert done.returncode == 0, done.stderr
+    return own
 
 
 def leadlog(stack: Stack, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -185,12 +194,12 @@ def test_up_opens_the_door_with_a_key_of_its_own(own: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["clock", "projector-1"])
-def test_doctor_notices_a_process_that_stands(own: Stack, name: str) -> None:
+def test_doctor_notices_a_process_that_stands(serving: Stack, name: str) -> None:
     """Frozen, it was running and nothing in the way."""
-    frozen = psutil.Process(pids(own)[name])
+    frozen = psutil.Process(pids(serving)[name])
     frozen.suspend()
     try:
-        done = leadlog(own, "doctor")
+        done = leadlog(serving, "doctor")
     finally:
         frozen.resume()
     assert done.returncode == 1
@@ -198,33 +207,35 @@ def test_doctor_notices_a_process_that_stands(own: Stack, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", served.LAST_LOOK)
-def test_a_process_is_judged_by_its_last_look(own: Stack, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_is_judged_by_its_last_look(
+    serving: Stack, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that answers and waits for ever within its work does nothing either."""
-    base = own.bases()[name]
+    base = serving.bases()[name]
     assert served.stuck(name, base) == ""
     monkeypatch.setattr(served, "LOOKS_EVERY_SECONDS", 0.0)
     assert served.stuck(name, base) == "it last looked 0 s ago"
 
 
-def test_a_refused_up_leaves_the_services_running(own: Stack) -> None:
+def test_a_refused_up_leaves_the_services_running(serving: Stack) -> None:
     """It stopped them first, for a setting that had changed, and then refused the second definition."""
-    before = pids(own)
-    refused = leadlog(own, "up", "--definition", str(DEFINITION), LEADLOG_VERIFY_HOURS="48")
+    before = pids(serving)
+    refused = leadlog(serving, "up", "--definition", str(DEFINITION), LEADLOG_VERIFY_HOURS="48")
     assert refused.returncode == 1
     assert "is in force already" in refused.stderr
-    assert pids(own) == before
+    assert pids(serving) == before
 
 
-def test_services_that_are_stopped_are_missed_after_up(own: Stack) -> None:
+def test_services_that_are_stopped_are_missed_after_up(serving: Stack) -> None:
     """Both commands called it fine: a service that `up` started and somebody stopped."""
     for name in SERVICES:
-        own.supervisor.stop(name)
-    seen = leadlog(own, "status")
+        serving.supervisor.stop(name)
+    seen = leadlog(serving, "status")
     assert seen.returncode == 3
     missing = re.search(r"Does not run: (.*)\. `leadlog doctor`", seen.stdout)
     assert missing
     assert set(missing[1].split(", ")) == set(SERVICES)
-    examined = leadlog(own, "doctor")
+    examined = leadlog(serving, "doctor")
     assert examined.returncode == 1
     assert re.search(r"problem +clock: stopped, .*\n +-> `leadlog up` starts it", examined.stdout)
 
@@ -348,6 +359,40 @@ def test_up_after_the_supervisor_was_killed_leaves_one_of_each(own: Stack) -> No
     assert asyncio.run(rows(addresses(own).postgres_dsn)) == count
 
 
+def test_two_stacks_that_start_together_take_different_ports(own: Stack, tmp_path: Path) -> None:
+    """Both tested a port before either listened, and each took the other's door for its own."""
+    wished = ports.choose(ports.wishes(1), {}, (), promised=range(6000, 9000))
+    stacks = [Stack(tmp_path / name) for name in ("a", "b")]
+    given = {f"LEADLOG_{name.upper()}": value for name, value in addresses(own)._asdict().items()}
+    for stack in stacks:
+        stack.state.mkdir()
+        (stack.state / "ports.json").write_text(json.dumps(wished))
+    with ThreadPoolExecutor() as pool:
+        ups = [
+            pool.submit(leadlog, stack, "up", LEADLOG_CONSUMER_GROUP=stack.state.name, **given)
+            for stack in stacks
+        ]
+    try:
+        assert [up.result().returncode for up in ups] == [0, 0], [up.result().stderr for up in ups]
+        a, b = ({stack.known()["ports"][name] for name in ports.SERVED} for stack in stacks)
+        assert not a & b
+        assert all(stack.listens(name) for stack in stacks for name in SERVICES)
+    finally:
+        for stack in stacks:
+            stack.down()
+
+
+def test_a_service_that_cannot_listen_fails_up(serving: Stack) -> None:
+    """`up` ended with 0 when another program answered in its place."""
+    taken = serving.known()["ports"]["web"]
+    serving.supervisor.stop("web")
+    with socket.create_server((ports.HOST, taken)):
+        with pytest.raises(Failed, match="web does not come up"):
+            serving.start_services()
+        assert leadlog(serving, "up").returncode == 0
+    assert serving.known()["ports"]["web"] != taken
+
+
 def test_a_taken_port_is_passed_over() -> None:
     """The remembered port comes first, then the wished one, then any other; ports in use by others never."""
     with socket.create_server((ports.HOST, 0)) as taken:
@@ -357,6 +402,7 @@ def test_a_taken_port_is_passed_over() -> None:
         assert ports.choose({"a": port}, {"a": free}, ()) == {"a": free}
         assert ports.choose({"a": free}, {"a": port}, ()) == {"a": free}
         assert ports.choose({"a": free}, {"a": port}, held=[port]) == {"a": port}
+        assert ports.choose({"a": free}, {}, (), promised=[free])["a"] not in (free, port)
 
 
 def test_a_deep_state_folder_has_a_short_socket() -> None:

@@ -54,7 +54,7 @@ def _say(line: str) -> None:
 def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
     """Start the local servers and the services: workers, HTTP door, page, clock, notifier and verifier.
 
-    Waits until servers, door and page answer.
+    Waits until servers, door and page answer, and the other services listen.
     """
     stack = Stack(settings.state_folder())
     began = time.monotonic()
