@@ -16,7 +16,8 @@ from services import settings
 def programs(state: Path, workers: int, chosen: Mapping[str, int]) -> list[Program]:
     """Those of a stack with so many workers, at the chosen ports."""
     leadlog = str(Path(sys.executable).with_name("leadlog"))
-    environment = settings.given() | {"LEADLOG_STATE": str(state)}
+    # Absolute: the supervisor works in the folder of the first `up`.
+    environment = settings.given() | {"LEADLOG_STATE": str(state), "LEADLOG_ALERTS": settings.ALERTS}
     seconds = settings.SHUTDOWN_SECONDS + 5
     return [
         Program(name, [leadlog, "run", *command], environment, None, "TERM", seconds, starts_alone=False)

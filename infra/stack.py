@@ -287,6 +287,7 @@ class Stack:
             "worker_urls": [f"http://{ports.HOST}:{plan.ports[name]}" for name in used],
             "state_folder": str(self.state),
             "log_folder": str(self.supervisor.logs),
+            "alerts_file": settings.ALERTS,
             "with_services": with_services,
             "supervisor_pid": self.supervisor.pid(),
             "metrics_urls": {name: f"http://{ports.HOST}:{plan.ports[name]}/metrics" for name in metered},

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class WrongSetting(ValueError):
@@ -11,6 +12,12 @@ class WrongSetting(ValueError):
 def text(name: str, default: str) -> str:
     """The setting `LEADLOG_<name>` or its default."""
     return os.environ.get(f"LEADLOG_{name}", default)
+
+
+def path(name: str) -> str:
+    """The setting `LEADLOG_<name>` as an absolute path, nothing when it is not given."""
+    given = text(name, "")
+    return given and str(Path(given).absolute())
 
 
 def number(name: str, default: int) -> int:

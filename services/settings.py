@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from services.environment import WrongSetting, number, text, word
+from services.environment import WrongSetting, number, path, text, word
 
 
 class NotRunning(RuntimeError):
@@ -298,5 +298,5 @@ NOTIFIER_PORT = number("NOTIFIER_PORT", 0)
 VERIFIER_PORT = number("VERIFIER_PORT", 0)
 """Port of the verifier's `/livez` and `/metrics` on 127.0.0.1; 0 takes a free one."""
 
-ALERTS = text("ALERTS", "")
+ALERTS = path("ALERTS")
 """The file that says where alerts go, see infra/alerts/channels.yaml. Without one they are only listed."""

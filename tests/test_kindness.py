@@ -226,6 +226,20 @@ def test_a_wrong_definition_is_told_before_anything_is_started(
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize("content", [None, "chanels: {}"])
+def test_a_wrong_file_of_channels_is_told_before_anything_is_started(
+    content: str | None, tmp_path: Path
+) -> None:
+    """`up` ended with 0 although the notifier could not start."""
+    file = tmp_path / "channels.yaml"
+    if content is not None:
+        file.write_text(content)
+    told = run([LEADLOG, "up"], LEADLOG_STATE=str(tmp_path / "state"), LEADLOG_ALERTS=str(file))
+    assert told.code == 1
+    assert told.text.startswith(f"leadlog: LEADLOG_ALERTS: {file}: ")
+    assert not (tmp_path / "state").exists()
+
+
 WRONG_MAPPINGS = {
     "bare time": (edited('"00:00"', "00:00", MAPPING), 'a quoted time such as "10:00"'),
     "tab": (edited("  leads:", "\tleads:", MAPPING), "blanks: YAML takes no tabs"),

@@ -217,6 +217,20 @@ def test_a_process_is_judged_by_its_last_look(
     assert served.stuck(name, base) == "it last looked 0 s ago"
 
 
+def test_a_relative_file_of_channels_is_that_of_the_shell(
+    serving: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notifier looked for it in the folder of the first `up`. `up` and `status` say which is in force."""
+    assert "alerts_file      none\n" in leadlog(serving, "status").stdout
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("channels: {}\n")
+    done = leadlog(serving, "up", LEADLOG_ALERTS="mine.yaml")
+    assert f"Alerts go where {tmp_path / 'mine.yaml'} says." in done.stderr
+    assert f"alerts_file      {tmp_path / 'mine.yaml'}\n" in leadlog(serving, "status").stdout
+    notifier = psutil.Process(pids(serving)["notifier"])
+    assert notifier.environ()["LEADLOG_ALERTS"] == str(tmp_path / "mine.yaml")
+
+
 def test_a_refused_up_leaves_the_services_running(serving: Stack) -> None:
     """It stopped them first, for a setting that had changed, and then refused the second definition."""
     before = pids(serving)

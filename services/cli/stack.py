@@ -24,12 +24,18 @@ from services.broker import WrongTopics
 from services.cli.exits import AWAY, REFUSED, end, run
 from services.cli.files import TEXT_FILE, text_of
 from services.deploy import AlreadyStarted, deploy, expect_new
+from services.notifier.config import Faulty, read
 from services.registry import WrongIds
 from services.store.keys import put_key
 from services.store.migrate import migrate
 from services.store.pool import connect
 
-SERVED = ("ingest_url", "ingest_key", "page_url")
+SHOWN = (
+    *("postgres_dsn", "bi_dsn", "kafka_bootstrap", "registry_url"),
+    *("ingest_url", "ingest_key", "page_url", "alerts_file", "log_folder"),
+)
+"""What `leadlog status` says of a stack, by its name in `--json`."""
+NO_CHANNELS = "Nobody is told of alerts: LEADLOG_ALERTS names no file with channels."
 TROUBLE = (artifacts.Unavailable, kafka.Failed, local.Failed, postgres.Failed, supervision.Failed)
 
 
@@ -59,6 +65,7 @@ def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
     stack = Stack(settings.state_folder())
     began = time.monotonic()
     text = _definition(definition_file)
+    _expect_channels()
     if text is not None and stack.supervisor.is_running():
         _expect_new()
     with _kindly(AWAY):
@@ -70,6 +77,7 @@ def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
             known = stack.known()
             _say(f"Events are taken at {known['ingest_url']}/v1/events; `leadlog status` has the key.")
             _say(f"The page for both teams is {known['page_url']}")
+            _say(f"Alerts go where {known['alerts_file']} says." if known["alerts_file"] else NO_CHANNELS)
     _say(f"Up after {time.monotonic() - began:.1f} s. Postgres, Kafka and the registry:")
     for address in addresses:
         click.echo(address)
@@ -85,6 +93,14 @@ def _definition(file: Path | None) -> str | None:
     except definition.DefinitionFaults as faults:
         end(REFUSED, f"{file} is no definition:\n{faults}")
     return text
+
+
+def _expect_channels() -> None:
+    """Refuses a file of channels with which the notifier would not start."""
+    try:
+        read(settings.ALERTS)
+    except Faulty as error:
+        end(REFUSED, f"LEADLOG_ALERTS: {error}")
 
 
 def _expect_new() -> None:
@@ -190,8 +206,8 @@ def _show(now: dict[str, Any]) -> None:
     for process in now["processes"].values():
         table.add_row(process["name"], process["state"].lower(), str(process["pid"] or ""), _age(process))
     console.print(table)
-    for name in ("postgres_dsn", "bi_dsn", "kafka_bootstrap", "registry_url", *SERVED, "log_folder"):
-        console.print(f"{name:16} {now.get(name, '')}", soft_wrap=True, highlight=False)
+    for name in SHOWN:
+        console.print(f"{name:16} {now.get(name) or 'none'}", soft_wrap=True, highlight=False)
 
 
 def _age(process: dict[str, Any]) -> str:
