@@ -180,7 +180,7 @@ class Stack:
         await self._until(server, questions(addresses)[server], deaths=None)
 
     async def wait_for_given(self, addresses: Addresses, seconds: float) -> None:
-        """Wait until servers that somebody else starts answer. Raises Failed."""
+        """Wait for so long until servers that somebody else may have to start answer. Raises Failed."""
         asked = questions(addresses).items()
         await asyncio.gather(*(self._until(name, answers, seconds=seconds) for name, answers in asked))
 
@@ -249,12 +249,13 @@ class Stack:
         answers: Question,
         *,
         deaths: int | None = DEATHS_TO_GIVE_UP,
-        seconds: float = GIVEN_SECONDS,
+        seconds: float | None = None,
     ) -> None:
-        """Ask until the server answers: itself if it is ours, else for `seconds` at most. Raises Failed when
-        it took too long or died `deaths` times."""
-        is_local = name in self.supervisor.processes()
-        deadline = time.monotonic() + (settings.START_SECONDS if is_local else seconds)
+        """Ask until the server answers, itself if it is ours. Raises Failed when it took longer than
+        `seconds`, or died `deaths` times."""
+        is_local = name in self.supervisor.processes() and not _is_given(name)
+        usual = settings.START_SECONDS if is_local else GIVEN_SECONDS
+        deadline = time.monotonic() + (usual if seconds is None else seconds)
         pids: set[int] = set()
         while (is_local and not self.listens(name)) or not await answers():
             process = self.supervisor.processes().get(name)
@@ -294,6 +295,11 @@ class Stack:
             "ports": {name: plan.ports[name] for name in ports.wishes(workers)},
         }
         _write(self.state / "stack.json", known)
+
+
+def _is_given(name: str) -> bool:
+    """Whether the environment names a server, whatever runs in the state folder."""
+    return bool(settings.given().get(GIVEN_BY.get(name, "")))
 
 
 async def _at_once() -> bool:

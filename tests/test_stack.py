@@ -318,6 +318,13 @@ def test_doctor_names_the_process_that_is_down(own: Stack) -> None:
     assert re.search(r"problem +Kafka does not answer", done.stdout)
 
 
+def test_a_given_server_that_is_away_is_named_beside_a_running_stack(own: Stack) -> None:
+    """`deploy` took it for the stack's own: it waited for three minutes, then showed that one's log."""
+    done = leadlog(own, "deploy", "--wait", "1", LEADLOG_KAFKA_BOOTSTRAP="127.0.0.1:9")
+    assert done.returncode == 3
+    assert "the kafka given by LEADLOG_KAFKA_BOOTSTRAP does not answer" in done.stderr
+
+
 def test_up_again_changes_nothing(own: Stack) -> None:
     """`up` on a running stack leaves every server as it is."""
     before = pids(own)
