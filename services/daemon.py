@@ -22,7 +22,6 @@ from services.store.pool import DATA_ERRORS, PASSING
 
 RETRY_SECONDS = 0.5
 """Pause before a connection to a server that was away is tried again."""
-HOST = "127.0.0.1"
 
 log = structlog.get_logger()
 
@@ -66,10 +65,12 @@ async def _served(name: str, port: int, work: Callable[[], Awaitable[None]]) -> 
 
 async def _listen(name: str, runner: web.AppRunner, port: int) -> None:
     try:
-        await web.TCPSite(runner, HOST, port).start()
+        await web.TCPSite(runner, settings.METRICS_HOST, port).start()
     except OSError as error:
-        raise PortTaken(f"{HOST}:{port}, where {name} serves /metrics, is taken: {error}") from error
-    log.info("metrics_served", address=f"http://{HOST}:{runner.addresses[0][1]}/metrics")
+        place = f"{settings.METRICS_HOST}:{port}"
+        raise PortTaken(f"{place}, where {name} serves /metrics, is taken: {error}") from error
+    host, bound = runner.addresses[0][:2]
+    log.info("metrics_served", address=f"http://{host}:{bound}/metrics")
 
 
 async def _livez(_: web.Request) -> web.Response:

@@ -130,9 +130,12 @@ of the longest journeys takes a few seconds; a restart is cheap but stops the wo
 READY_LAG_RECORDS = number("READY_LAG_RECORDS", 5_000)
 """`/readyz` says yes below this many unread records: about half a second of a worker's work."""
 
+METRICS_HOST = text("METRICS_HOST", "127.0.0.1")
+"""Address on which workers, clock, notifier and verifier listen with `/livez` and `/metrics`. They ask nobody
+who they are: 0.0.0.0 is for a network of containers, where Prometheus comes from another one."""
+
 PROJECTOR_PORT = number("PROJECTOR_PORT", 0)
-"""Port of a worker's `/livez`, `/readyz` and `/metrics` on 127.0.0.1; 0 takes a free one, as two workers
-need."""
+"""Port of a worker's `/livez`, `/readyz` and `/metrics`; 0 takes a free one, as two workers need."""
 
 INGEST_HOST = text("INGEST_HOST", "127.0.0.1")
 """Address on which the HTTP door listens. Only this machine reaches it unless another one is given; the door
@@ -290,13 +293,13 @@ ALERT_DIGEST_SECONDS = number("ALERT_DIGEST_SECONDS", 300)
 """A storm that goes on joins the open digest of the last so many seconds: Alertmanager's usual interval."""
 
 CLOCK_PORT = number("CLOCK_PORT", 0)
-"""Port of the clock's `/livez` and `/metrics` on 127.0.0.1; 0 takes a free one."""
+"""Port of the clock's `/livez` and `/metrics`; 0 takes a free one."""
 
 NOTIFIER_PORT = number("NOTIFIER_PORT", 0)
-"""Port of the notifier's `/livez` and `/metrics` on 127.0.0.1; 0 takes a free one."""
+"""Port of the notifier's `/livez` and `/metrics`; 0 takes a free one."""
 
 VERIFIER_PORT = number("VERIFIER_PORT", 0)
-"""Port of the verifier's `/livez` and `/metrics` on 127.0.0.1; 0 takes a free one."""
+"""Port of the verifier's `/livez` and `/metrics`; 0 takes a free one."""
 
 ALERTS = path("ALERTS")
 """The file that says where alerts go, see infra/alerts/channels.yaml. Without one they are only listed."""

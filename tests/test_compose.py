@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from click.testing import CliRunner
 
@@ -254,6 +255,10 @@ def test_the_services_run_on_these_servers(engine: Engine, tmp_path: Path) -> No
     for service in ("projector", "ingest", "web", "clock", "notifier", "verifier"):
         engine.start([str(LEADLOG), *SERVICES[service]["command"]], engine.environment(service))
         asyncio.run(until(partial(engine.is_healthy, service), f"{service} is not healthy"))
+        port = engine.environment(service)[f"LEADLOG_{service.upper()}_PORT"]
+        # Another container comes by another address than 127.0.0.1; the page is particular about its name.
+        beyond = requests.get(f"http://127.0.0.2:{port}/livez", headers={"Host": "localhost"}, timeout=60)
+        assert beyond.ok, service
     engine.leadlog("deploy", "publish", write(tmp_path / "events.jsonl", [GOOD]))
     engine.leadlog("deploy", "wait")
     assert "DE" in engine.leadlog("deploy", "lead", "crm:1")

@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from infra import MIGRATIONS
+from infra import MIGRATIONS, ports
 from services.clock import metrics as clock_metrics
+from services.ingest import metrics as ingest_metrics
 from services.notifier import metrics as notifier_metrics
 from services.notifier.config import read
 from services.projector import metrics as projector_metrics
@@ -41,7 +43,7 @@ def test_their_own_tools_accept_the_files(command: tuple[str, ...]) -> None:
 
 def exported() -> set[str]:
     """Names of all metrics, without the suffixes of their series."""
-    modules = (clock_metrics, notifier_metrics, projector_metrics, verifier_metrics)
+    modules = (clock_metrics, ingest_metrics, notifier_metrics, projector_metrics, verifier_metrics)
     values = [value for module in modules for value in vars(module).values()]
     return {
         metric.name for value in values if isinstance(value, MetricWrapperBase) for metric in value.describe()
@@ -51,10 +53,25 @@ def exported() -> set[str]:
 @pytest.mark.parametrize("file", [RULES, DASHBOARD], ids=lambda file: file.name)
 def test_every_metric_named_is_exported(file: Path) -> None:
     """A renamed metric would make an alert silent and a panel empty."""
-    names = set(re.findall(r"\bleadlog_(?:clock|notifier|projector|verifier)_\w+", file.read_text()))
+    names = set(re.findall(r"\bleadlog_(?:clock|ingest|notifier|projector|verifier)_\w+", file.read_text()))
     bare = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in names}
     assert names
     assert bare <= exported()
+
+
+def test_every_service_with_metrics_is_scraped() -> None:
+    """The door was not, and in containers nobody but the door could be: both stacks have all of them."""
+    jobs = yaml.safe_load((FOLDER / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    local, compose = (job.get("dns_sd_configs") or job["static_configs"] for job in jobs)
+    usual = (ports.SERVED["ingest"], ports.FIRST_WORKER, *ports.BACKGROUND.values())
+    assert local[0]["targets"] == [f"{ports.HOST}:{port}" for port in usual]
+    services = yaml.safe_load((FOLDER.parent / "docker-compose.yml").read_text())["services"]
+    for target in compose:
+        (name,) = target["names"]
+        given = services[name]["environment"]
+        assert given[f"LEADLOG_{name.upper()}_PORT"] == str(target["port"])
+        assert given["LEADLOG_INGEST_HOST" if name == "ingest" else "LEADLOG_METRICS_HOST"] == "0.0.0.0"
+    assert {target["names"][0] for target in compose} == {"ingest", "projector", *ports.BACKGROUND}
 
 
 def test_every_alert_has_its_runbook() -> None:

@@ -33,7 +33,7 @@ def with_web_port(default: int, pages: str) -> Callable[[Process], Process]:
         type=click.IntRange(0, 65535),
         default=default,
         show_default=True,
-        help=f"Port of {pages} on 127.0.0.1; 0 takes a free one and logs it.",
+        help=f"Port of {pages} on LEADLOG_METRICS_HOST, 127.0.0.1; 0 takes a free one and logs it.",
     )
 
 

@@ -2,7 +2,7 @@
 its word.
 
 Promises: `/livez` is 503 only when the process should be started again, `/readyz` is 503 while its rows are
-not to be relied on, both with the reasons as JSON; `/metrics` is Prometheus text. 127.0.0.1 only. The ends
+not to be relied on, both with the reasons as JSON; `/metrics` is Prometheus text. The ends
 of the topics are asked over a connection of its own: a consumer that hangs would not know that there is
 more to read. Postgres is asked only when nothing moves. Leaves the rules to `progress`.
 """
@@ -49,12 +49,13 @@ class Health:
         self._lookout: asyncio.Task[None] | None = None
 
     async def start(self, port: int) -> str:
-        """Serves on 127.0.0.1 (port 0: a free one) and returns the address. Raises PortTaken."""
+        """Serves on METRICS_HOST (port 0: a free one) and returns the address. Raises PortTaken."""
         await self._runner.setup()
+        host = settings.METRICS_HOST
         try:
-            await web.TCPSite(self._runner, "127.0.0.1", port).start()
+            await web.TCPSite(self._runner, host, port).start()
         except OSError as error:
-            raise PortTaken(f"port {port} of 127.0.0.1 is taken; give another (0: a free one)") from error
+            raise PortTaken(f"port {port} of {host} is taken; give another (0: a free one)") from error
         self._lookout = asyncio.create_task(self._look(), name="lookout")
         host, bound = self._runner.addresses[0][:2]
         return f"http://{host}:{bound}"
