@@ -6,6 +6,7 @@ Which values a journey takes is not tested: they are made up. What becomes of th
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import islice
 
 import pytest
@@ -95,6 +96,13 @@ def test_as_many_journeys_as_asked_for() -> None:
     for line in lines(plan("clean", events=None, journeys=150)):
         tally.add(line.kinds, line.firsts)
     assert tally.counts()["journey"].journeys == 150
+
+
+def test_by_default_nothing_lies_ahead() -> None:
+    """The journeys of the demo went on until after the day on which they were made."""
+    made = CliRunner().invoke(command, ["--journeys", "2000", "--kinds", "usual,refused=0"])
+    last = max(json.loads(line)["occurred_at"] for line in made.stdout.splitlines())
+    assert last < datetime.now(UTC).isoformat()
 
 
 def test_lines_come_in_order_of_arrival(made: list[Line]) -> None:

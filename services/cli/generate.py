@@ -16,6 +16,8 @@ from services.generator.stream import EPOCH, Plan, lines
 LINES_AT_ONCE = 500
 """Lines written by one call when nothing holds them back."""
 DEFAULT_EVENTS = 10_000
+DEFAULT_START = "2024-01-08"
+"""So early that the journeys of a year, which go on for up to another, end before today."""
 
 
 @click.command("generate")
@@ -26,7 +28,7 @@ DEFAULT_EVENTS = 10_000
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same bytes.")
 @click.option("--rate", metavar="N[/s]", help="At most so many lines a second, steadily.")
 @click.option(
-    "--start", type=click.DateTime(["%Y-%m-%d"]), default="2025-01-06", show_default=True, help="First day."
+    "--start", type=click.DateTime(["%Y-%m-%d"]), default=DEFAULT_START, show_default=True, help="First day."
 )
 @click.option(
     "--days", type=click.IntRange(1), default=365, show_default=True, help="Journeys begin over so many days."
