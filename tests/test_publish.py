@@ -165,12 +165,12 @@ async def test_recorded_at_is_kept_or_stamped(
     assert before <= found["a-2"].recorded_at <= time.time_ns() // 1000
 
 
-@pytest.mark.slow
 def lines_saved(folder: Path) -> int:
     """The position of the one file that is being published."""
     return sum(json.loads(each.read_text())["position"]["lines"] for each in folder.glob("*.json"))
 
 
+@pytest.mark.slow
 async def test_killed_and_started_again_it_goes_on_where_it_was_acknowledged(
     topics: Addresses, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -190,6 +190,19 @@ async def test_killed_and_started_again_it_goes_on_where_it_was_acknowledged(
     sent = {dict(each.headers)["ce_id"].decode() for each in await everything(topics)}
     assert sent == {json.loads(line)["event_id"] for line in made}
     assert not any(saved.glob("*.json"))
+
+
+def test_what_was_refused_is_told_before_the_position_is_saved(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A run that ends before it could tell a refusal leaves it to the next one: its position was saved first,
+    and the refused line was never heard of again."""
+    file = write(tmp_path / "events.jsonl", [GOOD, GOOD | {"event_id": "a-2", "colour": "red"}])
+    first = start(environment, file)
+    assert first.stderr is not None
+    first.stderr.close()  # nobody reads what it says
+    assert first.wait(DEADLINE_SECONDS) == 1
+    assert "line 2, event a-2 is refused" in publish(environment, file).stderr
 
 
 def test_a_position_counts_only_for_the_same_bytes_and_the_same_log(

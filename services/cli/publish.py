@@ -69,10 +69,10 @@ async def _publish(file: BinaryIO, as_json: bool, from_start: bool) -> tuple[Pos
         def taken(step: Step) -> None:
             nonlocal reached
             reached = step.position
-            if bookmark:
-                bookmark.save(reached)
             for refusal in step.refusals:
                 display.say(_told(refusal, as_json))
+            if bookmark:
+                bookmark.save(reached)  # after the telling: a run that goes on here does not tell it again
             display.move(reached.offset, reached.taken, reached.refused)
 
         publisher = Publisher(settings.addresses().kafka_bootstrap, taken=taken, say=display.say)
