@@ -1,8 +1,9 @@
 """Lines of the contract's JSON, checked and cut into chunks; and how far a file has been acknowledged.
 
 Promises: every line is either a record of a chunk or a refusal with all its faults; memory stays flat
-whatever comes. A saved position counts only for the same bytes and the same log: a file that was changed, or
-a log that was begun anew, is published from the start. Leaves sending to `services.publisher`.
+whatever comes. A saved position counts only for the same bytes before it and the same log: a file that was
+changed there, or a log that was begun anew, is published from the start. Leaves sending to
+`services.publisher`.
 """
 
 import asyncio
@@ -24,8 +25,6 @@ from schemas.records import Record
 from services import settings
 from services.publisher import Chunk
 
-TAIL_BYTES = 64 * 1024
-"""So many bytes before a position must be the same for the position to count."""
 MAX_LINE_BYTES = 4 * MAX_EVENT_BYTES
 """Of a longer line no more is kept in memory; it is refused as too large anyway."""
 
@@ -45,6 +44,8 @@ class Position(Struct, frozen=True):
     lines: int = 0
     taken: int = 0
     refused: int = 0
+    digest: str = hashlib.sha256().hexdigest()
+    """SHA-256, as hex, of all bytes before it."""
 
 
 class Step(NamedTuple):
@@ -55,16 +56,18 @@ class Step(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Whole lines, without their ends, and the bytes of the source that they took."""
+    """Whole lines, without their ends, the bytes of the source that they took, and the hash up to there."""
 
     lines: list[bytes]
     size: int
+    digest: str
 
 
 async def read(file: BinaryIO, begin: Position) -> AsyncIterator[Chunk[Step]]:
-    """Chunks of the lines from a position on, at which the file must stand. Empty lines are skipped."""
+    """Chunks of the lines from a position on. Empty lines are skipped."""
     position = begin
-    async for lines, size in _whole_lines(_blocks(file)):
+    before = _hash_of(file, begin.offset)
+    async for lines, size, digest in _whole_lines(_blocks(file), before):
         records: list[Record] = []
         refusals: list[Refusal] = []
         now = time.time_ns() // 1000
@@ -81,6 +84,7 @@ async def read(file: BinaryIO, begin: Position) -> AsyncIterator[Chunk[Step]]:
             lines=position.lines + len(lines),
             taken=position.taken + len(records),
             refused=position.refused + len(refusals),
+            digest=digest,
         )
         yield Chunk(records, Step(position, refusals))
 
@@ -103,18 +107,30 @@ async def _blocks(file: BinaryIO) -> AsyncIterator[bytes]:
             os.set_blocking(file.fileno(), True)
 
 
-async def _whole_lines(blocks: AsyncIterator[bytes]) -> AsyncIterator[Lines]:
+async def _whole_lines(blocks: AsyncIterator[bytes], before: "hashlib._Hash") -> AsyncIterator[Lines]:
     rest, dropped = b"", 0
     async for block in blocks:
         *lines, rest = (rest + block).split(b"\n")
+        end = block.rfind(b"\n") + 1
+        before.update(block[:end])
         if lines:
-            yield Lines(lines, sum(map(len, lines)) + len(lines) + dropped)
+            yield Lines(lines, sum(map(len, lines)) + len(lines) + dropped, before.hexdigest())
             dropped = 0
+        before.update(block[end:])
         if len(rest) > MAX_LINE_BYTES:
             dropped += len(rest) - MAX_LINE_BYTES
             rest = rest[:MAX_LINE_BYTES]
     if rest:
-        yield Lines([rest], len(rest) + dropped)
+        yield Lines([rest], len(rest) + dropped, before.hexdigest())
+
+
+def _hash_of(file: BinaryIO, size: int) -> "hashlib._Hash":
+    """The SHA-256 of the next bytes of a file, which are read."""
+    digest = hashlib.sha256()
+    while size and (block := file.read(min(size, settings.PUBLISH_BLOCK_BYTES))):
+        digest.update(block)
+        size -= len(block)
+    return digest
 
 
 def _event_id(line: bytes) -> str | None:
@@ -126,8 +142,6 @@ def _event_id(line: bytes) -> str | None:
 class _Saved(Struct, frozen=True):
     log: str
     """The Kafka cluster's id."""
-    tail: str
-    """SHA-256, as hex, of the bytes before the position."""
     position: Position
 
 
@@ -145,22 +159,18 @@ class Bookmark:
             saved = msgspec.json.decode(self.place.read_bytes(), type=_Saved)
         except (FileNotFoundError, msgspec.MsgspecError):
             return Position()
-        same = saved.log == self.log and saved.tail == self._tail(saved.position.offset)
+        with self.file.open("rb") as file:
+            read = _hash_of(file, saved.position.offset).hexdigest()
+        same = saved.log == self.log and saved.position.digest == read
         return saved.position if same else Position()
 
     def save(self, position: Position) -> None:
         """Everything before the position is acknowledged. A crash leaves this position or the one before."""
         self.place.parent.mkdir(parents=True, exist_ok=True)
         draft = self.place.with_suffix(".new")
-        draft.write_bytes(msgspec.json.encode(_Saved(self.log, self._tail(position.offset), position)))
+        draft.write_bytes(msgspec.json.encode(_Saved(self.log, position)))
         draft.replace(self.place)
 
     def forget(self) -> None:
         """The file is through: published again, it starts at the beginning."""
         self.place.unlink(missing_ok=True)
-
-    def _tail(self, offset: int) -> str:
-        start = max(0, offset - TAIL_BYTES)
-        with self.file.open("rb") as file:
-            file.seek(start)
-            return hashlib.sha256(file.read(offset - start)).hexdigest()

@@ -21,6 +21,7 @@ from schemas.contract import parse_line
 from schemas.records import TOPIC_OF
 from schemas.topics import INPUT_TOPICS
 from schemas.wire import Decoder
+from services import feed
 from services.broker import end_offsets
 from services.feed import Bookmark, Position
 from services.generator import kinds
@@ -205,20 +206,29 @@ def test_what_was_refused_is_told_before_the_position_is_saved(
     assert "line 2, event a-2 is refused" in publish(environment, file).stderr
 
 
-def test_a_position_counts_only_for_the_same_bytes_and_the_same_log(
+async def test_a_position_counts_only_for_the_same_bytes_and_the_same_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that was changed before its position, and a new log, are published from the start."""
+    """A file in which anything before the position was changed, be it far from it, and a new log are
+    published from the start; lines added after the position go on there."""
     monkeypatch.setenv("LEADLOG_STATE", str(tmp_path))
     file = tmp_path / "events.jsonl"
-    file.write_text("one\ntwo\nthree\n")
-    reached = Position(offset=8, lines=2, taken=2)
+    events = [GOOD | {"event_id": f"a-{number}"} for number in range(1_000)]
+    write(file, events)
+    with file.open("rb") as lines_of_file:
+        [chunk] = [chunk async for chunk in feed.read(lines_of_file, Position())]
+    reached = chunk.note.position
     Bookmark(file, "log-1").save(reached)
     assert Bookmark(file, "log-1").load() == reached
     assert Bookmark(file, "log-2").load() == Position()
-    file.write_text("one\ntwo\nthree\nfour\n")
+    write(file, [*events, GOOD | {"event_id": "more"}])
     assert Bookmark(file, "log-1").load() == reached
-    file.write_text("one\ntoo\nthree\n")
+    with file.open("rb") as lines_of_file:
+        [chunk] = [chunk async for chunk in feed.read(lines_of_file, reached)]
+    assert [record.event_id for record in chunk.records] == ["more"]
+    Bookmark(file, "log-1").save(chunk.note.position)
+    assert Bookmark(file, "log-1").load().lines == 1_001
+    write(file, [events[0] | {"value": "AT"}, *events[1:]])
     assert Bookmark(file, "log-1").load() == Position()
 
 

@@ -79,7 +79,6 @@ async def _publish(file: BinaryIO, as_json: bool, from_start: bool) -> tuple[Pos
         bookmark = Bookmark(path, await publisher.log_id()) if path else None
         if bookmark and not from_start:
             reached = bookmark.load()
-            file.seek(reached.offset)
         if bookmark:
             bookmark.save(reached)  # a folder that cannot be written is told before anything is sent
         if reached.lines:
