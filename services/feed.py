@@ -91,7 +91,7 @@ async def read(file: BinaryIO, begin: Position) -> AsyncIterator[Chunk[Step]]:
 
 async def _blocks(file: BinaryIO) -> AsyncIterator[bytes]:
     """What is there, as soon as it is there: a pipe is not waited for until a block is full."""
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    if not _comes_bit_by_bit(file):
         while block := file.read(settings.PUBLISH_BLOCK_BYTES):
             yield block
         return
@@ -105,6 +105,13 @@ async def _blocks(file: BinaryIO) -> AsyncIterator[bytes]:
     finally:
         if not file.closed:
             os.set_blocking(file.fileno(), True)
+
+
+def _comes_bit_by_bit(file: BinaryIO) -> bool:
+    """A pipe, a socket or a terminal, which a loop can wait for; a file or a device such as /dev/null never
+    keeps it waiting."""
+    mode = os.fstat(file.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or file.isatty()
 
 
 async def _whole_lines(blocks: AsyncIterator[bytes], before: "hashlib._Hash") -> AsyncIterator[Lines]:

@@ -278,3 +278,19 @@ async def test_a_pipe_is_not_waited_for(topics: Addresses, environment: dict[str
         assert running.poll() is None
     told, _ = running.communicate(timeout=DEADLINE_SECONDS)
     assert (running.returncode, told[:7]) == (0, "1 taken")
+
+
+async def test_what_is_no_file_is_read_as_it_comes(
+    topics: Addresses, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A named pipe and /dev/stdin were a traceback, since they cannot be sought in; /dev/null hung, since no
+    loop waits for it."""
+    os.mkfifo(tmp_path / "pipe")
+    named = start(environment, str(tmp_path / "pipe"))
+    write(tmp_path / "pipe", [GOOD])
+    piped = start(environment, "/dev/stdin", stdin=subprocess.PIPE)
+    nothing = start(environment, "-", stdin=subprocess.DEVNULL)
+    for running, line, expected in ((named, "", 1), (piped, json.dumps(GOOD), 1), (nothing, None, 0)):
+        told, said = running.communicate(line, timeout=DEADLINE_SECONDS)
+        assert (running.returncode, told[:18]) == (0, f"{expected} taken, 0 refused"), said
+    assert len(await everything(topics)) == 2

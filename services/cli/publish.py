@@ -1,6 +1,7 @@
 """`leadlog publish`: lines of the contract's JSON, checked and sent straight to Kafka."""
 
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -26,7 +27,7 @@ def command(file: BinaryIO, as_json: bool, from_start: bool) -> None:
 
     Events are checked as at every door. Refused lines are listed with every fault, the others go on to Kafka.
     `recorded_at` is taken from the line if it is there. An event counts as taken once Kafka has acknowledged
-    it. Interrupted and started again, a file goes on where it was acknowledged.
+    it. Interrupted and started again, a file goes on where it was acknowledged; a pipe begins anew.
 
     Exit 0: all taken, 1: some refused, 3: Kafka is away.
     """
@@ -53,7 +54,7 @@ def command(file: BinaryIO, as_json: bool, from_start: bool) -> None:
 
 def _refuse_foreign(file: BinaryIO) -> None:
     """Ends the command when a named file holds no lines of JSON at all."""
-    if _path(file) and file.seekable():
+    if _path(file):
         meant = foreign.meaning(file.read(foreign.HEAD_BYTES))
         if meant:
             end(REFUSED, f"{file.name} is not one JSON event a line, nothing was published: {meant}")
@@ -91,8 +92,10 @@ async def _publish(file: BinaryIO, as_json: bool, from_start: bool) -> tuple[Pos
 
 
 def _path(file: BinaryIO) -> Path | None:
-    """Where a named file is; None for standard input, which cannot be read again."""
-    return None if file is sys.stdin.buffer else Path(file.name)
+    """Where a named file is; None for standard input, a pipe or a device, which cannot be read again."""
+    if file is sys.stdin.buffer or not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return None
+    return Path(file.name)
 
 
 def _told(refusal: Refusal, as_json: bool) -> str:
