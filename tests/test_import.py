@@ -72,6 +72,9 @@ TOUCH = """
         direction: inbound
         channel: {column: origin, empty: no_origin}
 """
+NO_COLUMN = "an id with a column in it, such as crm:{id}: each row is another event"
+NO_BRACE = "a column between two braces, such as {id}"
+NO_FORMAT = "iso, epoch_s, epoch_ms, or a strptime format such as %d.%m.%Y %H:%M"
 PEOPLE = "email;company;size\nann@x.example;Ann & Co;12\nann@x.example;Second;\n"
 
 
@@ -411,10 +414,21 @@ rows:
         ('occurred_at: "yesterday"', "a time as iso"),
         ("occurred_at: {column: time, empty: 5}", "text; quote it if it is text"),
         ('channel: "{each}"', "a column; {each} stands for a part of the cell that `each` names"),
+        ("event_id: constid", NO_COLUMN),
+        ('subject_id: "crm:{id"', NO_BRACE),
+        ('channel: "{origin}{"', NO_BRACE),
+        ('occurred_at: {column: time, format: "%d.%m.%Q"}', NO_FORMAT),
+        ("occurred_at: {column: time, format: [epoch_ms, isoo]}", NO_FORMAT),
+        ("direction: inbund", "one of inbound, outbound; did you mean 'inbound'?"),
+        ("direction: {column: origin, map: {a: inbound, b: both}}", "one of inbound, outbound"),
+        ("direction: {column: origin, else: both}", "one of inbound, outbound"),
+        ("channel: 5", "a text"),
+        ("channel: {column: origin, empty: 5}", "a text"),
     ],
 )
 def test_what_could_never_be_right_is_a_fault_of_the_mapping(wrong: str, expected: str) -> None:
-    """A time that stands in the mapping, and a part of no cell, are told with their line before any row."""
+    """What stands in the mapping itself is told with its line before any row. An id without a column, or an
+    open brace, made one event of all rows; a wrong word made every row bad."""
     field = wrong.partition(":")[0]
     lines = [
         f"        {wrong}" if line.strip().startswith(f"{field}:") else line for line in TOUCH.splitlines()

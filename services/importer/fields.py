@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from msgspec import inspect
 
 from projections.yaml_tree import Node, Reading, one_of
+from schemas.faults import type_faults
 from schemas.rules import zone_names
 from services.importer.values import (
     ABSENT,
@@ -29,6 +30,7 @@ from services.importer.values import (
     Row,
     converter,
     id_of,
+    is_time_format,
     maker,
     template,
     text_of,
@@ -37,6 +39,7 @@ from services.importer.values import (
 SOURCES = ("column", "text")
 OPTIONS = ("map", "else", "empty", "format", "at", "zone", "minor", "decimal", "split", "type")
 NULLABLE = ("empty", "else")
+TIMES: tuple[Kind, ...] = ("instant", "date")
 TYPES: dict[str, Kind] = {"text": "text", "number": "number", "integer": "integer", "boolean": "boolean"}
 
 
@@ -52,16 +55,38 @@ class Fields:
 
     def value(self, node: Node, kind: inspect.Type) -> Maker:
         """The maker of a value of this type."""
-        if isinstance(node.value, str):
-            return self._from_text(self._template(node, kind_of(kind)), kind_of(kind), {})
         if isinstance(node.value, list):
             parts = [self.value(each, _item(kind)) for each in node.value]
             return lambda row: [value for part in parts if (value := part(row)) is not ABSENT] or ABSENT
+        if isinstance(node.value, dict) and not any(name in node.value for name in SOURCES):
+            return self._object(node, kind)
+        before = len(self.used)
+        make = self._single(node, kind)
+        return make if len(self.used) > before else self._once(node, kind, make)
+
+    def _single(self, node: Node, kind: inspect.Type) -> Maker:
         if isinstance(node.value, dict):
-            is_source = any(name in node.value for name in SOURCES)
-            return self._specified(node, kind) if is_source else self._object(node, kind)
+            return self._specified(node, kind)
+        if isinstance(node.value, str):
+            return self._from_text(self._template(node, kind_of(kind)), kind, kind_of(kind), {})
         value = self._constant(node, kind_of(kind), str)
         return lambda row: value
+
+    def _once(self, node: Node, kind: inspect.Type, make: Maker) -> Maker:
+        """A value without columns is the same for every row, and its fault has a line of the mapping."""
+        try:
+            value = make({})
+        except Bad as bad:
+            self.reading.fault(node, bad.expected)
+            value = ABSENT
+        self._check(node, kind, value)
+        return lambda row: value
+
+    def _check(self, node: Node, kind: inspect.Type, value: Any) -> None:
+        """Reports a value of the mapping itself that a field of this type cannot have."""
+        if value is not ABSENT and kind_of(kind) not in TIMES:
+            for fault in type_faults(kind, value, ""):
+                self.reading.fault(node, f"{fault.expected}; {fault.hint}" if fault.hint else fault.expected)
 
     def column(self, node: Node | None) -> str:
         """The name of a column."""
@@ -103,40 +128,44 @@ class Fields:
         if "type" in given:
             wanted = TYPES.get(self.reading.choice(given["type"], list(TYPES)), "text")
         if "column" in given:
-            return self._from_text(itemgetter(self.column(given["column"])), wanted, given)
-        return self._from_text(self._template(given.get("text"), wanted), wanted, given)
+            return self._from_text(itemgetter(self.column(given["column"])), kind, wanted, given)
+        return self._from_text(self._template(given.get("text"), wanted), kind, wanted, given)
 
     def _template(self, node: Node | None, kind: Kind) -> Fill:
         made = template(self.reading.text(node))
         if node is not None:
             self.used += [(node, column) for column in made.columns]
+            if not made.is_whole:
+                self.reading.fault(node, "a column between two braces, such as {id}")
             for name in (name for names in made.filters for name in names if name not in FILTERS):
                 self.reading.fault(node, one_of(list(FILTERS), name), name)
         return id_of(made) if kind == "id" else text_of(made)
 
-    def _from_text(self, fill: Fill, kind: Kind, given: dict[str, Node]) -> Maker:
-        convert = converter(kind, self._options(given))
-        mapped = {
-            text: self._constant(value, kind, convert)
-            for text, value in (self.reading.mapping(given["map"]) if "map" in given else {}).items()
-        }
-        other, empty = (
-            self._constant(given[name], kind, convert) if name in given else ABSENT
-            for name in ("else", "empty")
-        )
-        return maker(fill, convert, mapped, other, empty)
+    def _from_text(self, fill: Fill, kind: inspect.Type, wanted: Kind, given: dict[str, Node]) -> Maker:
+        convert = converter(wanted, self._options(given))
+
+        def constant(node: Node) -> Any:
+            value = self._constant(node, wanted, convert)
+            self._check(node, kind, value)
+            return value
+
+        mapped = self.reading.mapping(given["map"]) if "map" in given else {}
+        other, empty = (constant(given[name]) if name in given else ABSENT for name in ("else", "empty"))
+        return maker(fill, convert, {text: constant(node) for text, node in mapped.items()}, other, empty)
 
     def _constant(self, node: Node, kind: Kind, convert: Callable[[str], Any]) -> Any:
-        """A value that stands in the mapping itself. Times and dates are read as those of cells are."""
+        """A value that stands in the mapping itself; ABSENT for what is none. Times and dates are read as
+        those of cells are."""
         if node.value is None:
             return None
-        if kind in ("instant", "date"):
+        if kind in TIMES:
             return self._converted(node, convert)
         if isinstance(node.value, Fraction):
             return float(node.value)
-        if not isinstance(node.value, str | bool | int):
-            self.reading.fault(node, "a text, a number, true, false or null")
-        return node.value
+        if isinstance(node.value, str | bool | int):
+            return node.value
+        self.reading.fault(node, "a text, a number, true, false or null")
+        return ABSENT
 
     def _converted(self, node: Node, convert: Callable[[str], Any]) -> Any:
         text = self.reading.text(node)
@@ -150,7 +179,7 @@ class Fields:
         options = Options(self.zone_of(given["zone"]) if "zone" in given else self.zone)
         if "format" in given:
             nodes = self.reading.one_or_more(given["format"])
-            options = options._replace(formats=tuple(self.reading.name(each) for each in nodes))
+            options = options._replace(formats=tuple(self._time_format(each) for each in nodes))
         if "at" in given:
             options = options._replace(at=self._time(given["at"]))
         if "minor" in given:
@@ -160,6 +189,12 @@ class Fields:
         if "split" in given:
             options = options._replace(split=self.reading.text(given["split"]) or None)
         return options
+
+    def _time_format(self, node: Node) -> str:
+        layout = self.reading.name(node)
+        if layout and not is_time_format(layout):
+            self.reading.fault(node, "iso, epoch_s, epoch_ms, or a strptime format such as %d.%m.%Y %H:%M")
+        return layout
 
     def _time(self, node: Node) -> time | None:
         text = self.reading.text(node)

@@ -16,7 +16,7 @@ from projections.yaml_tree import Fault, Node, Reading, one_of, read
 from schemas.faults import FIELDS
 from schemas.records import RECORDS, Envelope
 from services.importer.fields import Fields
-from services.importer.values import ABSENT, Bad, Maker, Row, is_true, parts_of
+from services.importer.values import ABSENT, Maker, Row, is_true, parts_of
 
 DEFAULTED = ("recorded_at", "source", "actor")
 CLAUSES = ("record", "when", "each", "retract")
@@ -204,16 +204,9 @@ class _Parser:
         before = len(self.fields.used)
         make = self.fields.value(node, kind)
         columns = tuple(column for _, column in self.fields.used[before:])
-        return FieldMaker(name, make if columns else self._made_once(node, make), columns)
-
-    def _made_once(self, node: Node, make: Maker) -> Maker:
-        """A field without columns is the same for every row, and its fault has a line of the mapping."""
-        try:
-            value = make({})
-        except Bad as bad:
-            self.reading.fault(node, bad.expected)
-            value = ABSENT
-        return lambda row: value
+        if name == "event_id" and not columns:
+            self.reading.fault(node, "an id with a column in it, such as crm:{id}: each row is another event")
+        return FieldMaker(name, make, columns)
 
     def _defaults(self, given: Container[str]) -> list[FieldMaker]:
         """Fields that every event has: from the mapping's source, by an import."""

@@ -66,15 +66,18 @@ class Template(NamedTuple):
     columns: tuple[str, ...]
     filters: tuple[tuple[str, ...], ...]
     """The names of those of each cell."""
+    is_whole: bool
+    """Whether each brace has its other one."""
 
 
 def template(text: str) -> Template:
     """Takes a template apart."""
     parts = _PLACE.split(text)
+    is_whole = not any(brace in literal for literal in parts[0::2] for brace in "{}")
     places = [[name.strip() for name in place.split("|")] for place in parts[1::2]]
     layout = "%s".join(literal.replace("%", "%%") for literal in parts[0::2])
     columns = tuple(column for column, *_ in places)
-    return Template(layout, columns, tuple(tuple(names) for _, *names in places))
+    return Template(layout, columns, tuple(tuple(names) for _, *names in places), is_whole)
 
 
 # The shortest way to a row's text: one of these runs for nearly every field of every row.
@@ -225,6 +228,17 @@ def _in_layout(text: str, layout: str) -> tuple[datetime, bool]:
         unit = 1_000_000 if layout == "epoch_s" else 1_000
         return EPOCH + timedelta(microseconds=int(Decimal(text) * unit)), True
     return datetime.strptime(text, layout), any(code in layout for code in ("%H", "%I"))
+
+
+def is_time_format(layout: str) -> bool:
+    """Whether times can look like this: a name of `format`, or what `strptime` reads."""
+    if layout in ("iso", "epoch_s", "epoch_ms"):
+        return True
+    try:
+        datetime.strptime(EPOCH.strftime(layout), layout)
+    except ValueError:
+        return False
+    return "%" in layout
 
 
 def _iso(text: str) -> tuple[datetime, bool]:
