@@ -70,17 +70,18 @@ def parse_line(line: bytes, *, now: Micros, may_import: bool) -> Record:
 def parse(event: object, *, now: Micros, may_import: bool) -> Record:
     """The record of an event in the contract's JSON form, decoded.
 
-    `now` becomes `recorded_at`; only who may import history may send one. Raises Refused with every fault.
+    `now` becomes `recorded_at`; only who may import history may send one, of the past. Raises Refused with
+    every fault.
     """
     if not isinstance(event, dict):
         raise Refused([wrong_type(event, "", "an object")])
     stamped = may_import and "recorded_at" in event
     fields = event if stamped else event | {"recorded_at": rfc3339(now)}
     if stamped or "recorded_at" not in event:
-        record = _sound(fields)
+        record = _sound(fields, now)
         if record is not None:
             return record
-    raise Refused(_all_faults(event, fields, may_import))
+    raise Refused(_all_faults(event, fields, now, may_import))
 
 
 def peek(line: bytes) -> dict[str, Any]:
@@ -92,16 +93,16 @@ def peek(line: bytes) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-def record_of(name: str, values: dict[str, Any]) -> Record:
+def record_of(name: str, values: dict[str, Any], now: Micros) -> Record:
     """The record of fields as they are in memory, for imports, which read times in forms of their own.
 
     Instants are microseconds, dates days, both within the years 1 to 9999; `recorded_at` is among them. The
     rest is as in JSON. Raises Refused as `parse`.
     """
-    record = _checked(name, values)
+    record = _checked(name, values, now)
     if record is not None:
         return record
-    return parse({"record": name} | _json_form(name, values), now=0, may_import=True)
+    return parse({"record": name} | _json_form(name, values), now=now, may_import=True)
 
 
 def to_json(record: Envelope) -> dict[str, Any]:
@@ -125,25 +126,26 @@ def written(event: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _sound(fields: Mapping[str, Any]) -> Record | None:
+def _sound(fields: Mapping[str, Any], now: Micros) -> Record | None:
     """The record of fields in their JSON form, or None when anything at all is wrong with it."""
     try:
         name = fields["record"]
         values = _in_memory(name, fields)
     except (LookupError, TypeError, ValueError):
         return None
-    return _checked(name, values)
+    return _checked(name, values, now)
 
 
-def _checked(name: str, values: dict[str, Any]) -> Record | None:
+def _checked(name: str, values: dict[str, Any], now: Micros) -> Record | None:
     """The record of fields in memory, or None when anything at all is wrong with it."""
     try:
         record = msgspec.convert(values, RECORDS[name])
         encoded = msgspec.json.encode(record)
     except (LookupError, TypeError, ValueError, RecursionError):
         return None
-    wrong = len(encoded) > MAX_EVENT_BYTES + STAMP_BYTES or holds_nul(encoded) or rule_faults(name, values)
-    return None if wrong else record
+    if len(encoded) > MAX_EVENT_BYTES + STAMP_BYTES or holds_nul(encoded) or rule_faults(name, values, now):
+        return None
+    return record
 
 
 def _json_form(name: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -169,14 +171,14 @@ def _in_memory(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _all_faults(event: dict[str, Any], fields: dict[str, Any], may_import: bool) -> list[Fault]:
+def _all_faults(event: dict[str, Any], fields: dict[str, Any], now: Micros, may_import: bool) -> list[Fault]:
     name = event.get("record")
     if not isinstance(name, str) or name not in RECORDS:
         return [_unknown_record(event)]
     faults = [] if may_import else list(_no_import(event))
     faults += islice(_field_faults(name, fields), MAX_FAULTS)
     if len(faults) < MAX_FAULTS:  # all are known, so the rules see no field of a wrong type
-        faults = _joined(faults, rule_faults(name, _in_memory(name, _good(name, fields, faults))))
+        faults = _joined(faults, rule_faults(name, _in_memory(name, _good(name, fields, faults)), now))
     if not faults:
         faults += _size(event)
     if len(faults) >= MAX_FAULTS:

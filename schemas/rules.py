@@ -1,4 +1,4 @@
-"""Rules about an event that can be judged from the event alone.
+"""Rules about an event that can be judged from the event and the clock alone.
 
 Promises: each rule yields its faults from the fields that are there and of the right type, so that an event
 with other faults is still told about these. What takes the log or a definition to see is left to the
@@ -24,18 +24,22 @@ Fields = Mapping[str, Any]
 Rule = Callable[[Fields], Iterator[Fault]]
 
 FUTURE_LIMIT: Final = 5 * 60 * 1_000_000
-"""How far, in microseconds, a source's clock may be ahead of the log's."""
+"""How far, in microseconds, one clock may be ahead of another: a source's of the log's, the log's of ours."""
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _EMAIL = re.compile(r"[^\s@:]+@[^\s@]+\.[^\s@.]+")
 _TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 
 
-def rule_faults(record: str, fields: Fields) -> list[Fault]:
+def rule_faults(record: str, fields: Fields, now: Micros) -> list[Fault]:
     """Every fault of an event of this record by the rules."""
     faults: list[Fault] = []
     occurred, recorded = fields.get("occurred_at"), fields.get("recorded_at")
+    if recorded is not None and recorded > now + FUTURE_LIMIT:
+        hint = "it says when the log first took the event: check the year, the clock and the time zone"
+        faults.append(_from_the_future("recorded_at", recorded, "now", now, hint))
     if occurred is not None and recorded is not None and occurred > recorded + FUTURE_LIMIT:
-        faults.append(_from_the_future(occurred, recorded))
+        hint = "check the clock and the time zone of the source"
+        faults.append(_from_the_future("occurred_at", occurred, "recorded_at", recorded, hint))
     for name in ("subject_id", "other_subject_id"):
         if "@" in fields.get(name, "") and _EMAIL.search(fields[name]):
             faults.append(_plain_email(name, fields[name]))
@@ -47,10 +51,9 @@ def rule_faults(record: str, fields: Fields) -> list[Fault]:
     return faults
 
 
-def _from_the_future(occurred: Micros, recorded: Micros) -> Fault:
-    expected = f"at most 5 minutes after recorded_at, which is {rfc3339(recorded)}"
-    hint = "check the clock and the time zone of the source"
-    return Fault("from_the_future", "/occurred_at", rfc3339(occurred), expected, hint)
+def _from_the_future(name: str, found: Micros, other: str, limit: Micros, hint: str) -> Fault:
+    expected = f"at most 5 minutes after {other}, which is {rfc3339(limit)}"
+    return Fault("from_the_future", below("", name), rfc3339(found), expected, hint)
 
 
 def _plain_email(name: str, value: str) -> Fault:

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from infra import MIGRATIONS
 from schemas import records as r
 from schemas.contract import parse_line
-from schemas.records import TOPIC_OF, Envelope
+from schemas.records import MAX_INSTANT, TOPIC_OF, Envelope
 from schemas.wire import encode
 from services.cli import main
 from services.generator import kinds
@@ -77,7 +77,7 @@ def generated(seed: int, journeys: int, days: int) -> Iterator[Any]:
     now = time.time_ns() // 1_000
     start = now - now % WEEK + FIRST_MONDAY - days * DAY
     for line in lines(Plan(seed, None, journeys, start, days, kinds.shares("every,refused=0"))):
-        event = parse_line(line.json, now=0, may_import=True)
+        event = parse_line(line.json, now=MAX_INSTANT, may_import=True)
         if event.recorded_at <= now:
             yield event
 

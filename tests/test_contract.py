@@ -27,6 +27,7 @@ from schemas.records import (
     TouchRecorded,
     Utm,
 )
+from schemas.rules import FUTURE_LIMIT
 from tests.any_record import records
 from tests.golden_files import fullest, smallest
 
@@ -72,7 +73,7 @@ def refused(event: object, may_import: bool = False) -> list[Fault]:
 def answer(event: object) -> Record | tuple[Fault, ...]:
     """The record of an import, or its faults."""
     try:
-        return parse(event, now=NOW, may_import=True)
+        return parse(event, now=MAX_INSTANT, may_import=True)
     except Refused as refusal:
         return refusal.faults
 
@@ -163,7 +164,7 @@ def test_fields_in_memory_are_judged_as_those_of_json(record: Record) -> None:
     name = type(record).__name__
     values = left_out(msgspec.to_builtins(record), "record")
     try:
-        found: Record | tuple[Fault, ...] = record_of(name, values)
+        found: Record | tuple[Fault, ...] = record_of(name, values, now=MAX_INSTANT)
     except Refused as refusal:
         found = refusal.faults
     assert found == answer(to_json(record))
@@ -300,7 +301,16 @@ def test_only_who_may_import_history_sends_the_recording_time() -> None:
     assert told(event) == [("recorded_at_refused", "/recorded_at")]
     assert parse(event, now=NOW, may_import=True).recorded_at == instant_of("2020-01-01T00:00:00Z")
     (fault,) = refused(event | {"occurred_at": "2020-01-01T00:06:00Z"}, may_import=True)
-    assert fault.code == "from_the_future"
+    assert (fault.code, fault.path) == ("from_the_future", "/occurred_at")
+
+
+def test_nothing_was_recorded_later_than_now() -> None:
+    """What said it was recorded in 2206 was taken. Our clock may be as far behind as a source's is ahead."""
+    event = TOUCH | {"occurred_at": "2026-03-01T10:05:00Z", "recorded_at": "2026-03-01T10:05:00Z"}
+    assert parse(event, now=NOW, may_import=True).recorded_at == NOW + FUTURE_LIMIT
+    (fault,) = refused(event | {"recorded_at": "2026-03-01T10:05:00.000001Z"}, may_import=True)
+    assert (fault.code, fault.path) == ("from_the_future", "/recorded_at")
+    assert fault.expected == "at most 5 minutes after now, which is 2026-03-01T10:00:00Z"
 
 
 @pytest.mark.parametrize("event", [None, [], "TouchRecorded", 1])

@@ -357,6 +357,13 @@ def test_a_file_may_be_optional(tmp_path: Path) -> None:
     assert "no file for people (people.csv), which is optional" in result.stderr
 
 
+def test_a_row_of_the_future_is_bad(tmp_path: Path) -> None:
+    """A mistyped year is told at the column it stands in: an event is recorded when it occurred, and that
+    cannot be yet to come."""
+    records, bad = make(tmp_path, TOUCH, "id,time,origin\n1,2206-03-01,x\n2,2026-03-01,x\n")
+    assert (len(records), told(bad)) == (1, [(2, ("time",), "from_the_future")])
+
+
 def test_the_same_file_gives_the_same_events(tmp_path: Path) -> None:
     """Imported twice, each event is an equal copy of the first, recorded at the same time."""
     first, again = (make(tmp_path, TOUCH, "id,time,origin\n1,2026-03-01,x\n2,2026-03-02,\n")[0] for _ in "ab")

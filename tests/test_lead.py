@@ -222,7 +222,7 @@ def made_up(seed: int, events: int) -> list[r.Record]:
     found: list[r.Record] = []
     for line in lines(Plan(seed, events, None, START, 60, kinds.shares("every"))):
         try:
-            found.append(parse_line(line.json, now=0, may_import=True))
+            found.append(parse_line(line.json, now=r.MAX_INSTANT, may_import=True))
         except Refused:
             continue
     return found

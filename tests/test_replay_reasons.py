@@ -72,7 +72,7 @@ def under(definition: Definition) -> Rules:
 def generated() -> Iterator[r.Record]:
     """Lives of leads over a year."""
     plan = Plan(1, None, 6, MONDAY - 365 * DAY, 365, kinds.shares("every,refused=0"))
-    return (parse_line(line.json, now=0, may_import=True) for line in lines(plan))
+    return (parse_line(line.json, now=r.MAX_INSTANT, may_import=True) for line in lines(plan))
 
 
 def leads() -> Iterator[list[r.Envelope]]:

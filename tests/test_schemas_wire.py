@@ -115,7 +115,7 @@ def test_content_does_not_tell_a_default_from_a_value_that_equals_it() -> None:
 def test_content_of_a_number_does_not_depend_on_how_it_was_sent() -> None:
     """1 and 1.0 are one attribute value."""
     event = to_json(smallest("AttributeChanged"))
-    sent = [parse(event | {"value": value}, now=0, may_import=True) for value in (1, 1.0)]
+    sent = [parse(event | {"value": value}, now=MAX_INSTANT, may_import=True) for value in (1, 1.0)]
     assert content_hash(sent[0]) == content_hash(sent[1])
 
 

@@ -41,6 +41,11 @@ LOSSES = ("price", "no_decision", "feature_missing", "competitor", "budget_cut")
 RIVALS = ("Leadfoot", "Funnelwise", "CRMatic")
 TOPICS = ("roi_calculator", "security_whitepaper", "reference_call", "integration_guide", "price_sheet")
 HOLIDAYS = (
+    "2024-01-01",
+    "2024-03-29",
+    "2024-04-01",
+    "2024-05-01",
+    "2024-12-25",
     "2025-01-01",
     "2025-04-18",
     "2025-04-21",

@@ -6,6 +6,7 @@ unless the mapping says when, so the same row gives the same events whenever it 
 files to `tables`.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
@@ -98,7 +99,7 @@ def _record(made: Made, row: Row, faults: list[RowFault]) -> list[Record]:
     if "occurred_at" in values:
         values.setdefault("recorded_at", values["occurred_at"])
     try:
-        return [record_of(made.record, values)]
+        return [record_of(made.record, values, time.time_ns() // 1000)]
     except Refused as refused:
         faults += _refused(made, refused)
         return []
@@ -106,6 +107,7 @@ def _record(made: Made, row: Row, faults: list[RowFault]) -> list[Record]:
 
 def _refused(made: Made, refused: Refused) -> Iterator[RowFault]:
     columns = {each.name: each.columns for each in made.fields}
+    columns.setdefault("recorded_at", columns.get("occurred_at", ()))  # which it then is
     for fault in refused.faults:
         name = fault.path.split("/")[1] if fault.path else ""
         bad = Bad(fault.code, fault.value, fault.expected, fault.hint)

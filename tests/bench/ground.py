@@ -34,8 +34,8 @@ ROOT = Path(infra.__file__).parents[1]
 DEFINITIONS = (ROOT / "projections" / "default.yaml", ROOT / "tests" / "vectors" / "definition.yaml")
 """The first is fed and promoted; with two versions the second is fed too."""
 DAY = 86_400_000_000
-START = 1_736_121_600_000_000
-"""2025-01-06T00:00:00Z: the first day of the made-up journeys, which begin within a year."""
+START = 1_704_672_000_000_000
+"""2024-01-08T00:00:00Z: the first day of the made-up journeys, which begin within a year."""
 LONG = "crm:long"
 """The subject of the long journey."""
 CHUNK_RECORDS = 1_000
