@@ -264,10 +264,11 @@ async def test_a_dry_run_takes_nothing(opened: Opened) -> None:
 
 
 def test_a_dry_run_is_asked_for_clearly(opened: Opened) -> None:
-    """A value that might mean anything must not publish."""
+    """What might mean anything, a mistyped or a repeated parameter among it, must not publish."""
     url, key = f"{opened.door.url}/v1/events", opened.keys.everything
-    for value in ("1", "yes", "True", ""):
-        answer = requests.post(url, json=TOUCH, params={"dry_run": value}, auth=(key, ""), timeout=60)
+    values = [f"dry_run={value}" for value in ("1", "yes", "True", "")]
+    for query in (*values, "dryrun=true", "DRY_RUN=true", "dry_run=true&dry_run=false", "dry_run=true&x"):
+        answer = requests.post(f"{url}?{query}", json=TOUCH, auth=(key, ""), timeout=60)
         assert (answer.status_code, answer.json()["type"]) == (400, "urn:leadlog:problem:bad-query")
 
 
@@ -311,7 +312,7 @@ def test_a_publisher_sees_what_of_its_source_was_refused(opened: Opened) -> None
     assert seen(opened.keys.website, after=str(mine["cursor"])).json()["rejections"] == []
     assert len(seen(opened.keys.everything, since="2026-03-01T09:00:00Z").json()["rejections"]) == 3
     assert seen(opened.keys.everything, since="2026-03-01T09:00:01Z").json()["rejections"] == []
-    for query in ({"since": "yesterday"}, {"after": "-1"}):
+    for query in ({"since": "yesterday"}, {"after": "-1"}, {"sinse": "2026-03-01T09:00:00Z"}):
         assert seen(opened.keys.everything, **query).json()["type"] == "urn:leadlog:problem:bad-query"
     assert requests.get(f"{opened.door.url}/v1/rejections", timeout=60).status_code == 401
 

@@ -7,7 +7,7 @@ already. Leaves each step to the module of its name, and the process to `server`
 import asyncio
 import re
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
 from itertools import repeat
 
@@ -72,7 +72,7 @@ class Door:
         with metrics.SECONDS.time():
             self.lookout.require_all()
             key = await self.keyring.judge(request.headers.get("authorization"))
-            is_dry_run = bool(request.scope["query_string"]) and _is_dry_run(request.query_params)
+            is_dry_run = bool(request.scope["query_string"]) and _is_dry_run(request)
             with self.gate.enter() as room:
                 checked = await check(await read_events(request, room), key)
                 records = [each for each in checked if not isinstance(each, Result)]
@@ -82,7 +82,8 @@ class Door:
     async def get_rejections(self, request: Request) -> Response:
         """What the projector could not take of the key's source."""
         key = await self.keyring.judge(request.headers.get("authorization"))
-        return json_response(await rejections.read(self._dsn, key, request.query_params))
+        query = _query(request, ("since", "after"))
+        return json_response(await rejections.read(self._dsn, key, query))
 
     async def _take(self, records: list[Record], traceparent: str | None) -> Iterator[Status]:
         acknowledged = await self.sender.send(records, traceparent) if records else []
@@ -146,8 +147,21 @@ async def get_openapi(_: Request) -> Response:
     return json_response(openapi.document())
 
 
-def _is_dry_run(query: Mapping[str, str]) -> bool:
-    given = query.get("dry_run", "false")
+def _query(request: Request, known: Collection[str]) -> dict[str, str]:
+    """The parameters of a query. Raises NotTaken 400 for one that is mistyped or given twice."""
+    query: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            detail = f"{name[:50]!r} is no parameter of this path, expected {' or '.join(known)}"
+            raise NotTaken(400, "Bad query", detail)
+        if name in query:
+            raise NotTaken(400, "Bad query", f"{name} is given twice, expected once")
+        query[name] = value
+    return query
+
+
+def _is_dry_run(request: Request) -> bool:
+    given = _query(request, ("dry_run",)).get("dry_run", "false")
     if given not in ("true", "false"):
         raise NotTaken(400, "Bad query", f"dry_run is {given[:50]!r}, expected true or false")
     return given == "true"

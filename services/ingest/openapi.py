@@ -28,7 +28,7 @@ ANSWERS = {
     422: "No event is taken: every fault of each is listed.",
 }
 PROBLEMS = {
-    400: "A query that cannot be read, or a body that is no JSON, no gzip, holds no event, or was cut short.",
+    400: "A parameter unknown, repeated or unreadable; a body without event, cut short, no JSON or no gzip.",
     401: "No key, or one that is not known.",
     403: "The key was revoked, or replaced by another.",
     408: "The body came too slowly.",
