@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from schemas import lenient
 from schemas.content import holds_nul
 from schemas.faults import (
     FIELDS,
@@ -24,6 +25,7 @@ from schemas.faults import (
     shown,
     type_faults,
     unknown_fields,
+    unstorable,
     wrong_type,
 )
 from schemas.instants import day_of, instant_of, iso_date, rfc3339
@@ -62,8 +64,7 @@ def parse_line(line: bytes, *, now: Micros, may_import: bool) -> Record:
     try:
         event = msgspec.json.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
-        text = line.decode("utf-8", "replace").strip()
-        raise Refused([Fault("not_json", "", shown(text), "one JSON object in UTF-8", str(fault))]) from None
+        raise Refused(_faults_of_unread(line, str(fault), now, may_import)) from None
     return parse(event, now=now, may_import=may_import)
 
 
@@ -75,22 +76,26 @@ def parse(event: object, *, now: Micros, may_import: bool) -> Record:
     """
     if not isinstance(event, dict):
         raise Refused([wrong_type(event, "", "an object")])
-    stamped = may_import and "recorded_at" in event
-    fields = event if stamped else event | {"recorded_at": rfc3339(now)}
-    if stamped or "recorded_at" not in event:
-        record = _sound(fields, now)
+    if may_import or "recorded_at" not in event:
+        record = _sound(_stamped(event, now, may_import), now)
         if record is not None:
             return record
-    raise Refused(_all_faults(event, fields, now, may_import))
+    raise Refused(_all_faults(event, now, may_import))
 
 
 def peek(line: bytes) -> dict[str, Any]:
     """What can be read of a refused line: the fields of its JSON object, or nothing."""
     try:
-        event = msgspec.json.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        event = lenient.decode(line)
+    except (ValueError, RecursionError):
         return {}
     return event if isinstance(event, dict) else {}
+
+
+def id_of(line: bytes) -> str | None:
+    """The event id of a refused line, if it can be read and repeated."""
+    event_id = peek(line).get("event_id")
+    return event_id if isinstance(event_id, str) and not unstorable(event_id) else None
 
 
 def record_of(name: str, values: dict[str, Any], now: Micros) -> Record:
@@ -171,8 +176,24 @@ def _in_memory(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _all_faults(event: dict[str, Any], fields: dict[str, Any], now: Micros, may_import: bool) -> list[Fault]:
-    name = event.get("record")
+def _stamped(event: dict[str, Any], now: Micros, may_import: bool) -> dict[str, Any]:
+    return event if may_import and "recorded_at" in event else event | {"recorded_at": rfc3339(now)}
+
+
+def _faults_of_unread(line: bytes, why: str, now: Micros, may_import: bool) -> list[Fault]:
+    """Those of a line that msgspec does not read: each at its place if it is JSON nevertheless."""
+    event = peek(line)
+    if event:
+        return _all_faults(event, now, may_import)
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as fault:  # msgspec counts from the beginning of a text within the line
+        text, why = line.decode("utf-8", "replace"), str(fault)
+    return [Fault("not_json", "", shown(text.strip()), "one JSON object in UTF-8", why)]
+
+
+def _all_faults(event: dict[str, Any], now: Micros, may_import: bool) -> list[Fault]:
+    name, fields = event.get("record"), _stamped(event, now, may_import)
     if not isinstance(name, str) or name not in RECORDS:
         return [_unknown_record(event)]
     faults = [] if may_import else list(_no_import(event))

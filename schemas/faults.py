@@ -5,6 +5,7 @@ what was expected and, where one can be given, a hint. Leaves rules between fiel
 than msgspec, which stops at the first fault: used only once that has refused.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -16,6 +17,10 @@ from schemas.records import RECORDS, Envelope
 
 SHOWN_CHARACTERS = 100
 """Longest value repeated in a fault; the publisher has the whole one."""
+
+
+ENDLESS = (math.inf, -math.inf)
+"""What a number becomes that no double holds."""
 
 
 class Fault(Struct, frozen=True):
@@ -113,7 +118,7 @@ def _word(kind: Any, value: Any, path: str) -> Iterator[Fault]:
 
 
 def _integer(kind: Any, value: Any, path: str) -> Iterator[Fault]:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if isinstance(value, bool) or not (isinstance(value, int) or value in ENDLESS):
         yield wrong_type(value, path, "an integer")
     elif not kind.ge <= value <= kind.le:
         yield Fault("out_of_range", path, shown(value), f"from {kind.ge} to {kind.le}")

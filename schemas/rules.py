@@ -90,6 +90,13 @@ def _reviewer(fields: Fields) -> Iterator[Fault]:
         yield Fault("sql_without_reviewer", "/actor/kind", kind, expected, hint)
 
 
+def _exact(fields: Fields) -> Iterator[Fault]:
+    value = fields.get("value")
+    if isinstance(value, int) and int(float(value)) != value:
+        expected = "a number that a double holds exactly, as every integer up to 2^53"
+        yield Fault("out_of_range", "/value", shown(value), expected, "send it as a text")
+
+
 def _note(fields: Fields) -> Iterator[Fault]:
     if fields.get("reason_code") == "other" and not fields.get("note"):
         hint = "say in the note what the reason was, or use a reason code"
@@ -151,6 +158,7 @@ def _holiday(day: str, path: str) -> Iterator[Fault]:
 
 
 _RULES: Final[dict[str, tuple[Rule, ...]]] = {
+    "AttributeChanged": (_exact,),
     "HandoffAccepted": (_reviewer,),
     "HandoffRejected": (_note,),
     "OpportunityOpened": (_currency("amount_minor"),),

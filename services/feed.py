@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from schemas.contract import MAX_EVENT_BYTES, parse_line, peek
+from schemas.contract import MAX_EVENT_BYTES, id_of, parse_line
 from schemas.faults import Fault, Refused
 from schemas.records import Record
 from services import settings
@@ -78,7 +78,7 @@ async def read(file: BinaryIO, begin: Position) -> AsyncIterator[Chunk[Step]]:
                 try:
                     records.append(parse_line(line, now=now, may_import=True))
                 except Refused as refused:
-                    refusals.append(Refusal(number, _event_id(line), refused.faults))
+                    refusals.append(Refusal(number, id_of(line[:MAX_LINE_BYTES]), refused.faults))
         position = Position(
             offset=position.offset + size,
             lines=position.lines + len(lines),
@@ -138,12 +138,6 @@ def _hash_of(file: BinaryIO, size: int) -> "hashlib._Hash":
         digest.update(block)
         size -= len(block)
     return digest
-
-
-def _event_id(line: bytes) -> str | None:
-    """The id of a refused line, if it is readable that far."""
-    event_id = peek(line[:MAX_LINE_BYTES]).get("event_id")
-    return event_id if isinstance(event_id, str) else None
 
 
 class _Saved(Struct, frozen=True):

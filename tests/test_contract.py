@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.contract import MAX_EVENT_BYTES, MAX_FAULTS, parse, parse_line, record_of, to_json
+from schemas.contract import MAX_EVENT_BYTES, MAX_FAULTS, id_of, parse, parse_line, record_of, to_json
 from schemas.currencies import DIGITS, display
 from schemas.faults import SHOWN_CHARACTERS, Fault, Refused
 from schemas.instants import day_of, instant_of, iso_date, rfc3339
@@ -44,6 +44,7 @@ TOUCH = ENVELOPE | {
     "direction": "inbound",
     "channel": "organic_search",
 }
+ATTRIBUTE = ENVELOPE | {"record": "AttributeChanged", "name": "size", "value": 12}
 WON = ENVELOPE | {"record": "OpportunityWon", "opportunity_id": "o1", "amount_minor": 100, "currency": "EUR"}
 OPENED = ENVELOPE | {"record": "OpportunityOpened", "opportunity_id": "o1"}
 REJECTED = ENVELOPE | {"record": "HandoffRejected", "reason_code": "no_need", "return_to": "nurture"}
@@ -192,6 +193,35 @@ def test_lines_that_are_no_event_are_refused(line: bytes) -> None:
     assert refusal.value.faults[0].code in ("not_json", "wrong_type", "missing_field", "unknown_record")
 
 
+@pytest.mark.parametrize(
+    ("field", "written", "code"),
+    [
+        ("url", rb'"\ud800"', "not_storable"),
+        ("url", rb'"\udc00\ud83d\u0041"', "not_storable"),
+        ("source_sequence", b"1e400", "out_of_range"),
+        ("source_sequence", b"-" + b"9" * 5_000, "out_of_range"),
+    ],
+)
+def test_json_that_is_read_with_pains_has_its_fault_at_its_place(
+    field: str, written: bytes, code: str
+) -> None:
+    """Half a surrogate pair and a number without end were told as `not_json`, of an event without id."""
+    line = msgspec.json.encode(TOUCH | {field: msgspec.Raw(written)})
+    with pytest.raises(Refused) as refusal:
+        parse_line(line, now=NOW, may_import=False)
+    assert [(fault.code, fault.path) for fault in refusal.value.faults] == [(code, f"/{field}")]
+    assert id_of(line) == "e1"
+    msgspec.json.encode(refusal.value.faults)
+
+
+def test_a_wrong_byte_is_told_by_its_place_in_the_line() -> None:
+    """Position 0, within some text of the line, helped nobody to find it."""
+    line = msgspec.json.encode(TOUCH | {"channel": "#"}).replace(b"#", b"\xff")
+    with pytest.raises(Refused) as refusal:
+        parse_line(line, now=NOW, may_import=False)
+    assert f"byte 0xff in position {line.index(0xFF)}:" in (refusal.value.faults[0].hint or "")
+
+
 def test_all_faults_are_told_at_once() -> None:
     """Faults of type and of rule, at every depth, come in one answer."""
     event = left_out(TOUCH, "channel") | {
@@ -245,6 +275,8 @@ BROKEN_RULES = [
     (TOUCH | {"occurred_at": "0001-01-01T00:00:00+01:00"}, "bad_instant", "/occurred_at"),
     (TOUCH | {"occurred_at": 1772357400}, "bad_instant", "/occurred_at"),
     (TOUCH | {"actor": "anna"}, "wrong_type", "/actor"),
+    (ATTRIBUTE | {"value": 2**53 + 1}, "out_of_range", "/value"),
+    (ATTRIBUTE | {"value": 12345678901234567890}, "out_of_range", "/value"),
     (OPENED | {"amount_minor": 1}, "money_without_currency", "/currency"),
     (OPENED | {"amount_minor": 0, "currency": ""}, "money_without_currency", "/currency"),
     (left_out(WON, "currency"), "money_without_currency", "/currency"),
@@ -276,6 +308,8 @@ def test_an_event_that_breaks_one_rule_has_one_fault(event: dict[str, Any], code
 
 
 KEPT_RULES = [
+    ATTRIBUTE | {"value": 2**53},
+    ATTRIBUTE | {"value": 2**53 + 0.0},
     TOUCH | {"occurred_at": "2026-03-01T10:05:00Z"},
     TOUCH | {"url": "a\\u0000b"},
     OPENED | {"amount_minor": 0, "currency": "JPY"},

@@ -203,6 +203,8 @@ def test_joined_rows(tmp_path: Path) -> None:
     assert make(tmp_path, mapping, nobody, PEOPLE + ";No address;\n") == ([], [])
     found = [(record.event_id, record.value) for record in records if isinstance(record, AttributeChanged)]
     assert found == [("1:Ann & Co", 12.0), ("1:Second", None)]
+    inexact = make(tmp_path, mapping, rows, PEOPLE.replace(";12", ";9007199254740993"))[1]
+    assert told(inexact) == [(2, ("people.size",), "out_of_range")]
     needed = mapping.replace("origin}}", "origin}, required: true}")
     records, bad = make(tmp_path, needed, rows)
     assert (len(records), told(bad)) == (2, [(3, ("origin",), "no_match")])

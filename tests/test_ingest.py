@@ -272,6 +272,19 @@ def test_a_dry_run_is_asked_for_clearly(opened: Opened) -> None:
         assert (answer.status_code, answer.json()["type"]) == (400, "urn:leadlog:problem:bad-query")
 
 
+def test_half_a_surrogate_pair_refuses_its_event_alone(opened: Opened) -> None:
+    """One event with the escape of half a character ended the whole array in a 400 about cut-off input."""
+    half = TOUCH | {"event_id": "half", "url": "\ud800"}
+    body = json.dumps([half, *named(TOUCH, "g1", "g2")], indent=1).encode()
+    mixed, alone, cut = (
+        opened.door.post(sent, opened.keys.everything)
+        for sent in (body, json.dumps(half).encode(), body[:-1])
+    )
+    assert [each.status_code for each in (mixed, alone, cut)] == [207, 422, 400]
+    assert statuses(mixed) == [(0, "half", "refused"), (1, "g1", "taken"), (2, "g2", "taken")]
+    assert faults(mixed) == faults(alone) == [("not_storable", "/url")]
+
+
 def test_the_limits_are_told_and_hold_inclusively(opened: Opened) -> None:
     """What `GET /v1/limits` says is taken; one more is not."""
     limits = requests.get(f"{opened.door.url}/v1/limits", timeout=60).json()

@@ -161,7 +161,7 @@ def converter(kind: Kind, options: Options) -> Callable[[str], Any]:
     if kind == "integer":
         return lambda text: _integer(text, options)
     if kind == "number":
-        return lambda text: float(_decimal(text, options))
+        return lambda text: _number(_decimal(text, options))
     return _boolean if kind == "boolean" else str
 
 
@@ -259,6 +259,11 @@ def _decimal(text: str, options: Options) -> Decimal:
     if not number.is_finite() or abs(number.adjusted()) > 300:
         raise Bad("bad_number", text, "a number", 'with a decimal comma: decimal: ","')
     return number
+
+
+def _number(number: Decimal) -> int | float:
+    """Whole numbers as such, so that the contract sees those that a double does not hold."""
+    return int(number) if number == number.to_integral_value() else float(number)
 
 
 def _integer(text: str, options: Options) -> int:

@@ -10,6 +10,7 @@ import codecs
 import io
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from email.message import Message
 from functools import lru_cache
 from itertools import islice
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
+from schemas import lenient
 from services import settings
 from services.ingest.answers import LIMITS, NotTaken
 from services.ingest.gate import Room
@@ -126,6 +128,8 @@ def _document(body: bytes) -> list[bytes]:
         if body.lstrip()[:1] == b"{":
             return [bytes(_OBJECT.decode(body))]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        with suppress(ValueError, RecursionError):
+            return list(islice(lenient.pieces(body), LIMITS.request_events + 1))
         raise _not_json(body, str(error)) from None
     if not body.strip():
         return []

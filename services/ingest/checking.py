@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from schemas.contract import parse_line, peek
+from schemas.contract import id_of, parse_line, peek
 from schemas.faults import Fault, Refused, shown
 from schemas.records import TOPIC_OF, Micros, Record
 from services.ingest.answers import Result, Status
@@ -27,7 +27,7 @@ async def check(events: Sequence[bytes], key: Key) -> list[Checked]:
         try:
             checked.append(_judged(event, key, now))
         except Refused as refused:
-            checked.append(Result(index, _event_id(event), "refused", refused.faults))
+            checked.append(Result(index, id_of(event), "refused", refused.faults))
         await turn.over()
     return checked
 
@@ -66,8 +66,3 @@ def _not_allowed(fields: dict[str, Any], key: Key) -> Iterator[Fault]:
         expected = f"{key.source!r}, the source of key {key.key_id}"
         hint = "each source has a key of its own: `leadlog key create --source NAME` makes one"
         yield Fault("source_not_allowed", "/source", shown(source), expected, hint)
-
-
-def _event_id(event: bytes) -> str | None:
-    event_id = peek(event).get("event_id")
-    return event_id if isinstance(event_id, str) else None
