@@ -103,6 +103,29 @@ def _note(fields: Fields) -> Iterator[Fault]:
         yield Fault("note_missing", "/note", fields.get("note"), "a note, since the reason is other", hint)
 
 
+def _another(target: str) -> Rule:
+    """The rule of an event that takes another one back."""
+
+    def rule(fields: Fields) -> Iterator[Fault]:
+        event_id = fields.get("event_id")
+        if event_id is not None and fields.get(target) == event_id:
+            yield Fault("takes_itself_back", below("", target), shown(event_id), "the id of another event")
+
+    return rule
+
+
+def _subject(name: str) -> Rule:
+    """The rule of a fact that is about what this field names, which is its key on the topic."""
+
+    def rule(fields: Fields) -> Iterator[Fault]:
+        subject, wanted = fields.get("subject_id"), fields.get(name)
+        if subject is not None and wanted is not None and subject != wanted:
+            expected = f"{shown(wanted)!r}, the {name}"
+            yield Fault("wrong_subject", "/subject_id", shown(subject), expected)
+
+    return rule
+
+
 def _window(fields: Fields) -> Iterator[Fault]:
     starts, ends = fields.get("starts_at"), fields.get("ends_at")
     if starts is not None and ends is not None and ends < starts:
@@ -167,8 +190,13 @@ _RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "RevenueAdjusted": (_currency("delta_minor"),),
     "CustomerRenewed": (_currency("amount_minor"),),
     "CustomerChurned": (_currency("amount_minor"),),
-    "CampaignScheduled": (_currency("cost_minor"), _window),
-    "CalendarChanged": (_calendar,),
+    "EventRetracted": (_another("target_event_id"),),
+    "SubjectsUnlinked": (_another("link_event_id"),),
+    "CampaignScheduled": (_subject("campaign_id"), _currency("cost_minor"), _window),
+    **dict.fromkeys(
+        ("DefinitionProposed", "DefinitionApproved", "DefinitionActivated"), (_subject("definition_id"),)
+    ),
+    "CalendarChanged": (_subject("calendar_id"), _calendar),
 }
 
 _REQUIRED_TEXTS: Final = {

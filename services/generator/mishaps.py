@@ -153,7 +153,7 @@ class Mishaps:
         return self.chance.pick((*others, self.chance.pick(self.strangers), f"desk:{story.tag}"))
 
     def take_back(self, story: Story) -> None:
-        """Links taken back, subjects erased, retractions retracted, and what names itself in a circle."""
+        """Links taken back, subjects erased, retractions retracted, and what names each other in a circle."""
         chance, shares = self.chance, self.shares
         for event in story.links:
             if _partition(event.body["subject_id"]) != _partition(event.body["other_subject_id"]):
@@ -258,13 +258,10 @@ def regret(story: Story, chance: Chance) -> None:
 
 
 def go_in_circles(story: Story, chance: Chance) -> None:
-    """Retractions that name themselves, each other, or an unlinking that names them: none has an effect."""
+    """Retractions that name each other, or an unlinking that names them: none has an effect."""
     target = chance.pick(story.events)
     moment = target.body["occurred_at"] + chance.soon(DAY)
     first = _retract(story, target, moment, "cycle")
-    if chance.yes(0.25):
-        first.body["target_event_id"] = first.body["event_id"]
-        return
     if chance.yes(0.3):
         fields = {"link_event_id": first.body["event_id"], "reason_code": "wrong_person"}
         second = _happen(story, "cycle", moment, "SubjectsUnlinked", subject_id=story.subject, **fields)
