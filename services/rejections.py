@@ -20,6 +20,7 @@ from schemas.records import ID_CHARACTERS, TOPIC_OF, Micros, Record
 from schemas.wire import Decoder, Unreadable
 from services.projector.delivery import Record as Refused
 from services.store.pool import Connection
+from services.wording import legible
 
 REPAIRS_HEADER = "leadlog_repairs"
 """Kafka header of an event that was published in place of a rejected record: that record's place."""
@@ -194,8 +195,7 @@ def _id(told: object) -> str | None:
 
 def _text(raw: bytes) -> str:
     """Bytes as text that every terminal can show."""
-    text = raw.decode("utf-8", "backslashreplace")
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return legible(raw.decode("utf-8", "backslashreplace"))
 
 
 @cache

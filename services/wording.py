@@ -11,6 +11,13 @@ TELLING = (
 """Fields by which people recognise an event, in the order shown."""
 
 
+def legible(text: str) -> str:
+    """Text that any terminal can show: what would move its cursor or change its colours is written out."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def instant(text: str | None) -> str:
     """An RFC 3339 instant in UTC as people read it, to the second: `2026-03-24 10:00:05`."""
     return "" if text is None else text[:19].replace("T", " ")

@@ -193,6 +193,17 @@ def test_a_lead_of_nothing_but_faults_has_a_timeline_and_no_state(leadlog: Leadl
 
 
 @pytest.mark.servers
+def test_control_characters_of_events_do_nothing_to_a_terminal(leadlog: Leadlog, database: str) -> None:
+    """An escape sequence, a tab or a line break in an id is written out, not obeyed; JSON has it as it is."""
+    odd = "\x1b[2Jf\to\nrm\x9b"
+    asyncio.run(given(database, [demo_request(5, odd)]))
+    text = leadlog("lead", "crm:1").stdout
+    assert r"\x1b[2Jf\to\nrm\x9b" in text
+    assert text.replace("\n", "").isprintable()
+    assert json.dumps(odd) in leadlog("lead", "crm:1", "--json").stdout
+
+
+@pytest.mark.servers
 def test_an_unknown_id_is_refused(leadlog: Leadlog) -> None:
     """The message names the id."""
     result = leadlog("lead", "crm:404")

@@ -18,7 +18,7 @@ from services.notifier.message import Message, Owed
 from services.notifier.sending import Again, Refused
 from services.settings import addresses
 from services.store.pool import connect
-from services.wording import instant
+from services.wording import instant, legible
 
 ALERTS = """
 select alert_key as key, coalesce(alert.outcome, severity) as state, severity, change, alert.outcome,
@@ -107,7 +107,7 @@ def show(key: str, as_json: bool) -> None:
         return
     for row in owed:
         told_of = {name: value for name, value in row.items() if value is not None}
-        click.echo("\n".join(f"{name}: {value}" for name, value in told_of.items()) + "\n")
+        click.echo("\n".join(f"{name}: {legible(str(value))}" for name, value in told_of.items()) + "\n")
     _table(told, TOLD)
 
 

@@ -16,6 +16,7 @@ from services.importer.events import RowFault
 from services.importer.mapping import Mapping, MappingFaults, parse
 from services.importer.rows import BadRow, Import, Progress, WrongFiles, assign
 from services.publisher import Publisher, ServerAway
+from services.wording import legible
 
 BAD_ROWS_SHOWN = 10
 """Bad rows told to people one by one: enough to see what is wrong. `--json` tells all."""
@@ -118,9 +119,9 @@ def _lines(row: BadRow) -> Iterator[str]:
     """A bad row for people: where, what is wrong, and its cells."""
     yield f"{row.file}, line {row.line}:"
     for fault in row.faults:
-        yield f"  {_what(fault)}"
+        yield f"  {legible(_what(fault))}"
     cells = (f"{column}: {cell[:CELL_CHARACTERS]}" for column, cell in row.cells.items() if cell.strip())
-    yield f"  the row: {'; '.join(cells)}"
+    yield legible(f"  the row: {'; '.join(cells)}")
 
 
 def _kind(fault: RowFault) -> str:

@@ -9,6 +9,7 @@ from services.cli.exits import REFUSED, end, run
 from services.settings import addresses
 from services.store.pool import connect
 from services.store.versions import MARK_STALE
+from services.wording import legible
 
 COLUMNS = ("version", "journey_id", "attempts", "parked_at", "tried_at", "error")
 
@@ -33,7 +34,7 @@ def list_parked(as_json: bool) -> None:
     elif not rows:
         click.echo("nothing is parked")
     for row in [] if as_json else rows:
-        click.echo("  ".join(str(row[name]) for name in COLUMNS))
+        click.echo("  ".join(legible(str(row[name])) for name in COLUMNS))
 
 
 @command.command("show")
@@ -44,8 +45,8 @@ def show(journey_id: str) -> None:
     if not rows:
         end(REFUSED, f"{journey_id} is not parked")
     for row in rows:
-        click.echo("\n".join(f"{name}: {row[name]}" for name in COLUMNS))
-        click.echo(row["detail"])
+        click.echo("\n".join(f"{name}: {legible(str(row[name]))}" for name in COLUMNS))
+        click.echo("\n".join(map(legible, row["detail"].split("\n"))))
 
 
 @command.command("retry")

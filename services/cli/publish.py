@@ -14,6 +14,7 @@ from services.cli.exits import AWAY, REFUSED, end, run
 from services.cli.sending import Display, collect_seldom, fault_lines, summary
 from services.feed import Bookmark, Position, Refusal, Step
 from services.publisher import Publisher, ServerAway
+from services.wording import legible
 
 
 @click.command("publish")
@@ -101,5 +102,5 @@ def _path(file: BinaryIO) -> Path | None:
 def _told(refusal: Refusal, as_json: bool) -> str:
     if as_json:
         return msgspec.json.encode(refusal).decode()
-    event = f", event {refusal.event_id}" if refusal.event_id else ""
+    event = f", event {legible(refusal.event_id)}" if refusal.event_id else ""
     return "\n".join([f"line {refusal.line}{event} is refused:", *fault_lines(refusal.faults)])

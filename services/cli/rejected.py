@@ -21,7 +21,7 @@ from services.cli.sending import fault_lines
 from services.rejections import Page, Place, Rejection, read_one, read_page, repair
 from services.settings import addresses
 from services.store.pool import connect
-from services.wording import instant
+from services.wording import instant, legible
 
 MICROS_PER_DAY = 86_400_000_000
 HEADINGS = ("place", "rejected at", "reason", "source", "event", "repaired by", "message")
@@ -130,9 +130,10 @@ def _show(rejection: Rejection) -> None:
     told = msgspec.structs.asdict(rejection) | {"repaired_by": ", ".join(rejection.repaired_by) or None}
     for name, value in told.items():
         if value is not None and name != "content":
-            click.echo(f"{name:12} {value}")
+            click.echo(f"{name:12} {legible(str(value))}")
     if rejection.content is not None:
-        click.echo(json.dumps(rejection.content, indent=2, ensure_ascii=False))
+        content = json.dumps(rejection.content, indent=2, ensure_ascii=False)
+        click.echo("\n".join(map(legible, content.split("\n"))))
 
 
 async def _read(place: Place) -> Rejection:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from schemas.faults import Fault
 from services import settings
+from services.wording import legible
 
 OBJECTS_BEFORE_COLLECTION = 50_000
 """Events on their way are many objects and no cycles: to look for cycles seldom saves a tenth of the time."""
@@ -93,7 +94,8 @@ def fault_lines(faults: Sequence[Fault]) -> list[str]:
     for fault in faults:
         hint = f" ({fault.hint})" if fault.hint else ""
         found = "" if fault.value is None else f"found {fault.value!r}, "
-        lines.append(f"  {fault.path or '(event)'}: {fault.code}: {found}expected {fault.expected}{hint}")
+        told = f"{fault.path or '(event)'}: {fault.code}: {found}expected {fault.expected}{hint}"
+        lines.append(f"  {legible(told)}")
     return lines
 
 

@@ -7,7 +7,7 @@ import click
 from schemas.instants import rfc3339
 from services.cli.layout import plain
 from services.replay.verify import Outcome, Verdict, Wrong
-from services.wording import instant
+from services.wording import instant, legible
 
 NEXT = (
     "`leadlog lead ID` shows a lead, also by the id of one of its events; "
@@ -19,9 +19,10 @@ def show(found: Verdict) -> None:
     """Prints every difference that is known, and the outcome."""
     rows, states = found.differences
     for row in rows:
-        click.echo(f"{row.table} {' '.join(map(str, row.key))}: {_said(row)}")
+        click.echo(legible(f"{row.table} {' '.join(map(str, row.key))}: {_said(row)}"))
     for journey_id in states:
-        click.echo(f"{journey_id}: its folded state differs: later events would go on from a wrong one")
+        told = f"{journey_id}: its folded state differs: later events would go on from a wrong one"
+        click.echo(legible(told))
     more = found.rows_differing - len(rows) + found.states_differing - len(states)
     if more:
         click.echo(f"and {more:,} more: `leadlog replay verify` shows all")
