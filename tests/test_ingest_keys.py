@@ -86,6 +86,8 @@ def test_what_the_key_may_not_send_is_a_fault_of_the_event(opened: Opened) -> No
     assert answer.status_code == 207
     assert faults(answer, 1) == [("source_not_allowed", "/source")]
     assert ("record_not_allowed", "/record") in faults(answer, 2)
+    command = "leadlog key create --source website --record SubjectsLinked"  # without a source it fails
+    assert any(command in (fault["hint"] or "") for fault in answer.json()["results"][2]["faults"])
     assert faults(answer, 3) == [("source_not_allowed", "/source"), ("wrong_type", "/channel")]
     (fault,) = answer.json()["results"][1]["faults"]
     assert (fault["value"], "'website'" in fault["expected"]) == ("crm", True)
@@ -111,6 +113,7 @@ def test_a_key_works_at_once_and_until_it_is_revoked(opened: Opened) -> None:
     ended = answered(opened, key["key"], 403)
     assert ended.json()["type"] == "urn:leadlog:problem:key-ended"
     assert key["key_id"] in ended.json()["detail"]
+    assert "it was revoked, or replaced" in ended.json()["detail"]
     again = leadlog(opened, "revoke", key["key_id"])
     assert (again.exit_code, "leadlog key list" in again.stderr) == (1, True)
 
@@ -124,6 +127,11 @@ def test_a_rotated_key_gives_time_to_change(opened: Opened) -> None:
     assert instant_of(listed(opened)[old["key_id"]]["valid_until"]) > time.time_ns() // 1000
     for key in (old, new):
         assert opened.door.post(TOUCH, key["key"]).status_code == 202
+    longer = leadlog(opened, "rotate", old["key_id"], "--overlap-hours", "100")
+    ends = listed(opened)[old["key_id"]]["valid_until"]
+    assert f"ends at {ends[:19].replace('T', ' ')} UTC" in longer.stderr, (
+        "it said 100 hours, and it stays at 24"
+    )
     newest = made(opened, "rotate", new["key_id"], "--overlap-hours", "0")
     answered(opened, new["key"], 403)
     assert opened.door.post(TOUCH, newest["key"]).status_code == 202

@@ -82,15 +82,15 @@ def list_keys(as_json: bool) -> None:
     default=24.0,
     show_default=True,
     type=click.FloatRange(0, 24 * 366),
-    help="So long the old key goes on working.",
+    help="So long the old key goes on working, unless it ends before.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def rotate(key_id: str, overlap_hours: float, as_json: bool) -> None:
     """Replace a key by a new one with the same rights, and print that, once."""
     secret = new_secret()
-    key = _with(lambda connection: rotate_key(connection, key_id, secret, overlap_hours * HOUR))
-    _print_new(secret, key, as_json)
-    click.echo(f"Key {key_id} ends in {overlap_hours:g} hours.", err=True)
+    old, new = _with(lambda connection: rotate_key(connection, key_id, secret, overlap_hours * HOUR))
+    _print_new(secret, new, as_json)
+    click.echo(f"Key {key_id} ends at {instant(_about(old)['valid_until'])} UTC.", err=True)
 
 
 @command.command()

@@ -4,6 +4,7 @@ Promises: what the contract says is judged by `schemas.contract`, as at every do
 may not send. A large request lets others have their turn. Leaves sending to `sender`.
 """
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -60,7 +61,8 @@ def _not_allowed(fields: dict[str, Any], key: Key) -> Iterator[Fault]:
     if isinstance(record, str) and record in TOPIC_OF and record not in key.records:
         names = ", ".join(name for name in TOPIC_OF if name in key.records)
         expected = f"one of those that key {key.key_id} may send: {names}"
-        hint = f"`leadlog key create --record {record}` makes a key for it"
+        source_of = "--any-source" if key.source is None else f"--source {shlex.quote(key.source)}"
+        hint = f"`leadlog key create {source_of} --record {record}` makes a key for it"
         yield Fault("record_not_allowed", "/record", record, expected, hint)
     if isinstance(source, str) and key.source not in (None, source):
         expected = f"{key.source!r}, the source of key {key.key_id}"

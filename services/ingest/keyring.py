@@ -58,7 +58,10 @@ class Keyring:
         digest = hash_of(_secret(authorization))
         key = self._keys.get(digest) or await self._read_anew(digest)
         if key.valid_until is not None and key.valid_until <= time.time_ns() // 1000:
-            detail = f"key {key.key_id} ended at {rfc3339(key.valid_until)}: ask for the one that replaced it"
+            ended = f"key {key.key_id} ended at {rfc3339(key.valid_until)}"
+            detail = (
+                f"{ended}: it was revoked, or replaced by another one; `leadlog key create` makes new ones"
+            )
             raise NotTaken(403, "Key ended", detail)
         self._used.add(key.key_id)
         return key

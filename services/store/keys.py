@@ -101,13 +101,18 @@ async def end_key(connection: Connection, key_id: str, after_seconds: float) -> 
     return _key(row)
 
 
-async def rotate_key(connection: Connection, key_id: str, secret: str, overlap_seconds: float) -> Key:
-    """Let a key in with the rights of another, which ends after the overlap. Raises Unknown."""
+async def rotate_key(
+    connection: Connection, key_id: str, secret: str, overlap_seconds: float
+) -> tuple[Key, Key]:
+    """Let a key in with the rights of another, which ends after the overlap if not before.
+
+    Returns the old one and the new one. Raises Unknown.
+    """
     async with connection.transaction():
         old = await end_key(connection, key_id, overlap_seconds)
         new = await put_key(connection, secret, old.source, old.records, old.may_import)
     assert new is not None, "a random key was there before"
-    return new
+    return old, new
 
 
 async def note_use(connection: Connection, key_ids: Iterable[str]) -> None:
