@@ -462,6 +462,33 @@ def test_a_missing_column_is_told_before_the_first_row(tmp_path: Path) -> None:
     assert "did you mean 'tme'" in fault.expected or "did you mean tme" in fault.expected
 
 
+@pytest.mark.parametrize(
+    ("content", "told_of"),
+    [
+        (b"", "is empty"),
+        (b"id;time;origin\n1;2026-03-01;x\n", 'set `delimiter: ";"` of input .touches.'),
+        ("id,time,origin\n".encode("utf-16"), "UTF-16.*set `encoding: utf-16`"),
+        (b"\x1f\x8b\x08\x00", "gunzip"),
+    ],
+)
+def test_what_is_no_such_csv_is_named_with_what_to_do(tmp_path: Path, content: bytes, told_of: str) -> None:
+    """An empty file, another delimiter, UTF-16 or gzip ended in a list of missing columns."""
+    (tmp_path / "touches.csv").write_bytes(content)
+    (tmp_path / "people.csv").write_text(PEOPLE)
+    with pytest.raises(WrongFiles, match=f"touches.csv .*{told_of}"):
+        imported(parse(HEAD + TOUCH), list(tmp_path.glob("*.csv")))
+
+
+def test_another_encoding_is_told_and_not_hashed(tmp_path: Path) -> None:
+    """The hash of wrong bytes is that of nobody; as text they were refused without saying what to do."""
+    hashed = TOUCH.replace('"crm:{id}"', '"email-sha256:{origin|lower|sha256}"')
+    for mapping, column in ((hashed, "subject_id"), (TOUCH, "channel")):
+        records, bad = make(tmp_path, mapping, "id,time,origin\n1,2026-03-01,m\udcfcller\n")
+        assert records == []
+        [fault] = bad[0].faults
+        assert (fault.path, "set `encoding`" in (fault.hint or "")) == (f"/{column}", True)
+
+
 def test_files_are_found_by_name(tmp_path: Path) -> None:
     """Every input needs exactly one of the files named."""
     mapping = parse(HEAD + TOUCH)
@@ -470,6 +497,8 @@ def test_files_are_found_by_name(tmp_path: Path) -> None:
         assign(mapping, files)
     with pytest.raises(WrongFiles, match="none"):
         assign(mapping, files[:1])
+    with pytest.raises(WrongFiles, match=r"touches-1\.csv\.gz is packed"):
+        assign(mapping, [tmp_path / "touches-1.csv.gz"])
 
 
 def run_dry(folder: Path, mapping: str = "", *arguments: str) -> Result:

@@ -16,7 +16,7 @@ from schemas.faults import Refused, shown
 from schemas.records import Record
 from services.importer.mapping import PART, Event, Join, Made, Rows
 from services.importer.tables import Joined
-from services.importer.values import ABSENT, Bad, Row
+from services.importer.values import ABSENT, OTHER_ENCODING, Bad, Row
 
 
 class RowFault(Struct, frozen=True):
@@ -110,7 +110,8 @@ def _refused(made: Made, refused: Refused) -> Iterator[RowFault]:
     columns.setdefault("recorded_at", columns.get("occurred_at", ()))  # which it then is
     for fault in refused.faults:
         name = fault.path.split("/")[1] if fault.path else ""
-        bad = Bad(fault.code, fault.value, fault.expected, fault.hint)
+        hint = OTHER_ENCODING if fault.code == "not_storable" else fault.hint
+        bad = Bad(fault.code, fault.value, fault.expected, hint)
         yield fault_of(bad, columns.get(name, ()), made.record, fault.path)
 
 

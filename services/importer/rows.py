@@ -5,6 +5,7 @@ told with file, line and cells, and the other rows go on. Leaves the events of a
 to `services.publisher`.
 """
 
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,10 +20,19 @@ from projections.yaml_tree import one_of
 from schemas.records import Record
 from services import settings
 from services.importer.events import RowFault, Translator, fault_of
-from services.importer.mapping import Join, Mapping, MappingFaults, Rows
+from services.importer.mapping import Input, Join, Mapping, MappingFaults, Rows
 from services.importer.tables import Joined, Line, Lookup, Table, picker
 from services.publisher import Chunk
 
+BEGINNINGS = (
+    (b"\x1f\x8b", "is compressed: unpack it with `gunzip`"),
+    (b"PK\x03\x04", "is a ZIP archive or a spreadsheet: unpack it, or save it as CSV"),
+    (b"\xff\xfe", "is UTF-16: save it as UTF-8, or set `encoding: utf-16` of its input"),
+    (b"\xfe\xff", "is UTF-16: save it as UTF-8, or set `encoding: utf-16` of its input"),
+)
+"""How files begin that are no CSV as the mapping has it, and what to do."""
+PACKED = (".gz", ".zip", ".xz", ".zst", ".bz2")
+DELIMITERS = (",", ";", "\t", "|")
 CHUNK_RECORDS = settings.PUBLISH_CHUNK_RECORDS
 
 
@@ -68,9 +78,10 @@ def assign(mapping: Mapping, files: Sequence[Path]) -> tuple[dict[str, Path], li
             continue
         if len(matching) != 1:
             found_are = ", ".join(map(str, matching)) or "none"
+            packed = [f"; {file} is packed: unpack it first" for file in files if file.suffix in PACKED]
             raise WrongFiles(
                 f"input {each.name!r} of mapping {mapping.name!r} wants one file named like "
-                f"{' or '.join(each.patterns)}; of those given, these are: {found_are}"
+                f"{' or '.join(each.patterns)}; of those given, these are: {found_are}{''.join(packed)}"
             )
         found[each.name] = matching[0]
         unused = [file for file in unused if file != matching[0]]
@@ -81,7 +92,10 @@ class Import:
     """One run over the files of a mapping."""
 
     def __init__(self, mapping: Mapping, files: dict[str, Path]) -> None:
-        """Opens nothing but the headers. Raises MappingFaults when columns are missing, OSError."""
+        """Opens nothing but the headers.
+
+        Raises WrongFiles for what is no such CSV, MappingFaults when columns are missing, OSError.
+        """
         self.mapping, self.files = mapping, files
         self.sections = [rows for rows in mapping.rows if rows.input in files]
         self.headers = {name: self._header(name) for name in files}
@@ -174,7 +188,9 @@ class Import:
         return Table(self.files[name], self.mapping.inputs[name])
 
     def _header(self, name: str) -> list[str]:
+        _check_beginning(self.files[name], self.mapping.inputs[name])
         with self._open(name) as table:
+            _check_header(table, self.mapping.inputs[name])
             return table.header
 
     def _wrong_columns(self, rows: Rows) -> Iterator[MappingFault]:
@@ -189,6 +205,25 @@ class Import:
                 yield MappingFault(node.line, node.path, column, "a column that its file has once")
             elif not known[column] and not column.startswith(absent):
                 yield MappingFault(node.line, node.path, column, f"a column: {one_of(known, column)}")
+
+
+def _check_beginning(file: Path, how: Input) -> None:
+    with file.open("rb") as opened:
+        beginning = opened.read(max(len(sign) for sign, _ in BEGINNINGS))
+    meant = next((meant for sign, meant in BEGINNINGS if beginning.startswith(sign)), None)
+    if meant and not how.encoding.lower().startswith("utf-16"):
+        raise WrongFiles(f"{file} {meant}")
+
+
+def _check_header(table: Table, how: Input) -> None:
+    if not any(table.header):
+        raise WrongFiles(f"{table.file} is empty: its first line has to name the columns")
+    others = [each for each in DELIMITERS if each in table.header[0]] if len(table.header) == 1 else []
+    if others:
+        raise WrongFiles(
+            f"{table.file} has one column, {table.header[0]!r:.100}, for want of {how.delimiter!r}: "
+            f"set `delimiter: {json.dumps(others[0])}` of input {how.name!r}"
+        )
 
 
 def _legible(text: str) -> str:

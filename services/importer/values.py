@@ -38,8 +38,14 @@ class Bad(ValueError):
         self.code, self.value, self.expected, self.hint = code, value, expected, hint
 
 
+OTHER_ENCODING: Final = "its bytes are not UTF-8, or not what the mapping says: set `encoding` of the input"
+
+
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    try:
+        return hashlib.sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError:
+        raise Bad("not_storable", text, "text in the encoding of its file", OTHER_ENCODING) from None
 
 
 FILTERS: Final[dict[str, Callable[[str], str]]] = {
