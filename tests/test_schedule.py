@@ -18,7 +18,16 @@ from projections.agreement import facts
 from projections.agreement.standing import DefinitionFact
 from schemas import records as r
 from services.replay.log_rebuild import in_force
-from services.store.versions import FEEDING_LOCK, TimelineEntry, adopt_dates, create_version, feed
+from services.replay.runs import Candidate
+from services.replay.versions import ready
+from services.store.versions import (
+    FEEDING_LOCK,
+    TimelineEntry,
+    adopt_dates,
+    count_stale,
+    create_version,
+    feed,
+)
 from tests import given as spec
 from tests import live, oracle, test_live
 from tests.comparison import differences
@@ -157,7 +166,8 @@ async def test_what_cannot_count_changes_nothing(store: Store) -> None:
 
 @pytest.mark.slow
 async def test_a_version_that_joins_later_has_the_dates_that_lie_after_its_beginning(store: Store) -> None:
-    """What was decided before or while it was built counts in it as well; what lies before it is restated."""
+    """What was decided before or while it was built counts in it as well; what lies before it is restated.
+    The version that BI reads is not behind for it."""
     events = [*EVENTS[:2], spec.demo("fri 09:00", id="another")]
     for begun, dates in ((WEDNESDAY - 1, [(WEDNESDAY, STRICT)]), (WEDNESDAY, [])):
         await store.begin([(None, HOUSE)])
@@ -168,14 +178,35 @@ async def test_a_version_that_joins_later_has_the_dates_that_lie_after_its_begin
             )
         records = live.on_topics([*decided(STRICT, WEDNESDAY), *events])
         await store.take(records)
+        await store.settle()
         async with store.pool.acquire() as connection, connection.transaction():
             await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
             await adopt_dates(connection, number)
             await feed(connection, number)
+            assert await count_stale(connection, "v0001", 1) == 0
         await store.settle()
         store.schemas = ["v0001", "v0002"]
         store.timelines = [[(None, HOUSE), (WEDNESDAY, STRICT)], [(None, OTHER), *dates]]
         assert await store.differences(events) == []
+
+
+@pytest.mark.slow
+async def test_a_version_that_has_a_date_to_come_is_known_again(store: Store) -> None:
+    """A run that was killed goes on with the version that it had built, though joining has lengthened the
+    timeline; a date that has come meanwhile would not be in a new version, so that one is another."""
+    candidate = Candidate([TimelineEntry(None, OTHER)])
+    for date, is_ready in ((YEAR_2100, True), (WEDNESDAY, False)):
+        await store.begin([(None, HOUSE)])
+        await store.take(live.on_topics(decided(STRICT, date)))
+        async with store.pool.acquire() as connection:
+            number = await create_version(connection, candidate.timeline)
+            await connection.execute("update ops.version set created_at = $1, status = 'built'", BEFORE)
+            await connection.execute("update ops.version set status = 'promoted' where version_no = 1")
+            before = await ready(connection, candidate)
+            await adopt_dates(connection, number)
+            assert (before, await ready(connection, candidate)) == (
+                (number,) * 2 if is_ready else (None,) * 2
+            )
 
 
 async def test_another_schedule_of_the_same_date_replaces_the_first(store: Store) -> None:

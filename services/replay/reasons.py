@@ -1,8 +1,8 @@
 """Why rows of two versions differ: what one line of the definition decides otherwise, late facts, or code.
 
 Promises: a line is a reason for a row if the journey, folded under the earlier definition with this line
-alone changed, has that row otherwise. A row that needs several lines together says so. Leaves what the rows
-are to `diff`.
+alone changed, has that row otherwise. A row that needs several lines together says so, and one that is not
+what the log says too. Leaves what the rows are to `diff`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,17 +53,17 @@ class Reasons:
         """Of the definitions of two versions, earliest first; `others` are causes beside these, LATE_FACTS
         and CODE."""
         changes = _changes(old, new)
-        causes = [*(change.reason for change in changes), *others]
-        self.only = causes[0] if len(causes) == 1 else None
-        """The only cause there is: then nothing needs to be folded."""
+        after = Rules(new, calendars)
+        self.lines = [change.reason for change in changes]
         self._base = Rules(old, calendars)
-        self._tried = [
+        self._tried = [Tried(self.lines[0], after)] if len(changes) == 1 else [
             Tried(change.reason, Rules([Entry(old[0].valid_from, change.definition), *old[1:]], calendars))
             for change in changes
             if change.definition is not None
         ]
+        self._together = after if len(changes) > 1 else None
         self._stored = CODE if CODE in others else NOT_THE_LOG
-        self._otherwise = LATE_FACTS if LATE_FACTS in others else TOGETHER
+        self._otherwise = LATE_FACTS if LATE_FACTS in others else self._stored
 
     @classmethod
     async def between(cls, connection: Connection, before: Found, after: Found) -> Self:
@@ -81,8 +81,6 @@ class Reasons:
         stored: Mapping[str, Keyed],
     ) -> Why:
         """The reasons for differences, by journey, given with the rows as the earlier version has them."""
-        if self.only is not None:
-            return {(id, each.table, each.key): [self.only] for id, some in found.items() for each in some}
         why: Why = {}
         members = await members_of(connection, list(found))
         for history in await read_histories(connection, members, decoding):
@@ -93,20 +91,18 @@ class Reasons:
 
     def by(self, history: History, places: Places, stored: Keyed) -> dict[Place, list[str]]:
         """The reasons why rows of a journey differ, found by folding it under each change alone."""
-        moved = self._moved(history, stored)
-        return {
-            place: [name for name, rows in moved.items() if place in rows] or [self._otherwise]
-            for place in places
-        }
-
-    def _moved(self, history: History, stored: Keyed) -> dict[str, Places]:
-        """Reason to the rows that are otherwise because of it."""
         known = keyed(journey.project(history, self._base))
-        moved = {
-            each.reason: _places(differences(known, keyed(journey.project(history, each.rules))))
-            for each in self._tried
-        }
-        return moved | {self._stored: _places(differences(stored, known))}
+
+        def moved(rules: Rules) -> Places:
+            return _places(differences(known, keyed(journey.project(history, rules))))
+
+        alone = {each.reason: moved(each.rules) for each in self._tried}
+        alone[self._stored] = _places(differences(stored, known))
+        why = {place: [name for name, rows in alone.items() if place in rows] for place in places}
+        if self._together is not None and not all(why.values()):
+            together = moved(self._together)
+            why |= {place: [TOGETHER] for place in together if why.get(place) == []}
+        return {place: names or [self._otherwise] for place, names in why.items()}
 
 
 def _changes(old: Sequence[Entry], new: Sequence[Entry]) -> list[Change]:

@@ -4,6 +4,7 @@ Promises: `retire` takes nothing that BI reads or that is being built. Leaves ma
 """
 
 import shutil
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,9 @@ from services.store.versions import (
     TimelineEntry,
     code_version,
     count_stale,
+    dates_after,
     promoted_version,
+    with_entries,
 )
 
 HAS_TABLES = "select exists (select from pg_namespace where nspname = $1)"
@@ -55,7 +58,7 @@ order by version_no
 
 
 READY = """
-select version_no from ops.version
+select version_no, created_at from ops.version
 where status in ('built', 'fed') and is_trial = $1 and is_verification = $2 and as_known_at is null
 order by version_no desc
 """
@@ -142,12 +145,25 @@ async def is_of(connection: Connection, version: Found, timeline: Sequence[Timel
 
 
 async def ready(connection: Connection, candidate: Candidate) -> int | None:
-    """A version of the candidate that is built already, and not read."""
+    """A version that is built already and not read, and is what a build of the candidate would come to."""
+    wanted = await _as_fed(connection, candidate, candidate.timeline, time.time_ns() // 1000)
     for row in await connection.fetch(READY, candidate.is_trial, candidate.is_verification):
         version = await find(connection, row["version_no"])
-        if await is_of(connection, version, candidate.timeline):
+        own = await timeline_of(connection, version)
+        if (
+            version.code_version == code_version()
+            and await _as_fed(connection, candidate, own, row["created_at"]) == wanted
+        ):
             return version.number
     return None
+
+
+async def _as_fed(
+    connection: Connection, candidate: Candidate, timeline: Sequence[TimelineEntry], begun: Micros
+) -> list[TimelineEntry]:
+    """The timeline with the dates that a version begun then has once it is fed; a verification never is."""
+    dates = [] if candidate.is_verification else await dates_after(connection, begun)
+    return with_entries(timeline, dates)
 
 
 async def retire(addresses: Addresses, number: int) -> None:

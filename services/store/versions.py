@@ -8,7 +8,7 @@ version to `ops.version` and the views.
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from importlib import resources
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -69,11 +69,8 @@ select version_no, schema_name, label, timeline, promoted_at from ops.version wh
 OWN_TIMELINE = "select schema_name, timeline::text from ops.version where version_no = $1 for update"
 SET_TIMELINE = "update ops.version set timeline = $2, label = $3 where version_no = $1"
 
-LATER_DATES = """
-select promoted.timeline::text, joining.created_at
-from ops.version as promoted, ops.version as joining
-where promoted.status = 'promoted' and joining.version_no = $1
-"""
+BEHIND = "update {schema}.journey set reference_revision = -1"
+"""Before any revision: the refold loop takes all of them up, and the live path goes on from none."""
 
 MARK_STALE = """
 insert into {schema}.journey (journey_id, revision, reference_revision, events, is_stale)
@@ -214,19 +211,24 @@ async def change_timelines(
 
 
 async def adopt_dates(connection: Connection, version_no: int) -> None:
-    """Lets a version that joins those fed have what counts from a date after it was begun.
+    """Lets a version that is to join those fed have what counts from a date after it was begun.
 
-    That was agreed on for the log, not for one version. In the caller's transaction, which holds the feeding
-    lock exclusively.
+    That was agreed on for the log, not for one version. All of its journeys are behind then; no other version
+    is. In the caller's transaction.
     """
-    entries = [
-        entry
-        for row in await connection.fetch(LATER_DATES, version_no)
-        for entry in msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
-        if entry.valid_from is not None and entry.valid_from > row["created_at"]
-    ]
-    if await _extend(connection, version_no, entries):
-        await connection.execute("update log.reference_revision set revision = revision + 1")
+    row = await connection.fetchrow(
+        "select schema_name, created_at from ops.version where version_no = $1", version_no
+    )
+    assert row is not None
+    if await _extend(connection, version_no, await dates_after(connection, row["created_at"])):
+        await connection.execute(BEHIND.format(schema=row["schema_name"]), timeout=None)
+
+
+async def dates_after(connection: Connection, instant: Micros) -> list[TimelineEntry]:
+    """What counts in the promoted version, if there is one, from a date after an instant on."""
+    text = await connection.fetchval("select timeline::text from ops.version where status = 'promoted'")
+    timeline = msgspec.json.decode(text or "[]", type=list[TimelineEntry])
+    return [each for each in timeline if each.valid_from is not None and each.valid_from > instant]
 
 
 async def _extend(
@@ -239,9 +241,7 @@ async def _extend(
     row = await connection.fetchrow(OWN_TIMELINE, version_no)
     assert row is not None
     own = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
-    timeline = [each for each in own if each not in gone]
-    for entry in entries:
-        timeline = with_entry(timeline, entry)
+    timeline = with_entries([each for each in own if each not in gone], entries)
     if timeline == own:
         return False
     rules = rules_of(timeline, await calendar_facts(connection))
@@ -249,6 +249,11 @@ async def _extend(
     await connection.execute(SET_TIMELINE, version_no, packed, rules.label)
     await lay_out(connection, row["schema_name"], rules)
     return True
+
+
+def with_entries(timeline: Sequence[TimelineEntry], entries: Iterable[TimelineEntry]) -> list[TimelineEntry]:
+    """The timeline with more entries, the later of one date in place of the earlier."""
+    return reduce(with_entry, entries, list(timeline))
 
 
 def with_entry(timeline: Iterable[TimelineEntry], entry: TimelineEntry) -> list[TimelineEntry]:
