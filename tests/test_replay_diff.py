@@ -13,7 +13,7 @@ from projections.journey import project
 from projections.rules import Entry, Rules
 from services.replay.changes import Change, single_changes
 from services.replay.compare import differences, keyed
-from services.replay.reasons import SCHEDULE, Reasons
+from services.replay.reasons import NOT_THE_LOG, SCHEDULE, Reasons
 from tests.given import MONDAY, demo
 
 DEFAULT = resources.files("projections").joinpath("default.yaml").read_text()
@@ -93,8 +93,21 @@ def test_a_definition_that_counts_later_is_none_of_the_reasons() -> None:
         rows, others = (keyed(project(history, Rules([Entry(None, each), june]))) for each in (first, other))
         places = {(each.table, each.key) for each in differences(rows, others)}
         assert bool(places) == (history.journey_id == "mon+-1")
-        assert reasons.by(history, places, rows) == {place: [reasons.only] for place in places}
-    assert Reasons([Entry(None, first), june], [Entry(None, other)]).only == SCHEDULE
+        assert reasons.by(history, places, rows) == dict.fromkeys(places, reasons.lines)
+        unlike = Reasons([Entry(None, first), june], [Entry(None, other)])
+        assert all(names == [SCHEDULE] for names in unlike.by(history, places, rows).values())
+
+
+def test_a_row_that_the_one_change_does_not_move_is_not_put_under_it() -> None:
+    """A version whose row is behind differs for another reason than the one line that was changed."""
+    first, other = (parse(DEFAULT.replace("target: 8h", f"target: {n}h")) for n in (8, 6))
+    reasons = Reasons([Entry(None, first)], [Entry(None, other)])
+    [history] = journeys([demo("mon 09:00", offer_id="demo_request")]).values()
+    rows = keyed(project(history, Rules([Entry(None, first)])))
+    moved, still = ("sla_clock", "stage_visit")
+    places = {place for place in rows if place[0] in (moved, still)}
+    why = reasons.by(history, places, rows)
+    assert {place[0]: names for place, names in why.items()} == {moved: reasons.lines, still: [NOT_THE_LOG]}
 
 
 def test_a_visit_more_changes_no_number_of_the_others() -> None:

@@ -1,8 +1,8 @@
 """A single changed line of the default definition is the reason for every row that differs, and no other is.
 
 Promises: every value and every line of the file is tried, as it stands there today; what moves no row is
-named below, with why. The reason is looked for twice: as a diff of this one change gives it, and by folding
-the change that was found in the definitions. Leaves comparing tables of versions to test_replay.
+named below, with why. The reason is the one that folding under the change finds. Leaves comparing
+tables of versions to test_replay.
 """
 
 from collections.abc import Iterator, Sequence
@@ -228,8 +228,7 @@ def test_a_changed_line_is_the_reason_for_all_rows_that_it_moves(folded: list[Fo
         if found is None:
             still.add(change.path)
             continue
-        reason = found.reasons.only
-        assert reason is not None, change.path
+        [reason] = found.reasons.lines
         assert reason.startswith(f"line {change.line}: "), change.path
         assert by_folding(found.reasons, found.rows, folded) == {
             number: {place: [reason] for place in places} for number, places in found.rows.items()
@@ -260,5 +259,4 @@ def test_two_changed_lines_are_each_the_reason_for_what_they_move_alone(folded: 
 def expected(number: int, place: Place, *changes: Moving) -> list[str]:
     """The reasons of those changes that move the row alone, in the order of the file."""
     moved = [each for each in changes if place in each.rows.get(number, ())]
-    names = [each.reasons.only for each in sorted(moved, key=lambda each: each.edit)]
-    return [name for name in names if name is not None] or [TOGETHER]
+    return [each.reasons.lines[0] for each in sorted(moved, key=lambda each: each.edit)] or [TOGETHER]

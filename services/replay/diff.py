@@ -86,6 +86,11 @@ select journey_id from (
 """
 """Journeys that changed in the log after the version was built."""
 
+FACTS_MOVED = """
+select reference_revision < (select revision from log.reference_revision)
+from ops.replay where version_no = $1
+"""
+
 DIFFERING_IN = """
 select coalesce(one.journey_id, other.journey_id) as journey_id
 from {against}.{table} as one
@@ -117,6 +122,7 @@ async def diff(addresses: Addresses, number: int, report: Report, effort: Effort
         pair = Pair(addresses, await find(connection, number), await promoted(connection))
         if pair.version.status not in ("built", "fed", "promoted"):
             raise Refused(f"{pair.version} is {pair.version.status}: there is nothing complete to compare")
+        await _check_facts(connection, pair.version)
         await _prepare(connection, pair)
         last = await connection.fetchval(f"select max(unit_no) from {pair.version.schema}.differing")
         tasks = [Task(PHASE, unit) for unit in range(0 if last is None else last + 1)]
@@ -124,6 +130,16 @@ async def diff(addresses: Addresses, number: int, report: Report, effort: Effort
             await workers.run(explain, pair, tasks)
         await connection.execute(FINISH, number)
     return pair
+
+
+async def _check_facts(connection: Connection, version: Found) -> None:
+    """What stays as it was known, and a verification, which looks for itself, is compared all the same."""
+    is_to_join = version.status == "built" and version.as_known_at is None and not version.is_verification
+    if is_to_join and await connection.fetchval(FACTS_MOVED, version.number):
+        raise Refused(
+            f"open hours or dates have changed since {version} was built, so all of it is behind: "
+            f"`leadlog replay catch-up {version.number}` first"
+        )
 
 
 async def _prepare(connection: Connection, pair: Pair) -> None:
@@ -152,10 +168,11 @@ def _find_differing(version: Found, against: Found) -> str:
 
 def _left_out(version: Found, against: Found) -> str:
     """SQL of the journeys that cannot be compared now."""
-    behind = STALE if version.status != "built" else MOVED
+    behind = [STALE] if version.as_known_at is None else []
+    behind += [MOVED] if version.status == "built" else []
     return " union ".join(
         [
-            behind.format(schema=version.schema),
+            *(each.format(schema=version.schema) for each in behind),
             STALE.format(schema=against.schema),
             PARKED.format(numbers=f"{version.number}, {against.number}"),
         ]

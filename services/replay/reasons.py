@@ -56,11 +56,17 @@ class Reasons:
         after = Rules(new, calendars)
         self.lines = [change.reason for change in changes]
         self._base = Rules(old, calendars)
-        self._tried = [Tried(self.lines[0], after)] if len(changes) == 1 else [
-            Tried(change.reason, Rules([Entry(old[0].valid_from, change.definition), *old[1:]], calendars))
-            for change in changes
-            if change.definition is not None
-        ]
+        self._tried = (
+            [Tried(self.lines[0], after)]
+            if len(changes) == 1
+            else [
+                Tried(
+                    change.reason, Rules([Entry(old[0].valid_from, change.definition), *old[1:]], calendars)
+                )
+                for change in changes
+                if change.definition is not None
+            ]
+        )
         self._together = after if len(changes) > 1 else None
         self._stored = CODE if CODE in others else NOT_THE_LOG
         self._otherwise = LATE_FACTS if LATE_FACTS in others else self._stored
@@ -81,7 +87,7 @@ class Reasons:
         stored: Mapping[str, Keyed],
     ) -> Why:
         """The reasons for differences, by journey, given with the rows as the earlier version has them."""
-        why: Why = {}
+        why = {(id, each.table, each.key): [self._otherwise] for id, some in found.items() for each in some}
         members = await members_of(connection, list(found))
         for history in await read_histories(connection, members, decoding):
             id = history.journey_id
