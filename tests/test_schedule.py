@@ -17,6 +17,7 @@ from projections import definition
 from projections.agreement import facts
 from projections.agreement.standing import DefinitionFact
 from schemas import records as r
+from services.replay.candidates import as_known
 from services.replay.log_rebuild import in_force
 from services.replay.runs import Candidate
 from services.replay.versions import ready
@@ -207,6 +208,17 @@ async def test_a_version_that_has_a_date_to_come_is_known_again(store: Store) ->
             assert (before, await ready(connection, candidate)) == (
                 (number,) * 2 if is_ready else (None,) * 2
             )
+
+
+async def test_what_was_known_then_is_built_by_what_bi_reads(store: Store) -> None:
+    """Under a newer definition, approved and not yet promoted, rows would differ for what it changes, and not
+    for facts that came later."""
+    await store.begin([(None, HOUSE)])
+    await store.take(live.on_topics(decided(STRICT, YEAR_2100)))
+    async with store.pool.acquire() as connection:
+        candidate = await as_known(connection, MONDAY)
+    assert candidate.timeline == [TimelineEntry(None, HOUSE), TimelineEntry(YEAR_2100, STRICT)]
+    assert candidate.as_known_at == MONDAY
 
 
 async def test_another_schedule_of_the_same_date_replaces_the_first(store: Store) -> None:

@@ -159,7 +159,8 @@ async def test_only_an_agreed_version_that_is_up_to_date_takes_over(place: Place
     """A trial, a version behind the log and the promoted one itself are refused, with what to do next."""
     for change, why in {
         "update v0002.journey set is_stale = true": "behind the log",
-        "update v0002.journey set is_stale = false; update ops.version set is_trial = true": "trial",
+        "update v0002.journey set is_stale = false; update ops.version set as_known_at = now()": "as known",
+        "update ops.version set as_known_at = null, is_trial = true": "trial",
         "update ops.version set is_trial = false, status = 'built' where version_no = 2": "catch-up 2",
         "update ops.version set status = 'fed', code_version = 'x' where version_no = 2": "other code",
     }.items():

@@ -40,7 +40,9 @@ with_definition = click.option(
     "--definition", "file", type=FILE, help="A trial from this file; it can never be promoted."
 )
 as_known = click.option(
-    "--as-known", metavar="TIME", help="Only what the log had by then (RFC 3339); never fed nor promoted."
+    "--as-known",
+    metavar="TIME",
+    help="Only what the log had by then (RFC 3339), by what BI reads or FILE; never fed nor promoted.",
 )
 with_processes = click.option(
     "--processes", default=os.cpu_count(), show_default=True, type=click.IntRange(1, 64)
@@ -247,7 +249,9 @@ async def _on_connection(work: Callable[[Connection], Awaitable[Result]]) -> Res
 async def _candidate(connection: Connection, file: Path | None, as_known_at: int | None) -> Candidate:
     if file is not None:
         return candidates.trial(file, as_known_at)
-    return await candidates.newest_approved(connection, as_known_at)
+    if as_known_at is not None:
+        return await candidates.as_known(connection, as_known_at)
+    return await candidates.newest_approved(connection)
 
 
 async def _build(file: Path | None, as_known_at: int | None, effort: Effort) -> int:

@@ -1,4 +1,5 @@
-"""What is to be built next: a file as a trial, or the newest definition that both teams have approved."""
+"""What is to be built next: a file as a trial, the newest definition that both teams have approved, or what
+BI reads as it was known then."""
 
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from services.replay.runs import Candidate
 from services.replay.versions import Refused
 from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry
+from services.store.versions import TimelineEntry, promoted_version
 
 
 def trial(file: Path, as_known_at: Micros | None) -> Candidate:
@@ -19,10 +20,15 @@ def trial(file: Path, as_known_at: Micros | None) -> Candidate:
     return Candidate([TimelineEntry(None, text)], True, as_known_at)
 
 
-async def newest_approved(connection: Connection, as_known_at: Micros | None) -> Candidate:
+async def as_known(connection: Connection, at: Micros) -> Candidate:
+    """The promoted version's definitions, so that what differs are facts. Raises NothingPromoted."""
+    return Candidate((await promoted_version(connection)).timeline, as_known_at=at)
+
+
+async def newest_approved(connection: Connection) -> Candidate:
     """The definition whose last missing approval came last. Raises Refused."""
     agreed = [each for each in agreements(await definition_facts(connection)).values() if not each.missing]
     if not agreed:
         raise Refused("no definition is approved by both teams: give a file with --definition for a trial")
     newest = max(agreed, key=lambda each: max(fact.recorded_at for fact in each.approvals.values()))
-    return Candidate([TimelineEntry(None, newest.proposals[0].body)], False, as_known_at)
+    return Candidate([TimelineEntry(None, newest.proposals[0].body)])

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from schemas.instants import rfc3339
 from schemas.records import Actor
 from services.clock.reconcile import reconcile
 from services.replay.versions import Found, Refused, find, promoted, timeline_of
@@ -121,8 +122,11 @@ async def _check(connection: Connection, before: Found, after: Found) -> None:
     """Raises Refused with the reason and what to do."""
     if after.number == before.number:
         raise Refused(f"{after} is promoted already")
-    if after.is_trial or after.as_known_at is not None:
-        raise Refused(f"{after} is a trial: both teams have not approved it, so it can never be promoted")
+    if after.as_known_at is not None:
+        then = rfc3339(after.as_known_at)
+        raise Refused(f"{after} is as known at {then}: BI reads what is known now, so it is never promoted")
+    if after.is_trial:
+        raise Refused(f"{after} is a trial of a file, not what both teams approved: it is never promoted")
     if after.status != "fed":
         raise Refused(f"{after} is {after.status}, not fed: `leadlog replay catch-up {after.number}` first")
     if after.code_version != code_version():
