@@ -8,8 +8,9 @@ come to to `projections.agreement`, and activations that restate the past to the
 import asyncio
 import getpass
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -22,6 +23,7 @@ from projections.agreement.standing import (
     DefinitionFact,
     agreements,
     label,
+    schedules,
     why_not,
     why_unreadable,
 )
@@ -47,6 +49,10 @@ class Refused(RuntimeError):
     """What was asked for cannot be; the message says why, and what can."""
 
 
+class NoInstant(Refused):
+    """What was given as a date or an instant is none."""
+
+
 class NotTaken(RuntimeError):
     """The projector has not read what is on the topic."""
 
@@ -67,13 +73,15 @@ class Timeline(NamedTuple):
 class Standing(NamedTuple):
     """Where a version stands: proposed, approved, scheduled, in force, was in force, refused.
 
-    `since` is when it is or was in force from, where that is known; `notes` say what had no effect, and why.
+    `since` is when it is or was in force from, where that is known; `notes` say what had no effect, and why;
+    `replaced` holds activations by event id, and the version that was scheduled later for their date.
     """
 
     agreement: Agreement
     status: str
     since: Micros | None
     notes: list[str]
+    replaced: dict[str, str]
 
 
 def person(name: str | None) -> Actor:
@@ -220,7 +228,7 @@ def _other_content(agreed: Definition, known: Agreement) -> str:
 
 def start_of(day: str, agreed: Definition) -> Micros:
     """The instant that a text names: RFC 3339, or a date, which begins in the zone of the definition's
-    calendar. Raises Refused."""
+    calendar. Raises NoInstant."""
     try:
         if len(day) == len("2026-01-31"):
             zone = zone_rules(agreed.calendars[agreed.calendar].zone)
@@ -228,7 +236,7 @@ def start_of(day: str, agreed: Definition) -> Micros:
             return instant_of(begin.isoformat())
         return instant_of(day)
     except ValueError as error:
-        raise Refused(
+        raise NoInstant(
             f"{day!r} is neither a date such as 2026-01-31 nor an instant such as 2026-01-31T09:00:00+01:00"
         ) from error
 
@@ -253,15 +261,23 @@ async def read_standings(connection: Connection) -> list[Standing]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         timeline = await read_timeline(connection)
         built = {row["event_id"] for row in await connection.fetch("select event_id from ops.activation")}
-        found = agreements(await definition_facts(connection))
-    ordered = sorted(found.values(), key=lambda each: (each.definition_id, each.version))
-    return [standing(each, timeline, built, now()) for each in ordered]
+        said = await definition_facts(connection)
+    dates = {date: each.label for date, each in schedules(said).items()}
+    ordered = sorted(agreements(said).values(), key=lambda each: (each.definition_id, each.version))
+    return [standing(each, timeline, built, now(), dates) for each in ordered]
 
 
-def standing(known: Agreement, timeline: Timeline, built: Collection[str], at: Micros) -> Standing:
-    """Where a version stands at an instant; `built` are the activations that a switch of versions wrote."""
+def standing(
+    known: Agreement,
+    timeline: Timeline,
+    built: Collection[str],
+    at: Micros,
+    dates: Mapping[Micros, str] = MappingProxyType({}),
+) -> Standing:
+    """Where a version stands at an instant; `built` are the activations that a switch of versions wrote,
+    `dates` say which version counts from a date on."""
     status, since = _status(known, timeline, built, at)
-    return Standing(known, status, since, _notes(known, built))
+    return Standing(known, status, since, _notes(known, built), _replaced(known, dates))
 
 
 def _status(
@@ -280,6 +296,16 @@ def _status(
     if not known.proposals or why_unreadable(known.proposals[0].body):
         return "refused", None
     return ("proposed" if known.missing else "approved"), None
+
+
+def _replaced(known: Agreement, dates: Mapping[Micros, str]) -> dict[str, str]:
+    return {
+        each.event_id: other
+        for each in known.activations
+        if each.valid_from is not None
+        and (other := dates.get(each.valid_from, known.label)) != known.label
+        and why_not(known, each) is None
+    }
 
 
 def _notes(known: Agreement, built: Collection[str]) -> list[str]:

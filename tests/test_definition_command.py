@@ -55,8 +55,12 @@ def refused(result: Result) -> str:
 def test_a_definition_is_proposed_approved_and_scheduled(leadlog: Leadlog, tmp_path: Path) -> None:
     """Each step says the next, each that is too early or too late says why; who and when are kept."""
     file = tmp_path / "strict.yaml"
-    file.write_text(STRICT)
-    assert "approve default 2 --as sales" in done(leadlog("propose", file, "--by", "ann"))
+    file.write_text(STRICT.replace("rationale:", "#"))
+    assert "say why" in refused(leadlog("propose", file))
+    assert "approve default 2 --as sales" in done(
+        leadlog("propose", file, "--by", "ann", "--rationale", "fewer, better leads")
+    )
+    assert "The rationale is now: fewer, better leads" in done(leadlog("show", "default", 2))
     assert "MQL now needs 60 points instead of 50" in leadlog("diff", "default@1", "default@2").stdout
     assert done(leadlog("diff", "default@2", file)) == "They mean the same.\n"
     assert "no default@3 was proposed" in refused(leadlog("approve", "default", 3, "--as", "sales"))
@@ -64,8 +68,9 @@ def test_a_definition_is_proposed_approved_and_scheduled(leadlog: Leadlog, tmp_p
     for team, name in (("sales", "sam"), ("sales", "eve"), ("marketing", "mia")):
         told = done(leadlog("approve", "default", 2, "--as", team, "--by", name))
     assert "leadlog definition schedule default 2" in told
-    file.write_text(STRICT.replace("target: 8h", "target: 4h"))
-    assert "due after 4 hours instead of 8" in refused(leadlog("propose", file))
+    proposed = file.read_text()
+    file.write_text(proposed.replace("target: 8h", "target: 4h"))
+    assert "due after 4 hours instead of 8" in refused(leadlog("propose", file, "--rationale", "faster"))
     assert "is not in the future" in refused(leadlog("schedule", "default", 2, "--from", "2020-01-01"))
     assert "2098-12-31 23:00:00 UTC" in done(leadlog("schedule", "default", 2, "--from", "2099-01-01"))
     assert "counts at 2099-05-31T22:00:00Z already" in refused(
@@ -80,8 +85,27 @@ def test_a_definition_is_proposed_approved_and_scheduled(leadlog: Leadlog, tmp_p
     assert (second["proposed"]["by"], second["approved"]["sales"]["by"]) == ("ann", "sam")
     assert first["notes"] == second["notes"] == []
     assert [each["valid_from"] for each in first["activated"]] == [None]
-    assert done(leadlog("show", "default", 2, "--yaml")) == STRICT
+    assert done(leadlog("show", "default", 2, "--yaml")) == proposed
     assert "scheduled from 2098-12-31 23:00:00 UTC on" in done(leadlog("show", "default", 2))
+    done(leadlog("schedule", "default", 1, "--from", "2099-01-01"))
+    assert "2098-12-31 23:00:00 UTC on; replaced by default@1" in done(leadlog("show", "default", 2))
+    file.write_text(DEFINITION)
+    assert "it is in force: nothing is left to do" in done(leadlog("propose", file))
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_what_cannot_be_compared_or_is_no_date_is_wrong_usage(leadlog: Leadlog, tmp_path: Path) -> None:
+    """Exit 1 of `diff` says that two definitions differ, so it cannot say that one is missing."""
+    file = tmp_path / "faulty.yaml"
+    file.write_text("version: 1")
+    for arguments in (
+        ("diff", "default@1", "nofile.yaml"),
+        ("diff", "default@1", "default@9"),
+        ("diff", "default@1", file),
+        ("schedule", "default", 1, "--from", "2027-02-30"),
+    ):
+        assert leadlog(*arguments).exit_code == 2, arguments
 
 
 @pytest.mark.servers

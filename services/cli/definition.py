@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +18,10 @@ from schemas.records import Envelope, Micros, Team
 from services import definitions, settings
 from services.cli import backtest
 from services.cli.definition_file import YAML, read_file, show_changes
-from services.cli.exits import AWAY, REFUSED, end, run
+from services.cli.exits import AWAY, REFUSED, USAGE, end, run
 from services.cli.layout import console, section, table
 from services.cli.sending import fault_lines
-from services.definitions import Desk, NotTaken, Refused, Standing, name_of
+from services.definitions import Desk, NoInstant, NotTaken, Refused, Standing, name_of
 from services.store.pool import Connection, connect
 from services.wording import instant
 
@@ -131,7 +132,8 @@ def list_all(as_json: bool) -> None:
 def show_diff(before: str, after: str, as_json: bool) -> None:
     """What B says that A does not, in the language of the trade.
 
-    A and B are files, or versions on the log such as default@2. Exit 0: they mean the same, 1: they differ.
+    A and B are files, or versions on the log such as default@2. Exit 0: they mean the same, 1: they differ,
+    2: one of them is not there or is no definition.
     """
     found = diff(*(read_source(source) for source in (before, after)))
     if as_json:
@@ -143,18 +145,16 @@ def show_diff(before: str, after: str, as_json: bool) -> None:
 
 
 def read_source(source: str) -> Definition:
-    """The definition in a file, or of a version on the log."""
+    """The definition in a file, or of a version on the log; without one there is nothing to compare."""
     if Path(source).is_file():
-        return read_file(Path(source))
+        return read_file(Path(source), USAGE)
     for known in ask(definitions.read_standings):
         if known.agreement.label == source and known.agreement.proposals:
             try:
                 return definition.parse(_body(known))
             except DefinitionFaults as found:
-                end(REFUSED, f"{source} is no definition:\n{found}")
-    end(
-        REFUSED, f"{source} is neither a file nor a version on the log: `leadlog definition list` shows those"
-    )
+                end(USAGE, f"{source} is no definition:\n{found}")
+    end(USAGE, f"{source} is neither a file nor a version on the log: `leadlog definition list` shows those")
 
 
 def _tell(known: Agreement, done: str) -> None:
@@ -163,12 +163,17 @@ def _tell(known: Agreement, done: str) -> None:
     for team in TEAMS:
         if team not in known.approvals:
             click.echo(f"Next: leadlog definition approve {known.definition_id} {known.version} --as {team}")
-    if not known.missing:
-        click.echo(
-            f"Both teams agree. Next: `leadlog replay run`, which shows what {known.label} changes in the "
-            "past before anything does; or, to let it count from a date on only, leadlog definition schedule "
-            f"{known.definition_id} {known.version} --from DATE"
-        )
+    if known.missing:
+        return
+    found = next(each for each in ask(definitions.read_standings) if each.agreement.label == known.label)
+    if found.status in ("in force", "scheduled"):
+        click.echo(f"Both teams agree, and it is {found.status}: nothing is left to do")
+        return
+    click.echo(
+        f"Both teams agree. Next: `leadlog replay run`, which shows what {known.label} changes in the "
+        "past before anything does; or, to let it count from a date on only, leadlog definition schedule "
+        f"{known.definition_id} {known.version} --from DATE"
+    )
 
 
 def _show(known: Standing, others: Sequence[Standing]) -> None:
@@ -176,16 +181,23 @@ def _show(known: Standing, others: Sequence[Standing]) -> None:
     since = f" since {_at(known.since)} UTC" if known.since and known.status == "in force" else ""
     since = since or (f" from {_at(known.since)} UTC on" if known.since else "")
     out.print(f"{agreement.label}: {known.status}{since}", style="bold", markup=False)
-    table(out, ("", "at (UTC)", "by", ""), list(_decisions(agreement)), wrapped=[""])
+    table(out, ("", "at (UTC)", "by", ""), list(_decisions(known)), wrapped=[""])
     for note in known.notes:
         out.print(note, markup=False)
     present = next((each for each in others if each.status == "in force"), None)
     if present is not None and known.status not in ("in force", "refused"):
         section(out, f"What it changes against {present.agreement.label}, which is in force")
-        show_changes(out, diff(*(definition.parse(_body(each)) for each in (present, known))))
+        show_changes(out, diff(*map(_proposed, (present, known))))
 
 
-def _decisions(agreement: Agreement) -> Iterator[tuple[str, str, str, str]]:
+def _proposed(known: Standing) -> Definition:
+    """The definition with the rationale that was given for it, in the file or beside it."""
+    first = known.agreement.proposals[0]
+    return replace(definition.parse(first.body), rationale=first.rationale)
+
+
+def _decisions(known: Standing) -> Iterator[tuple[str, str, str, str]]:
+    agreement = known.agreement
     for proposal in agreement.proposals[:1]:
         yield "proposed", _at(proposal.recorded_at), name_of(proposal), proposal.rationale
     for team in TEAMS:
@@ -194,6 +206,8 @@ def _decisions(agreement: Agreement) -> Iterator[tuple[str, str, str, str]]:
         yield (f"approved by {team}", *when, "")
     for each in agreement.activations:
         start = "for the whole history" if each.valid_from is None else f"from {_at(each.valid_from)} UTC on"
+        other = known.replaced.get(each.event_id)
+        start += f"; replaced by {other}, which was scheduled later for that date" if other else ""
         yield "activated", _at(each.recorded_at), name_of(each), start
 
 
@@ -225,7 +239,12 @@ def _object(known: Standing) -> dict[str, Any]:
         ),
         "approved": {team: _said(each) for team, each in agreement.approvals.items()},
         "activated": [
-            {**_said(each), "valid_from": _instant(each.valid_from)} for each in agreement.activations
+            {
+                **_said(each),
+                "valid_from": _instant(each.valid_from),
+                "replaced_by": known.replaced.get(each.event_id),
+            }
+            for each in agreement.activations
         ],
     }
 
@@ -274,6 +293,8 @@ def ask(question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
 
     try:
         return run(work())
+    except NoInstant as wrong:
+        end(USAGE, str(wrong))
     except Refused as refused:
         end(REFUSED, str(refused))
     except NotTaken as behind:

@@ -15,14 +15,14 @@ from services.cli.layout import table
 YAML = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-def read_file(file: Path) -> Definition:
-    """The definition in a file; its faults end the command."""
+def read_file(file: Path, code: int = REFUSED) -> Definition:
+    """The definition in a file; its faults end the command, with this code."""
     try:
         return definition.parse(file.read_text())
     except DefinitionFaults as found:
-        end(REFUSED, f"{file} is no definition:\n{found}")
+        end(code, f"{file} is no definition:\n{found}")
     except UnicodeDecodeError as error:
-        end(REFUSED, f"{file} is no text in UTF-8: {error}")
+        end(code, f"{file} is no text in UTF-8: {error}")
 
 
 def show_changes(out: Console, found: Sequence[Change]) -> None:
