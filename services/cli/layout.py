@@ -1,12 +1,14 @@
 """How tables look on a terminal and in a pipe: aligned text, colours only on a terminal.
 
-Promises: whatever events say, a cell or a sentence is one line without control characters.
+Promises: no column and no character is left out, however narrow the terminal; whatever events say, a cell or
+a sentence is one line without control characters.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
@@ -14,8 +16,12 @@ from rich.text import Text
 from schemas.instants import rfc3339
 from services.wording import legible
 
-PIPE_COLUMNS = 400
+PIPE_COLUMNS = 10**9
 """Width when nobody looks at a terminal: lines are as long as they need, so that grep finds whole lines."""
+NARROW, NARROWEST = 10, 6
+"""How narrow a column of text may become if possible, and if it must; below it the terminal breaks lines."""
+GAP = 2
+"""Blanks between two columns of a table."""
 
 
 class Legible(Console):
@@ -43,22 +49,39 @@ def table(
     headings: Sequence[str],
     rows: Iterable[Sequence[Any]],
     *,
-    right: Iterable[str] = (),
-    wrapped: Iterable[str] = (),
+    right: Collection[str] = (),
+    wrapped: Collection[str] = (),
 ) -> None:
     """An aligned table without frame; None is shown as nothing.
 
-    Columns in `right` stand to the right; those in `wrapped` give way first when the terminal is narrow.
+    Columns in `right`, numbers, stand to the right and are never broken. When the terminal is narrow, texts
+    are broken into lines: those in `wrapped` if that is enough, else all.
     """
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
-    for heading in headings:
+    lines = [["" if value is None else legible(str(value)) for value in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(headings, *lines, strict=True)]
+    texts = [heading for heading in headings if heading not in right]
+    for giving, narrow in ((wrapped, NARROW), (texts, NARROW), (texts, NARROWEST)):
+        least = [
+            min(width, narrow) if heading in giving else width
+            for heading, width in zip(headings, widths, strict=True)
+        ]
+        needed = sum(least) + GAP * len(least)
+        if needed <= out.width:
+            break
+    shown = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim", show_edge=False)
+    for heading, width in zip(headings, least, strict=True):
         justify: JustifyMethod = "right" if heading in right else "left"
-        shown.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in wrapped)
-    for row in rows:
-        shown.add_row(*("" if value is None else Text(legible(str(value))) for value in row))
-    with out.capture() as lines:
+        shown.add_column(
+            heading, justify=justify, overflow="fold", no_wrap=heading not in giving, min_width=width
+        )
+    for line in lines:
+        shown.add_row(*map(Text, line))
+    terminal = out.width
+    out.width = max(terminal, needed)  # else columns are squeezed until they are gone
+    with out.capture() as captured:
         out.print(shown)
-    out.file.write("".join(f"{line.rstrip()}\n" for line in lines.get().splitlines()))
+    out.width = terminal
+    out.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def plain(name: str, value: Any) -> Any:
