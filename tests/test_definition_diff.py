@@ -152,6 +152,52 @@ def test_the_same_meaning_in_another_notation_is_no_change() -> None:
     assert changes(*edits) == []
 
 
+MODELS = "attribution:\n  models:\n    - {id: first}\n    - {id: last}\n    - {id: decay, half_life: 7d}\n"
+WITH_MODELS = SHIPPED.replace("attribution:\n", MODELS)
+HOUSE = "id: custom, name: house, shares: {first: 25, lead: 25, opportunity: 50, close: 0, middle: 0}"
+FIRST_MODEL = 1 + WITH_MODELS[: WITH_MODELS.index("{id: first}")].count("\n")
+POLICY = 1 + WITH_MODELS[: WITH_MODELS.index("- id: first_contact")].count("\n")
+SHARES = "custom with first 25 %, lead 25 %, opportunity 50 %, close 0 %, middle 0 %"
+
+
+@pytest.mark.parametrize(
+    ("edits", "told"),
+    [
+        (
+            [("    - {id: first}\n    - {id: last}\n", f"    - {{{HOUSE}}}\n    - {{id: first}}\n")],
+            [
+                f"line {FIRST_MODEL} new: Deals are now also credited by house: {SHARES}",
+                f"line {FIRST_MODEL + 1} gone: Deals are no longer credited by last",
+            ],
+        ),
+        (
+            [("- id: first_contact", "- id: contact")],
+            [f"line {POLICY}: The SLA policy contact takes the place of first_contact"],
+        ),
+        (
+            [("- id: first_contact", "- id: contact"), ("target: 24h", "target: 12h")],
+            [
+                f"line {POLICY} gone: The SLA policy first_contact is gone",
+                f"line {POLICY} new: There is now an SLA policy contact",
+            ],
+        ),
+    ],
+    ids=["a model", "a policy that says the same", "a policy that says something else"],
+)
+def test_what_has_another_name_is_another(edits: list[tuple[str, str]], told: list[str]) -> None:
+    """It came and the other is gone, each at its line; nothing of it is said to stand elsewhere, nor to be
+    instead of what it does not resemble."""
+    found = changes(*edits, to=WITH_MODELS)
+    assert [f"{change.place}: {change.sentence}" for change in found] == told
+
+
+def test_what_no_file_writes_has_no_line() -> None:
+    """Without a list of models the default ones count."""
+    [*_, last] = sorted(diff(parse(WITH_MODELS), DEFINITION), key=lambda change: change.lines)
+    assert last.place == "default"
+    assert "None" not in str([change.place for change in diff(parse(WITH_MODELS), DEFINITION)])
+
+
 def test_order_counts_where_the_first_match_does() -> None:
     """A scoring line that is asked earlier may take touches from those behind it."""
     line = "  - {touch_type: page_view, points: 1, expires_after: 30d}\n"

@@ -20,6 +20,7 @@ from projections.agreement.sentences import (
     Sentences,
     instead,
 )
+from projections.agreement.words import name
 from projections.definition import Definition
 from projections.yaml_tree import Node
 
@@ -36,6 +37,23 @@ class Change(NamedTuple):
     line_after: int | None
     sentence: str
     affects: frozenset[str]
+
+    @property
+    def lines(self) -> str:
+        """`26`; `58 gone`; `60 new`; `26, was 24`; `default` where neither file writes it."""
+        if self.line_before is None and self.line_after is None:
+            return "default"
+        if self.line_after is None:
+            return f"{self.line_before} gone"
+        if self.line_before is None:
+            return f"{self.line_after} new"
+        moved = "" if self.line_before == self.line_after else f", was {self.line_before}"
+        return f"{self.line_after}{moved}"
+
+    @property
+    def place(self) -> str:
+        """`line 26`, or `default`."""
+        return self.lines if self.lines == "default" else f"line {self.lines}"
 
 
 class Owner(NamedTuple):
@@ -92,11 +110,23 @@ def _differences(before: Sequence[Part], after: Sequence[Part], owner: Owner) ->
 
 
 Pair = tuple[Part | None, Part | None]
+NAMED = ("stage", "hours", "policy", "model")
+"""Kinds of parts that people know by their names: one of another name is another, unless it says the same."""
+
+
+def _alike(part: Part) -> Hashable:
+    """What a part without its like by name shares with what it may have been before."""
+    if part.kind not in NAMED:
+        return part.kind
+    says = [(each.kind, each.words) for each in part.children]
+    return part.kind, tuple(says) or part.words.removeprefix(f"{name(str(part.key))}: ")
+
+
 LIKENESS: tuple[Callable[[Part], Hashable], ...] = (
     lambda part: (part.kind, part.key, part.words),
     lambda part: (part.kind, part.key),
-    lambda part: part.kind,
-    lambda part: "condition" if part.kind in CONDITIONS else part.kind,
+    _alike,
+    lambda part: "condition" if part.kind in CONDITIONS else _alike(part),
 )
 """What makes two parts a pair, the nearest likeness first."""
 

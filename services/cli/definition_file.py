@@ -30,17 +30,7 @@ def show_changes(out: Console, found: Sequence[Change]) -> None:
     if not found:
         out.print("They mean the same.")
         return
-    cells = [(change.sentence, _lines(change)) for change in found]
+    cells = [(change.sentence, change.lines) for change in found]
     table(out, ("change", "line"), cells, wrapped=["change"])
     reached = ", ".join(sorted(affected(found)))
     out.print(f"Rows may differ in: {reached}." if reached else "No row of the past differs.", markup=False)
-
-
-def _lines(change: Change) -> str:
-    """`26`; `58 gone`; `60 new`; `26, was 24`."""
-    if change.line_after is None:
-        return f"{change.line_before or 'default'} gone"
-    if change.line_before is None:
-        return f"{change.line_after} new"
-    moved = "" if change.line_before == change.line_after else f", was {change.line_before}"
-    return f"{change.line_after}{moved}"

@@ -101,6 +101,6 @@ def _changes(known: list[TimelineEntry], candidate: Candidate) -> tuple[list[str
     """What is said otherwise, and the tables that it reaches."""
     if known[1:] == list(candidate.timeline[1:]):
         found = diff(*(definition.parse(each[0].body) for each in (known, candidate.timeline)))
-        told = [f"line {each.line_after or each.line_before}: {each.sentence}" for each in found]
+        told = [f"{each.place}: {each.sentence}" for each in found]
         return told, sorted(affected(found))
     return ["the timeline of definitions"], [table.name for table in TABLES]
