@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -251,6 +252,11 @@ async def random_case(addresses: Addresses, seed: int) -> Case:
         return Case(seed, await registry.register("tests-leadlog.TouchRecorded", EARLIER_TOUCH))
 
 
+def _interruptible() -> None:
+    """Shells let what they start in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Commands:
     """`leadlog replay`, or those of another group, as processes to be killed."""
 
@@ -273,6 +279,18 @@ class Commands:
             lines.append(line)
         raise AssertionError(f"{arguments} never said {said}: {lines}")
 
+    async def interrupted(self, said: str, *arguments: str) -> tuple[int, list[str]]:
+        """Runs a command, as from a terminal, until Ctrl-C when it says this: exit code, and what it said
+        then."""
+        process = await self._start(*arguments)
+        assert process.stderr is not None
+        while not (await process.stderr.readline()).decode().startswith(said):
+            assert not process.stderr.at_eof(), said
+        os.killpg(process.pid, signal.SIGINT)
+        _, after = await process.communicate()
+        lines = after.decode().splitlines()
+        return process.returncode or 0, [line for line in lines if not line.startswith(said)]
+
     async def for_seconds(self, seconds: float, *arguments: str) -> bool:
         """Runs a command and kills it after a while; whether it was done before."""
         process = await self._start(*arguments)
@@ -292,5 +310,10 @@ class Commands:
     async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            *(*LEADLOG, self._group, *arguments), env=self._environment, stdout=pipe, stderr=pipe
+            *(*LEADLOG, self._group, *arguments),
+            env=self._environment,
+            stdout=pipe,
+            stderr=pipe,
+            start_new_session=True,
+            preexec_fn=_interruptible,
         )

@@ -1,5 +1,5 @@
-"""SIGKILL at every phase and at random moments of build, catch-up, diff, promote and `log rebuild`: the same
-command goes on, and in the end nothing tells that it was killed."""
+"""SIGKILL at every phase, Ctrl-C, and SIGKILL at random moments of build, catch-up, diff, promote and `log
+rebuild`: the same command goes on, and in the end nothing tells that it was killed."""
 
 from __future__ import annotations
 
@@ -48,6 +48,10 @@ async def test_nothing_tells_that_a_replay_was_killed(
 
 async def _build(commands: Commands, rng: Random) -> None:
     for phase in PHASES:
+        if phase == "fold":
+            code, lines = await commands.interrupted(phase, "build")
+            assert (code, len(lines)) == (1, 1), lines
+            assert "the same command goes on" in lines[0]
         await commands.until(phase, "build")
     for _ in range(RANDOM_KILLS):
         if await commands.for_seconds(rng.uniform(0, LONGEST_SECONDS), "build"):

@@ -162,6 +162,8 @@ async def test_only_an_agreed_version_that_is_up_to_date_takes_over(place: Place
         "update v0002.journey set is_stale = false; update ops.version set as_known_at = now()": "as known",
         "update ops.version set as_known_at = null, is_trial = true": "trial",
         "update ops.version set is_trial = false, status = 'built' where version_no = 2": "catch-up 2",
+        "update ops.version set status = 'building' where version_no = 2": "half built",
+        "update ops.version set status = 'retired' where version_no = 2": "build its definition again",
         "update ops.version set status = 'fed', code_version = 'x' where version_no = 2": "other code",
     }.items():
         await place.connection.execute(change)
@@ -191,6 +193,8 @@ async def test_a_report_that_reads_a_retired_version_keeps_nobody_else_waiting(
             await place.connection.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
         assert not going.done()
     await going
+    with pytest.raises(Refused, match="retired already"):
+        await retire(addresses, 2)
     assert not await place.connection.fetchval(
         "select exists (select from pg_namespace where nspname = 'v0002')"
     )

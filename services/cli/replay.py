@@ -227,7 +227,7 @@ def _effort(processes: int, full_speed: bool) -> Effort:
 
 
 def kindly(work: Awaitable[Result]) -> Result:
-    """Runs the work; what it refuses ends the command with the reason."""
+    """Runs the work; what it refuses, or who interrupts it, ends the command with what to do."""
 
     async def refusing() -> Result:
         try:
@@ -235,7 +235,10 @@ def kindly(work: Awaitable[Result]) -> Result:
         except (Refused, Busy, Blocked, DefinitionFaults) as error:
             end(REFUSED, str(error))
 
-    return run(refusing())
+    try:
+        return run(refusing())
+    except KeyboardInterrupt:
+        end(REFUSED, "interrupted; what is done is kept, and the same command goes on from there")
 
 
 async def _on_connection(work: Callable[[Connection], Awaitable[Result]]) -> Result:

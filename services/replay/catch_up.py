@@ -14,7 +14,7 @@ from services.projector.decoding import Decoding
 from services.projector.refold import Refold
 from services.registry import Registry
 from services.replay.job import Progress, Report
-from services.replay.versions import Found, Refused, find
+from services.replay.versions import INCOMPLETE, Found, Refused, find
 from services.settings import Addresses
 from services.store.pool import Connection, create_pool
 from services.store.versions import FEEDING_LOCK, Fed, adopt_dates, code_version, count_stale
@@ -71,8 +71,8 @@ async def catch_up(addresses: Addresses, number: int, report: Report) -> None:
 
 
 def _check(version: Found) -> None:
-    if version.status not in ("built", "fed", "promoted"):
-        raise Refused(f"{version} is {version.status}: finish it with `leadlog replay build` first")
+    if version.status in INCOMPLETE:
+        raise Refused(f"{version} {INCOMPLETE[version.status]}")
     if version.is_verification:
         raise Refused(f"{version} is only compared: the verification that built it drops it")
     if version.as_known_at is not None:

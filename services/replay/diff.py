@@ -21,7 +21,7 @@ from services.replay.first_events import first_events
 from services.replay.job import Done, Report, Stopwatch, Task
 from services.replay.reasons import Reasons
 from services.replay.runs import finish_unit, lock_unit, only_builder
-from services.replay.versions import Found, Refused, find, promoted
+from services.replay.versions import INCOMPLETE, Found, Refused, find, promoted
 from services.replay.workers import Effort, Workers
 from services.settings import Addresses
 from services.store.pool import Connection, connect
@@ -120,8 +120,8 @@ async def diff(addresses: Addresses, number: int, report: Report, effort: Effort
     """Compares a version with the promoted one. Raises Refused, Busy."""
     async with only_builder(addresses.postgres_dsn) as connection:
         pair = Pair(addresses, await find(connection, number), await promoted(connection))
-        if pair.version.status not in ("built", "fed", "promoted"):
-            raise Refused(f"{pair.version} is {pair.version.status}: there is nothing complete to compare")
+        if pair.version.status in INCOMPLETE:
+            raise Refused(f"{pair.version} {INCOMPLETE[pair.version.status]}")
         await _check_facts(connection, pair.version)
         await _prepare(connection, pair)
         last = await connection.fetchval(f"select max(unit_no) from {pair.version.schema}.differing")

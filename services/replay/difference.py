@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import msgspec
 
 from services.clock.reconcile import would_change
-from services.replay.versions import Found, Refused, find
+from services.replay.versions import INCOMPLETE, Found, Refused, find
 from services.store.pool import Connection
 
 FINISHED = """
@@ -104,8 +104,8 @@ class Outcome(NamedTuple):
 async def outcome(connection: Connection, number: int) -> Outcome:
     """The counts of a finished diff. Raises Refused."""
     version = await find(connection, number)
-    if version.status == "retired":
-        raise Refused(f"{version} is retired, and what it changed with it: `leadlog replay build` again")
+    if version.status in INCOMPLETE:
+        raise Refused(f"{version} {INCOMPLETE[version.status]}")
     finished = await connection.fetchrow(FINISHED, number)
     if finished is None:
         raise Refused(f"{version} was not compared yet: `leadlog replay diff {number}`")

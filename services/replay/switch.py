@@ -16,7 +16,7 @@ import asyncpg
 from schemas.instants import rfc3339
 from schemas.records import Actor
 from services.clock.reconcile import reconcile
-from services.replay.versions import Found, Refused, find, promoted, timeline_of
+from services.replay.versions import INCOMPLETE, Found, Refused, find, promoted, timeline_of
 from services.store.definition_facts import record_activations
 from services.store.pool import Connection
 from services.store.versions import FEEDING_LOCK, code_version, count_stale, promote
@@ -127,6 +127,8 @@ async def _check(connection: Connection, before: Found, after: Found) -> None:
         raise Refused(f"{after} is as known at {then}: BI reads what is known now, so it is never promoted")
     if after.is_trial:
         raise Refused(f"{after} is a trial of a file, not what both teams approved: it is never promoted")
+    if after.status in INCOMPLETE:
+        raise Refused(f"{after} {INCOMPLETE[after.status]}")
     if after.status != "fed":
         raise Refused(f"{after} is {after.status}, not fed: `leadlog replay catch-up {after.number}` first")
     if after.code_version != code_version():

@@ -82,6 +82,13 @@ class Refused(RuntimeError):
     """What was asked for is not possible as things stand; nothing was changed."""
 
 
+INCOMPLETE = {
+    "building": "is half built: the command that began it goes on with it",
+    "retired": "is retired and its rows are gone: build its definition again",
+}
+"""Status to why nothing can be done with the rows of a version, and what can."""
+
+
 class Found(NamedTuple):
     """A version as `ops.version` has it."""
 
@@ -170,8 +177,10 @@ async def retire(addresses: Addresses, number: int) -> None:
     """Drops a version's tables. Raises Refused, Busy."""
     async with only_builder(addresses.postgres_dsn) as connection:
         version = await find(connection, number)
-        if version.status == "promoted" or not await connection.fetchval(HAS_TABLES, version.schema):
-            raise Refused(f"{version} is {version.status}: only a version that BI does not read can go")
+        if version.status == "promoted":
+            raise Refused(f"{version} is promoted: only a version that BI does not read can go")
+        if not await connection.fetchval(HAS_TABLES, version.schema):
+            raise Refused(f"{version} is {version.status} already: nothing of it is left")
         async with connection.transaction():
             await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
             await connection.execute("delete from ops.parked where version_no = $1", number)
