@@ -54,7 +54,12 @@ _REMEDIES = {
     "found unexpected end of stream": "the rest of the file: a quote or bracket is open",
 }
 """What to do about the commonest problems that PyYAML names."""
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff"
+    r"\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""Control characters, and those of format that turn or hide what is read; joiners, which scripts need, are
+none."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -156,22 +161,21 @@ class Reading:
             self._wrong(node, f"text{'' if node is None or isinstance(node.value, dict | list) else _QUOTE}")
             return ""
         if _UNPRINTABLE.search(node.value.replace("\n", "").replace("\t", "")):
-            self.fault(node, "text without control characters")
+            self.fault(node, "text without control or format characters")
         return node.value
 
     def name(self, node: Node | None) -> str:
         """One line of text, not empty, without blanks at its ends, of at most MAX_TEXT characters."""
-        found = self.text(node)
-        if node is not None and isinstance(node.value, str):
-            self.check_name(node, found)
-        return found
+        if node is None or not isinstance(node.value, str):
+            return self.text(node)
+        self.check_name(node, node.value)
+        return node.value
 
     def check_name(self, node: Node, name: str) -> None:
         """Reports a name, also a key of a mapping, that cannot be used as one."""
         if not name or name != name.strip() or len(name) > MAX_TEXT or _UNPRINTABLE.search(name):
-            self.fault(
-                node, f"a name: one line of 1 to {MAX_TEXT} characters, no blanks at its ends", _shown(name)
-            )
+            expected = f"a name: one line of 1 to {MAX_TEXT} characters, none of control or format"
+            self.fault(node, f"{expected}, no blanks at its ends", _shown(name))
 
     def names(self, node: Node | None) -> frozenset[str]:
         """One name, or a list of at least one."""
@@ -295,24 +299,33 @@ def _document(events: Iterator[yaml.Event], reading: Reading) -> Node:
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                raise _Hopeless(event, "", "a second document", "one document")
+                reading.faults.append(Fault(_line(event), "", "a second document", "one document"))
+                break
             root = _node(next(events), "", events, reading, 0)
     return root
 
 
 def _node(event: yaml.Event, path: str, events: Iterator[yaml.Event], reading: Reading, depth: int) -> Node:
-    if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent) or event.anchor is not None:
-        raise _Hopeless(event, path, "an anchor or alias", "the value itself, written out")
     line = _line(event)
+    _refuse_anchor(event, path, reading)
+    if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+        return Node(line, path, "an alias", BROKEN)
     if event.tag is not None:
         reading.faults.append(Fault(line, path, _shown(event.tag), "a value without a tag"))
     if depth > MAX_DEPTH:
         raise _Hopeless(event, path, f"more than {MAX_DEPTH} levels", "less nesting")
     if isinstance(event, yaml.ScalarEvent):
-        return Node(line, path, _shown(event.value) or "nothing", _scalar(event, path, reading))
+        return Node(line, path, _written(event), _scalar(event, path, reading))
     if isinstance(event, yaml.SequenceStartEvent):
         return Node(line, path, "a list", _sequence(path, events, reading, depth))
     return Node(line, path, "a mapping", _mapping(path, events, reading, depth))
+
+
+def _refuse_anchor(event: yaml.Event, path: str, reading: Reading) -> None:
+    if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+        reading.faults.append(
+            Fault(_line(event), path, "an anchor or alias", "the value itself, written out")
+        )
 
 
 def _sequence(path: str, events: Iterator[yaml.Event], reading: Reading, depth: int) -> list[Node]:
@@ -329,9 +342,15 @@ def _mapping(path: str, events: Iterator[yaml.Event], reading: Reading, depth: i
     for event in events:
         if isinstance(event, yaml.MappingEndEvent):
             break
-        if not isinstance(event, yaml.ScalarEvent) or event.anchor is not None:
-            raise _Hopeless(event, path, "a key that is not plain text", "a name as the key")
+        if not isinstance(event, yaml.ScalarEvent):
+            reading.faults.append(
+                Fault(_line(event), path, "a key that is not plain text", "a name as the key")
+            )
+            _node(event, path, events, reading, depth + 1)
+            _node(next(events), path, events, reading, depth + 1)
+            continue
         place = _join(path, _shown(event.value))
+        _refuse_anchor(event, place, reading)
         if event.value in found:
             reading.faults.append(Fault(_line(event), place, "the same key again", "each key once"))
         found[event.value] = _node(next(events), place, events, reading, depth + 1)
@@ -357,6 +376,12 @@ def _scalar(
             reading.faults.append(Fault(_line(event), path, _shown(written), expected))
             return BROKEN
     return written
+
+
+def _written(event: yaml.ScalarEvent) -> str:
+    """As it stands in the file, in its quotes: they may be what is wrong."""
+    quote = event.style if event.style in ("'", '"') else ""
+    return f"{quote}{_shown(event.value)}{quote}" or "nothing"
 
 
 def _line(event: yaml.Event) -> int:

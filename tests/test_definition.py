@@ -251,6 +251,7 @@ BAD = [
     (KNOWN, "{role: known}", "stages[1].name", "this key is needed"),
     (KNOWN, "{name: '', role: known}", "stages[1].name", "a name"),
     (KNOWN, '{name: "a\\0b", role: known}', "stages[1].name", "a name"),
+    (KNOWN, "{name: Kn\u202eown, role: known}", "stages[1].name", "none of control or format"),
     (KNOWN, "{name: 10:00, role: known}", "stages[1].name", "a quoted time"),
     (KNOWN, "known", "stages[1]", "a mapping"),
     (SAL, "{name: SAL, role: engaged}", "stages[4].role", "success stages in role order"),
@@ -430,6 +431,32 @@ def test_all_faults_are_told_at_once_in_file_order() -> None:
     assert str(found[0]) == "line 2: version: three: expected a whole number from 1 to 2,147,483,647"
 
 
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (PERSONAL, "personal: [&a email,"),
+        (PERSONAL, "personal: [*a,"),
+        ("version: 3", "version: 3\nversion: 4"),
+        (PERSONAL, "? [a]\n: b\npersonal: [email,"),
+        (PERSONAL, "? {a: [b]}\n: [c]\npersonal: [email,"),
+        ("personal: [email, phone, full_name, title]", "personal: [email]\n---\na: b"),
+    ],
+)
+def test_what_no_tree_should_have_hides_no_other_fault(said: str, says: str) -> None:
+    """An anchor, an alias, a key twice or none that is text, and a second document are a fault each."""
+    assert said in DOCUMENTED
+    text = DOCUMENTED.replace("target: 24h", "target: 24").replace(said, says, 1)
+    paths = [fault.path for fault in faults_of(text)]
+    assert len(paths) == 2, paths
+    assert "sla[1].target" in paths
+
+
+def test_the_quotes_that_are_the_fault_are_told() -> None:
+    """A quoted number is text."""
+    [fault] = faults_of(DOCUMENTED.replace("version: 3", "version: '3'"))
+    assert str(fault) == "line 2: version: '3': expected a whole number from 1 to 2,147,483,647"
+
+
 def test_needed_roles() -> None:
     """Without an entry, an mql, an sql or a won stage there is no funnel."""
     found = faults_of("definition_id: d\nversion: 1\nstages: [{name: E, role: engaged}]")
@@ -467,7 +494,7 @@ def test_a_policy_that_never_starts_is_a_fault_but_one_of_several_stops_may_be_m
         ("a: {" * 200, "less nesting"),
         ("a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]", "written out"),
         ("version: " + "9" * 5_000, "a plain decimal number"),
-        ('version: 1\nrationale: "\\ud800"', "control characters"),
+        ('version: 1\nrationale: "\\ud800"', "control or format characters"),
         ("version: .inf", "a plain decimal number"),
     ],
     ids=lambda value: value[:20],
