@@ -103,7 +103,7 @@ class Trial:
                 known = journey.fold(msgspec.structs.replace(history, events=timely), self.rules[side])
                 tally.counts[side, "late"] += len(_openings(state) - _openings(known))
         _count_leads(tally, states)
-        changed = self._changed(states)
+        changed = self._changed(history, states)
         if changed:
             tally.counts["changed", changed.change] += 1
             tally.counts.update(("differing", table) for table in changed.tables.split(", "))
@@ -134,9 +134,9 @@ class Trial:
         inside = min(max(at, EARLIEST + DAY), LATEST - DAY)
         return (EPOCH + timedelta(microseconds=inside)).astimezone(self.zone)
 
-    def _changed(self, states: Mapping[str, JourneyState]) -> Changed | None:
+    def _changed(self, history: History, states: Mapping[str, JourneyState]) -> Changed | None:
         present, candidate = (states[side] for side in (PRESENT, CANDIDATE))
-        was, now = (_shown(states[side], self.rules[side]) for side in (PRESENT, CANDIDATE))
+        was, now = (_shown(history, states[side], self.rules[side]) for side in (PRESENT, CANDIDATE))
         if was == now:
             return None
         before, after = _first_mql(present), _first_mql(candidate)
@@ -212,11 +212,12 @@ def _kind(before: Micros | None, after: Micros | None) -> str:
     return REMOVED if after is None else MOVED
 
 
-def _shown(state: JourneyState, rules: Rules) -> dict[str, frozenset[tuple[object, ...]]]:
-    """The rows without the columns that name the definition."""
+def _shown(history: History, state: JourneyState, rules: Rules) -> dict[str, frozenset[tuple[object, ...]]]:
+    """The rows, those of single events too, without the columns that name the definition."""
+    found = journey.rows(state, rules) | journey.event_rows(state.journey_id, history.events, rules)
     return {
         table: frozenset(tuple(row[place] for place in KEPT[table]) for row in rows)
-        for table, rows in journey.rows(state, rules).items()
+        for table, rows in found.items()
     }
 
 

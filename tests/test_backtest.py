@@ -27,6 +27,7 @@ CANDIDATE_TEXT = (
     DEFINITION.replace("version: 1", "version: 2")
     .replace("score_at_least: 50", "score_at_least: 35")
     .replace("[demo_request, contact_sales, pricing], within: 30d", "pricing, within: 30d")
+    .replace("channel: paid_search", "channel: search_ads")
 )
 EVENTS = 8_000
 
@@ -158,6 +159,7 @@ def test_the_numbers_are_those_that_sql_counts(database: str, tmp_path: Path) ->
         assert found["won"] > 5
     assert tuple(numbers["added"].values()) == wanted["added"]
     assert tuple(numbers["removed"].values()) == wanted["removed"]
+    assert wanted["differing"]["touch"]
     assert min(wanted["added"][0], wanted["removed"][0]) > 3
     changed = list(csv.DictReader(export.open()))
     assert {row["journey_id"] for row in changed} == set().union(*wanted["differing"].values())
