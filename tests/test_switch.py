@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from services.settings import Addresses
 from services.store.pool import Connection, connect
 from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, create_version
 from services.store.versions import feed as join_feeding
-from tests.feeding import DEFINITION, HUMAN, demo_request, given
+from tests.feeding import DEFINITION, HUMAN, commands_on, demo_request, given
 from tests.live import refolded
 from tests.servers import until
 
@@ -171,6 +172,28 @@ async def test_only_an_agreed_version_that_is_up_to_date_takes_over(place: Place
             await switch(place.connection, 2, HUMAN)
     with pytest.raises(Refused, match="promoted already"):
         await switch(place.connection, 1, HUMAN)
+
+
+async def test_the_status_lists_what_there_is(place: Place) -> None:
+    """For people and as JSON; a version that is retired only if it is asked for."""
+    await place.connection.execute("update ops.version set status = 'retired' where version_no = 2")
+
+    async def status(*arguments: str) -> str:
+        result = await asyncio.to_thread(commands_on(place.dsn), "replay", "status", *arguments)
+        assert result.exit_code == 0, result.output
+        return str(result.stdout)
+
+    shown = await status()
+    assert "default@1" in shown
+    assert "default@2" not in shown
+    assert "and 1 retired: --all" in shown
+    assert "default@2" in await status("--all")
+    found = json.loads(await status("--json", "--all"))
+    assert [(each["number"], each["status"]) for each in found["versions"]] == [
+        (1, "promoted"),
+        (2, "retired"),
+    ]
+    assert (found["versions"][0]["stale"], found["verification"]) == (0, None)
 
 
 async def test_a_report_that_reads_a_retired_version_keeps_nobody_else_waiting(

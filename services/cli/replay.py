@@ -16,7 +16,7 @@ from schemas.instants import instant_of, rfc3339
 from services import settings
 from services.cli import verdict
 from services.cli.exits import REFUSED, end, run
-from services.cli.layout import console, section, table
+from services.cli.layout import console, plain, section, table
 from services.definitions import person
 from services.replay import candidates, difference
 from services.replay.build import build
@@ -185,12 +185,21 @@ def _last() -> Verdict:
 
 
 @command.command("status")
-def status_command() -> None:
+@click.option("--all", "with_retired", is_flag=True, help="Also versions that are retired.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status_command(*, with_retired: bool, as_json: bool) -> None:
     """List the versions and how far each is, and what the last verification found."""
-    rows = kindly(_on_connection(overview))
+    found, verified = kindly(_on_connection(overview)), kindly(_on_connection(last))
+    rows = [row for row in found if with_retired or row["status"] != "retired"]
+    if as_json:
+        versions = [_version_object(row) for row in rows]
+        click.echo(json.dumps({"versions": versions, "verification": verdict.as_object(verified)}, indent=2))
+        return
     headings = ("version", "definition", "status", "made from", "built", "stale", "parked", "MB")
     table(console(), headings, [_status(row) for row in rows], right=("version", "stale", "parked", "MB"))
-    click.echo(verdict.line(kindly(_on_connection(last))))
+    if len(rows) < len(found):
+        click.echo(f"and {len(found) - len(rows)} retired: --all")
+    click.echo(verdict.line(verified))
 
 
 @command.command("run")
@@ -344,6 +353,20 @@ def _status(row: dict[str, Any]) -> tuple[Any, ...]:
     built = instant(rfc3339(row["built_at"])) if row["built_at"] is not None else ""
     size = "" if row["bytes"] is None else f"{row['bytes'] / MEGABYTE:,.1f}"
     return (row["version_no"], row["label"], status, kind, built, row["stale"], row["parked"], size)
+
+
+def _version_object(row: dict[str, Any]) -> dict[str, Any]:
+    """A line of the status as plain values."""
+    facts = ("status", "is_trial", "is_verification", "is_our_code", "stale", "parked", "bytes")
+    instants = ("as_known_at", "created_at", "built_at", "promoted_at")
+    is_building = row["status"] == "building" and row["phase"]
+    return {
+        "number": row["version_no"],
+        "definition_version": row["label"],
+        **{name: row[name] for name in facts},
+        **{name: plain(name, row[name]) for name in instants},
+        "progress": _progress(row)._asdict() if is_building else None,
+    }
 
 
 def _as_json(found: difference.Outcome) -> dict[str, Any]:

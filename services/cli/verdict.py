@@ -1,6 +1,7 @@
 """How `leadlog replay verify` and `status` show what a verification found."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -38,6 +39,20 @@ def line(last: Outcome | None) -> str:
     at = instant(rfc3339(last.finished_at))
     hint = "" if last.verdict.is_equal else "; `leadlog replay verify --show` shows them"
     return f"version {last.version_no} verified {at}: {_outcome(last.verdict)}{hint}"
+
+
+def as_object(last: Outcome | None) -> dict[str, Any] | None:
+    """The same as plain values."""
+    if last is None:
+        return None
+    *counts, _ = last.verdict
+    return {
+        "version": last.version_no,
+        "finished_at": rfc3339(last.finished_at),
+        "seconds": last.seconds,
+        "is_equal": last.verdict.is_equal,
+        **dict(zip(Verdict._fields, counts, strict=False)),
+    }
 
 
 def _outcome(found: Verdict) -> str:
