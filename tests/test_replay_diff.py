@@ -36,6 +36,14 @@ def test_one_line_is_one_change() -> None:
     assert single_changes(change.definition, parse(after)) == []
 
 
+def test_a_line_that_is_gone_is_named_as_such() -> None:
+    """It is one of the earlier file, and something else stands there in the later one."""
+    line = 1 + DEFAULT[: DEFAULT.index("    - student")].count("\n")
+    assert [each.reason for each in changes(DEFAULT, DEFAULT.replace("    - student\n", ""))] == [
+        f"line {line} gone: Sales can no longer turn a lead down for student"
+    ]
+
+
 def test_two_values_of_one_line_are_two_changes_of_that_line() -> None:
     """Though the line is told in one sentence when both are changed."""
     after = DEFAULT.replace("points: 20, expires_after: 90d", "points: 21, expires_after: 80d")

@@ -229,7 +229,7 @@ def test_a_changed_line_is_the_reason_for_all_rows_that_it_moves(folded: list[Fo
             still.add(change.path)
             continue
         [reason] = found.reasons.lines
-        assert reason.startswith(f"line {change.line}: "), change.path
+        assert reason.startswith((f"line {change.line}: ", f"line {change.line} gone: ")), change.path
         assert by_folding(found.reasons, found.rows, folded) == {
             number: {place: [reason] for place in places} for number, places in found.rows.items()
         }, change.path

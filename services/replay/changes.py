@@ -28,7 +28,7 @@ _encoder = msgspec.json.Encoder(order="sorted")
 
 class Change(NamedTuple):
     """`reason` says the change in the language of the trade, with its line in the later file, or in the
-    earlier one if it is gone; `definition` is the earlier one with this change only, None where that makes no
+    earlier one, as gone; `definition` is the earlier one with this change only, None where that makes no
     definition."""
 
     path: str
@@ -37,10 +37,10 @@ class Change(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """A tree with one change, at a path and line."""
+    """A tree with one change, at a path and line (`60`, or `58 gone`)."""
 
     path: str
-    line: int
+    line: str
     tree: Any
 
 
@@ -97,7 +97,7 @@ def _variants(old: Node, new: Node) -> Iterator[Variant]:
         case list(before), list(after):
             yield from _of_items(before, after)
         case _:
-            yield Variant("", new.line, _plain(new))
+            yield Variant("", str(new.line), _plain(new))
 
 
 def _written(node: Node) -> str:
@@ -109,9 +109,9 @@ def _of_members(old: Node, new: Node) -> Iterator[Variant]:
     for name in [*before, *(name for name in after if name not in before)]:
         if name not in after:
             rest = {key: value for key, value in plain.items() if key != name}
-            yield Variant(name, before[name].line, rest)
+            yield Variant(name, f"{before[name].line} gone", rest)
         elif name not in before:
-            yield Variant(name, after[name].line, plain | {name: _plain(after[name])})
+            yield Variant(name, str(after[name].line), plain | {name: _plain(after[name])})
         else:
             for path, line, part in _variants(before[name], after[name]):
                 yield Variant(_joined(name, path), line, plain | {name: part})
@@ -129,8 +129,9 @@ def _of_items(old: list[Node], new: list[Node]) -> Iterator[Variant]:
                     yield Variant(_joined(name, path), line, [*plain[:place], part, *plain[place + 1 :]])
         else:
             moved = new[other_begin:other_end] or old[begin:end]
+            line = f"{moved[0].line}{'' if new[other_begin:other_end] else ' gone'}"
             tree = [*plain[:begin], *map(_plain, new[other_begin:other_end]), *plain[end:]]
-            yield Variant(f"[{', '.join(_names(moved))}]", moved[0].line, tree)
+            yield Variant(f"[{', '.join(_names(moved))}]", line, tree)
 
 
 def _names(items: Sequence[Node]) -> list[str]:
