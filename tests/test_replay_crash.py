@@ -87,6 +87,7 @@ async def _look_and_go_back(commands: Commands) -> None:
         (("diff", "3", "--show"), "reason"),
         (("rollback",), "BI reads version 1"),
         (("run",), "version 3 is that already"),
+        (("build",), "version 3 is that already"),
         (("build", "--as-known", "2026-01-01T00:00:00Z"), "is built; next: leadlog replay diff"),
         (("retire", "2"), "version 2 is gone"),
     ):

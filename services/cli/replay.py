@@ -29,7 +29,6 @@ from services.replay.switch import Blocked, Switched, previous, switch
 from services.replay.verify import Verdict, last, verify
 from services.replay.versions import Refused, overview, ready, retire
 from services.replay.workers import NICENESS, Effort
-from services.settings import Addresses
 from services.store.pool import Connection, connect
 from services.wording import duration, instant
 
@@ -92,10 +91,21 @@ def plan_command(file: Path | None) -> None:
 @with_processes
 @full_speed
 def build_command(file: Path | None, as_known: str | None, processes: int, full_speed: bool) -> None:
-    """Build a new version from the topics, or finish one that was interrupted."""
-    number = kindly(_build(file, _instant(as_known), _effort(processes, full_speed)))
+    """Build a new version from the topics, or finish one that was interrupted.
+
+    One that is built already, and that BI does not read, is not built again: `retire` it first.
+    """
+
+    async def planned(connection: Connection) -> tuple[Candidate, int | None]:
+        candidate = await _candidate(connection, file, _instant(as_known))
+        return candidate, await ready(connection, candidate)
+
+    candidate, number = kindly(_on_connection(planned))
+    said = "built" if number is None else "that already"
+    if number is None:
+        number = kindly(build(settings.addresses(), candidate, say, _effort(processes, full_speed)))
     step = "catch-up" if as_known is None else "diff"
-    click.echo(f"version {number} is built; next: leadlog replay {step} {number}")
+    click.echo(f"version {number} is {said}; next: leadlog replay {step} {number}")
 
 
 @command.command("catch-up")
@@ -264,12 +274,6 @@ async def _candidate(connection: Connection, file: Path | None, as_known_at: int
     if as_known_at is not None:
         return await candidates.as_known(connection, as_known_at)
     return await candidates.newest_approved(connection)
-
-
-async def _build(file: Path | None, as_known_at: int | None, effort: Effort) -> int:
-    addresses: Addresses = settings.addresses()
-    candidate = await _on_connection(lambda connection: _candidate(connection, file, as_known_at))
-    return await build(addresses, candidate, say, effort)
 
 
 def _instant(text: str | None) -> int | None:

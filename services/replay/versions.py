@@ -152,7 +152,10 @@ async def is_of(connection: Connection, version: Found, timeline: Sequence[Timel
 
 
 async def ready(connection: Connection, candidate: Candidate) -> int | None:
-    """A version that is built already and not read, and is what a build of the candidate would come to."""
+    """A version that is built already and not read, and is what a build of the candidate would come to; none
+    of what was known then, since the log may have got more of it."""
+    if candidate.as_known_at is not None:
+        return None
     wanted = await _as_fed(connection, candidate, candidate.timeline, time.time_ns() // 1000)
     for row in await connection.fetch(READY, candidate.is_trial, candidate.is_verification):
         version = await find(connection, row["version_no"])
