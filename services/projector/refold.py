@@ -292,7 +292,7 @@ async def store_folds(connection: Connection, fed: Fed, version: Version, folds:
         await connection.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
         await connection.execute("select from log.reference_revision for share")
         today = next((each for each in await fed.load(connection) if each.number == version.number), None)
-        if today is None or today.reference_revision != version.reference_revision:
+        if today is None or today.rules is not version.rules:
             return
         ids = [each.journey_id for each in folds]
         now = snapshots(ids, await connection.fetch(MEMBERS + "for update", ids))

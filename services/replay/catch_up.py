@@ -6,9 +6,6 @@ refold loop.
 """
 
 import time
-from typing import Any, NamedTuple
-
-import asyncpg
 
 from services.projector.decoding import Decoding
 from services.projector.refold import Refold
@@ -46,14 +43,6 @@ where not is_stale and not exists (
 """
 
 
-class Folding(NamedTuple):
-    """What the refold loop needs."""
-
-    pool: "asyncpg.Pool[Any]"
-    decoding: Decoding
-    report: Report
-
-
 async def catch_up(addresses: Addresses, number: int, report: Report) -> None:
     """Catches up and joins. Raises Refused for a version that cannot be fed."""
     pool = await create_pool(addresses.postgres_dsn, size=2)
@@ -61,11 +50,11 @@ async def catch_up(addresses: Addresses, number: int, report: Report) -> None:
         async with pool.acquire() as connection, Registry(addresses.registry_url) as registry:
             version = await find(connection, number)
             _check(version)
-            folding = Folding(pool, Decoding(registry), report)
+            refold = Refold(pool, Fed(version.number), Decoding(registry))
             if version.status == "built":
-                await _approach(connection, version, folding)
+                await _approach(connection, version, refold, report)
                 await _join(connection, version)
-            await _refold(connection, version, folding)
+            await _refold(connection, version, refold, report)
     finally:
         await pool.close()
 
@@ -81,7 +70,7 @@ def _check(version: Found) -> None:
         raise Refused(f"{version} was built by other code, which alone can feed it: build it again")
 
 
-async def _approach(connection: Connection, version: Found, folding: Folding) -> None:
+async def _approach(connection: Connection, version: Found, refold: Refold, report: Report) -> None:
     """Folds what changed since the build, until only a little does."""
     async with connection.transaction():
         await adopt_dates(connection, version.number)
@@ -90,7 +79,7 @@ async def _approach(connection: Connection, version: Found, folding: Folding) ->
         await _mark(connection, version)
         if await count_stale(connection, version.schema, version.number) <= FEW_JOURNEYS:
             return
-        await _refold(connection, version, folding)
+        await _refold(connection, version, refold, report)
 
 
 async def _join(connection: Connection, version: Found) -> None:
@@ -112,9 +101,8 @@ async def _mark(connection: Connection, version: Found) -> None:
     await connection.execute(MARK_GONE.format(schema=version.schema))
 
 
-async def _refold(connection: Connection, version: Found, folding: Folding) -> None:
-    """Runs the loop until nothing is stale, by the timeline that the version has now."""
-    refold = Refold(folding.pool, Fed(version.number), folding.decoding)
+async def _refold(connection: Connection, version: Found, refold: Refold, report: Report) -> None:
+    """Runs the loop until nothing is stale."""
     began = time.monotonic()
     stale = total = await count_stale(connection, version.schema, version.number)
     while stale:
@@ -123,4 +111,4 @@ async def _refold(connection: Connection, version: Found, folding: Folding) -> N
         total = max(total, stale)
         done, seconds = total - stale, time.monotonic() - began
         left = seconds / done * stale if done else None
-        folding.report(Progress("catch-up", done, total, done, done / seconds, left))
+        report(Progress("catch-up", done, total, done, done / seconds, left))
