@@ -27,14 +27,14 @@ def pieces(body: bytes) -> Iterator[bytes]:
         _DECODER.decode(text)
         yield text.encode()
         return
-    end, last = 0, len(text) - 1
-    while end < last or not text.endswith("]"):
-        if end and not text.startswith(",", end):
-            raise ValueError(f"no comma after an element (character {end})")
+    end = 0
+    while text[end : end + 1] in ("[", ","):
         begin = _after_blanks(text, end + 1)
         _, end = _DECODER.raw_decode(text, begin)
         yield text[begin:end].encode()
         end = _after_blanks(text, end)
+    if text[end:] != "]":
+        raise ValueError(f"neither a comma nor the end of the array (character {end})")
 
 
 def _after_blanks(text: str, at: int) -> int:

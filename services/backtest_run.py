@@ -35,20 +35,7 @@ where abs(hashtext(journey_id) % $1) = $2
 group by journey_id
 """
 
-COUNTED_ELSEWHERE = """
-select deal.journey_id, deal.opportunity_id from {schema}.opportunity as deal
-where exists (
-  select from {schema}.opportunity as other
-  where other.opportunity_id = deal.opportunity_id and other.journey_id <> deal.journey_id
-    and (
-      other.first_event_at, other.first_event_sequence is not null, coalesce(other.first_event_sequence, 0),
-      other.first_event_id, other.journey_id
-    ) < (
-      deal.first_event_at, deal.first_event_sequence is not null, coalesce(deal.first_event_sequence, 0),
-      deal.first_event_id, deal.journey_id
-    )
-)
-"""
+COUNTED_ELSEWHERE = "select journey_id, opportunity_id from bi.opportunity where not is_counted"
 
 
 class Task(NamedTuple):
@@ -141,7 +128,7 @@ async def _trial(connection: Connection, task: Task) -> Trial:
         PRESENT: rules_of(promoted.timeline, calendars),
         CANDIDATE: rules_of([TimelineEntry(None, task.candidate)], calendars),
     }
-    elsewhere = await connection.fetch(COUNTED_ELSEWHERE.format(schema=promoted.schema_name))
+    elsewhere = await connection.fetch(COUNTED_ELSEWHERE)
     uncounted = frozenset((row["journey_id"], row["opportunity_id"]) for row in elsewhere)
     return Trial(rules, zone_rules(task.zone), uncounted)
 

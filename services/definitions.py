@@ -37,7 +37,7 @@ from services import settings
 from services.broker import connected, create_producer, end_offsets
 from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, entries_of, promoted_version
+from services.store.versions import TimelineEntry, promoted_version
 
 TOPIC = "lead.reference"
 LOOK_AGAIN_SECONDS = 0.1
@@ -145,13 +145,16 @@ class Desk:
         """The definitions of every version that is kept."""
         rows = await self._connection.fetch("select timeline from ops.version where status <> 'retired'")
         timelines = [msgspec.json.decode(row["timeline"], type=list[TimelineEntry]) for row in rows]
-        return [entry.definition for timeline in timelines for entry in entries_of(timeline)]
+        bodies = [entry.body for timeline in timelines for entry in timeline]
+        return [definition.parse(body) for body in bodies if not why_unreadable(body)]
 
     async def approve(self, definition_id: str, version: int, team: Team, by: Actor) -> Agreement:
         """A team agrees; again changes nothing. Raises Refused."""
         known = await self._readable(definition_id, version)
         if team in known.approvals:
             return known
+        agreed = definition.parse(known.proposals[0].body)
+        await self._check_personal(agreed, (await self._agreements()).values())
         return await self._say(facts.approved(definition_id, version, team, by, now()))
 
     async def schedule(self, definition_id: str, version: int, day: str, by: Actor) -> Agreement:

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from projections import journey
 from schemas import records as r
 from schemas.derived import ClockMet, StageEntered
 from services import settings
@@ -228,10 +229,28 @@ async def test_one_of_a_digest_is_over_or_put_off_by_itself(
     assert sorted(map(str, digest.reasons)) == ["None"] * 4 + ["met"]
     assert await scene.withdrawn() == []
     await scene.take(*(scene.accepted(0, f"a{n}", f"crm:{n}") for n in range(3)))
-    await scene.take(r.ClockResumed(**scene.at(0, "resume", "crm:paused"), reason_code="back"))
-    await scene.look()
     [digest] = await scene.alerts()
     assert (digest.severity, digest.change) == ("warning", "lowered")
+
+
+async def test_a_switch_takes_nothing_back_of_a_merge_that_is_parked(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was due before the merge is still due: its clock stands under the id that it had."""
+    await scene.take(scene.mql(200))
+    await scene.look()
+    with monkeypatch.context() as defect:
+        defect.setattr(journey, "step", _raises)
+        link = r.SubjectsLinked(**scene.at(0, "link"), other_subject_id="crm:0", evidence="identified")
+        await scene.take(link, scene.mql(0, "late", "crm:0"))
+    assert await scene.connection.fetchval("select count(*) from ops.parked") == 2
+    await scene.take_over(1)
+    assert [alert.outcome for alert in await scene.alerts()] == [None]
+    assert await scene.withdrawn() == []
+
+
+def _raises(*_: object) -> None:
+    raise ZeroDivisionError("planted")
 
 
 async def test_stages_are_told_once(scene: Scene) -> None:

@@ -117,6 +117,11 @@ def test_what_is_personal_for_one_version_is_no_rule_of_another(leadlog: Leadlog
     done(leadlog("propose", file))
     file.write_text(STRICT.replace("version: 2", "version: 3").replace("name: competitor", "name: seniority"))
     assert "reads seniority, which default@2 calls personal" in refused(leadlog("propose", file))
+    file.write_text(STRICT.replace("version: 2", "version: 4").replace("name: competitor", "name: region"))
+    done(leadlog("propose", file))
+    file.write_text(STRICT.replace("version: 2", "version: 5").replace("[email,", "[region, email,"))
+    done(leadlog("propose", file))
+    assert "which default@5 calls personal" in refused(leadlog("approve", "default", 4, "--as", "sales"))
     without = DEFINITION.replace("        - {not: {attribute: {name: competitor, is: true}}}\n", "")
     file.write_text(
         without.replace("version: 1", "version: 3").replace("personal: [", "personal: [competitor, ")

@@ -193,6 +193,8 @@ LARGE = TOUCH | {"properties": {"text": "x" * 30_000}}
 REFUSED: dict[str, tuple[bytes, dict[str, str], int, str]] = {
     "no JSON": (b"hello", {}, 400, "not-json"),
     "half an object": (JSON[:-1], {}, 400, "not-json"),
+    "an array without its end": (b"[" + JSON + b",[]", {}, 400, "not-json"),
+    "an array without a comma": (b"[" + JSON + JSON + b"]", {}, 400, "not-json"),
     "two objects": (JSON + b"\n" + JSON, {}, 400, "not-json"),
     "a number": (b"5", {}, 400, "not-json"),
     "NaN": (b'[{"value": NaN}]', {}, 400, "not-json"),

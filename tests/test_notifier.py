@@ -18,6 +18,7 @@ import pytest
 from schemas import records as r
 from services.notifier import process
 from services.notifier.config import Alertmanager, AnyChannel, Config, Faulty, Smtp, Takes, Webhook, read
+from services.notifier.message import messages
 from services.notifier.sending import seconds
 from tests.alerting import Scene
 from tests.receivers import AlertmanagerServer, Mailbox, Receiver, http_receiver, soon
@@ -310,6 +311,7 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path) -> None:
         ("channels: {a: {type: alertmanager, url: 'http://x', timeout: -1}}", "Expected `float` > 0"),
         ("channels: {a: {type: alertmanager, url: 'http://x', fallback: a}}", "fallback of a is a"),
         ("lead_url: 'https://crm/{lead_id}'", "lead_url cannot be filled in"),
+        ("lead_url: 'https://crm/{journey_id.x}'", "lead_url cannot be filled in"),
         ("runbook_url: 'https://wiki/{'", "runbook_url cannot be filled in"),
         ("lead_url: 'caf\xe9'", "can't decode byte"),
     ],
@@ -322,6 +324,16 @@ def test_a_file_that_would_fail_when_an_alert_is_told_is_refused_before(
     file.write_text(part, encoding="latin-1")
     with pytest.raises(Faulty, match=reason):
         read(str(file))
+
+
+async def test_an_alert_whose_obligation_another_one_took_over_can_be_told(scene: Scene) -> None:
+    """Its end was still to be told when nothing was left to say of it: no channel was told of anything."""
+    alert_id = await scene.connection.fetchval(
+        "insert into ops.alert (alert_key, is_digest, severity, closed_at, outcome) "
+        "values ('review:start', false, 'critical', now(), 'resolved') returning alert_id"
+    )
+    told = await messages(scene.connection, Config(), [alert_id])
+    assert (told[alert_id].summary, told[alert_id].count) == ("over", 0)
 
 
 async def test_a_receiver_that_points_elsewhere_has_not_taken_it(

@@ -84,7 +84,7 @@ def test_the_demo_shows_the_funnel_and_what_to_try_next(demo: Demo) -> None:
     assert "Service levels" in page
     if (settings.data_folder() / "olist_funnel").exists():
         assert re.search(r"Customer +won +842 ", demo.output)
-        assert re.search(r'Customer</th>.{0,300}>842</a>', page, re.DOTALL)
+        assert re.search(r"Customer</th>.{0,300}>842</a>", page, re.DOTALL)
     tried = re.findall(r"^  \.venv/bin/(leadlog .*?)(?:   .*)?$", demo.output, re.MULTILINE)
     assert len(tried) >= 5
     for command in tried:

@@ -76,6 +76,24 @@ async def test_a_version_goes_its_way_from_the_topics_to_bi_and_back(store: Stor
     assert await store.connection.fetchval(activations) == len(case.first) + len(case.other)
 
 
+async def test_a_version_is_compared_with_one_of_an_earlier_release(store: Store, case: Case) -> None:
+    """A column that came since is null there, and a table empty: an upgrade compares before it switches."""
+    await store.take(len(case.records))
+    await store.settle()
+    number = await store.build(case.first)
+    await store.catch_up(number)
+    assert (await store.diff(number)).tables == []
+    await store.connection.execute("alter table v0001.opportunity rename first_event_sequence to other")
+    await store.connection.execute("alter table v0001.meeting rename to other")
+    await store.connection.execute("delete from ops.replay_diff")
+    meetings = await store.connection.fetchval(f"select count(*) from v{number:04d}.meeting")
+    sequences = await store.connection.fetchval(
+        f"select count(first_event_sequence) from v{number:04d}.opportunity"
+    )
+    found = {name: counts for name, *counts, _ in (await store.diff(number)).tables}
+    assert found == {"meeting": [meetings, 0, 0], "opportunity": [0, 0, sequences]}
+
+
 async def test_what_was_believed_then_can_be_built(store: Store, case: Case) -> None:
     """As known at an instant: the fold of what the log had by then; what differs from today is late facts.
     Such a version is never fed."""

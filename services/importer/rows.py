@@ -218,8 +218,8 @@ def _check_beginning(file: Path, how: Input) -> None:
 def _check_header(table: Table, how: Input) -> None:
     if not any(table.header):
         raise WrongFiles(f"{table.file} is empty: its first line has to name the columns")
-    others = [each for each in DELIMITERS if each in table.header[0]] if len(table.header) == 1 else []
-    if others:
+    others = [each for each in DELIMITERS if each in table.header[0] and each != how.delimiter]
+    if len(table.header) == 1 and others:
         raise WrongFiles(
             f"{table.file} has one column, {table.header[0]!r:.100}, for want of {how.delimiter!r}: "
             f"set `delimiter: {json.dumps(others[0])}` of input {how.name!r}"

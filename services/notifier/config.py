@@ -114,7 +114,7 @@ def _check(config: Config) -> None:
     for name, fill in (("lead_url", config.lead), ("runbook_url", config.runbook)):
         try:
             fill("")
-        except (KeyError, IndexError, ValueError) as error:
+        except (LookupError, AttributeError, ValueError) as error:
             raise ValueError(f"{name} cannot be filled in: {error!r}") from error
     for name, channel in config.channels.items():
         others = [other for other in config.channels if other != name]

@@ -286,5 +286,5 @@ async def send(http: aiohttp.ClientSession, channel: AnyChannel, wanted: Sequenc
 
 def back_off(attempts: int) -> float:
     """Seconds before the next try: doubling, with jitter so that many do not come at once."""
-    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (attempts - 1))
+    longest = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(attempts - 1, 9))
     return longest * random.uniform(0.5, 1.0)

@@ -117,7 +117,7 @@ def _message(alert: dict[str, Any], rows: Sequence[Any], config: Config, now: Mi
         change=alert["change"],
         state=state,
         severity=alert["severity"],
-        summary=_digest(rows, now) if alert["is_digest"] else _summary(owed[0], state, alert["severity"]),
+        summary=_digest(rows, now) if alert["is_digest"] else _summary(owed, state, alert["severity"]),
         opened_at=alert["opened_at"],
         changed_at=alert["changed_at"],
         closed_at=alert["closed_at"],
@@ -155,11 +155,14 @@ def _owed(row: Any, config: Config, now: Micros) -> Owed:
     )
 
 
-def _summary(owed: Owed, state: str, severity: str) -> str:
-    """One line for people, although ids may have line breaks."""
+def _summary(owed: Sequence[Owed], state: str, severity: str) -> str:
+    """One line for people, although ids may have line breaks. What was owed may be another alert's now."""
+    if not owed:
+        return "over"
+    first = owed[0]
     firing = "overdue" if severity == "critical" else "due soon"
-    what = firing if state == "firing" else ENDS.get(owed.reason or "", "over")
-    said = f"{owed.policy} of lead {owed.journey_id} ({owed.owner or owed.team or 'nobody'}): {what}"
+    what = firing if state == "firing" else ENDS.get(first.reason or "", "over")
+    said = f"{first.policy} of lead {first.journey_id} ({first.owner or first.team or 'nobody'}): {what}"
     return " ".join(said.splitlines())
 
 

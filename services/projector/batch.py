@@ -114,6 +114,7 @@ class Batch:
         lock = "update" if facts else "share"
         await self._connection.execute(f"select revision from log.reference_revision for {lock}")
         stored = await store(self._connection, arrivals)
+        # Without facts the revision is locked for share only: two such batches at once, and one starts again.
         is_learned = await self._learn(stored) if facts or stored.unlearned else False
         journeys = await lock_journeys(self._connection, stored, seeds)
         if journeys.erased:

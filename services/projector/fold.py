@@ -148,13 +148,20 @@ class BatchFold:
         rows = await self._connection.fetch(query, [*journeys.members, *journeys.gone])
         self._states = {row["journey_id"]: row for row in rows}
         await self._absorb({id: journeys.journey_of[id] for id in journeys.gone & self._states.keys()})
+        if (
+            unknown := journeys.gone - self._states.keys()
+        ):  # a first fold that raised leaves no more than that
+            await unpark(self._connection, self._version, sorted(unknown))
         for journey_id in journeys.members:
             await self._sort(journey_id)
         await self._fold_again()
         written = await write_changes(self._connection, self._version, self._changes)
-        removed = await self._leave_to_the_loop()
-        pairs = [(removed, {}), *((change.before, change.after) for change in written)]
-        await draw(self._connection, self._version, pairs)
+        await draw(self._connection, self._version, [(change.before, change.after) for change in written])
+        if self._stale:
+            parts = [part for id in self._stale for part in self._absorbed.get(id, ())]
+            await self._connection.execute(
+                MARK_STALE.format(schema=self._version.schema), [*self._stale, *parts]
+            )
 
     async def _absorb(self, heirs: Mapping[str, str]) -> None:
         """Reads what is stored under ids that name no journey any more, given with the journeys that took
@@ -165,14 +172,6 @@ class BatchFold:
         for id, heir in heirs.items():
             self._moving[id] = rows[id]
             self._absorbed.setdefault(heir, []).append(id)
-
-    async def _leave_to_the_loop(self) -> Rows:
-        """Marks long journeys stale; returns the rows of their parts, which are removed."""
-        if not self._stale:
-            return {}
-        await self._connection.execute(MARK_STALE.format(schema=self._version.schema), self._stale)
-        parts = [part for id in self._stale for part in self._absorbed.get(id, ())]
-        return await remove_journeys(self._connection, self._version, parts)
 
     async def _sort(self, journey_id: str) -> None:
         """Continues the journey when that is right, else puts it on a list of those to fold again."""
@@ -400,16 +399,6 @@ async def save_states(connection: Connection, version: Version, changes: Iterabl
     if states:
         columns = list(zip(*states.values(), strict=True))[:-1]
         await connection.execute(SAVE_STATES.format(schema=version.schema), *map(list, columns))
-
-
-async def remove_journeys(connection: Connection, version: Version, gone: list[str]) -> Rows:
-    """Removes what is stored of ids that no longer name a journey; returns the rows that there were."""
-    if not gone:
-        return {}
-    removed = await read_rows(connection, version, gone, journey.TABLES)
-    await write_rows(connection, version, removed, {})
-    await forget_states(connection, version, gone)
-    return removed
 
 
 async def forget_states(connection: Connection, version: Version, gone: Sequence[str]) -> None:

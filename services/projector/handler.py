@@ -142,7 +142,7 @@ class Projector:
                 collisions += 1
                 metrics.RETRIES.labels(type(error).__name__).inc()
                 log.warning("collision", error=repr(error), times=collisions)
-                await asyncio.sleep(min(RETRY_SECONDS, COLLISION_SECONDS * 2**collisions))
+                await asyncio.sleep(min(RETRY_SECONDS, COLLISION_SECONDS * 2 ** min(collisions, 9)))
             except PASSING as error:
                 metrics.RETRIES.labels(type(error).__name__).inc()
                 log.warning("postgres_away", error=repr(error))

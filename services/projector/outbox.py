@@ -73,7 +73,11 @@ class Outbox:
             rows = await connection.fetch(TAKE, BATCH) if is_mine else []
             if not rows:
                 return 0
-            await asyncio.gather(*await submit(producer, map(outgoing, rows)))
+            # All of them, also when one fails: the next sender is not to be overtaken by what is under way.
+            told = await asyncio.gather(*await submit(producer, map(outgoing, rows)), return_exceptions=True)
+            for error in told:
+                if isinstance(error, BaseException):
+                    raise error
             await connection.execute(SENT, [row["outbox_id"] for row in rows])
         metrics.OUTBOX_SENT.inc(len(rows))
         return len(rows)

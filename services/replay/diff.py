@@ -6,7 +6,7 @@ instant, so live processing makes no difference. Journeys that are behind or par
 out and counted. A kill costs one unit. Leaves showing it to `difference`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -25,7 +25,6 @@ from services.replay.versions import INCOMPLETE, Found, Refused, find, promoted
 from services.replay.workers import Effort, Workers
 from services.settings import Addresses
 from services.store.pool import Connection, connect
-from services.store.versions import writers
 
 PHASE = "diff"
 
@@ -91,12 +90,30 @@ select reference_revision < (select revision from log.reference_revision)
 from ops.replay where version_no = $1
 """
 
+# A version of an earlier release lacks columns, or tables, that came since.
+MISSING = """
+select class.relname as table_name, attribute.attname as name,
+  format_type(attribute.atttypid, attribute.atttypmod) as type
+from pg_class as class
+join pg_attribute as attribute
+  on attribute.attrelid = class.oid and attribute.attnum > 0 and not attribute.attisdropped
+where class.relnamespace = $2::regnamespace and class.relname = any($3)
+  and not exists (
+    select from pg_class as earlier
+    join pg_attribute as its
+      on its.attrelid = earlier.oid and its.attname = attribute.attname and not its.attisdropped
+    where earlier.relnamespace = $1::regnamespace and earlier.relname = class.relname
+  )
+"""
+
 DIFFERING_IN = """
 select coalesce(one.journey_id, other.journey_id) as journey_id
-from {against}.{table} as one
+from {against} as one
 full join {schema}.{table} as other using ({key})
 where ({ones}) is distinct from ({others})
 """
+
+READ = "select {columns} from {relation} as found where journey_id = any($1)"
 
 INSERT = """
 insert into {schema}.difference values ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -154,14 +171,33 @@ async def _prepare(connection: Connection, pair: Pair) -> None:
         )
         begin = BEGIN.format(left_out=_left_out(version, against))
         await connection.execute(begin, version.number, against.number)
-        await connection.execute(_find_differing(version, against), timeout=None)
+        relations = await _relations(connection, against.schema, version.schema)
+        await connection.execute(_find_differing(version, against, relations), timeout=None)
 
 
-def _find_differing(version: Found, against: Found) -> str:
+async def _relations(connection: Connection, schema: str, like: str) -> dict[str, str]:
+    """Table to SQL of what a version has of it, with the columns that another one has."""
+    missing: dict[str, dict[str, str]] = {table.name: {} for table in TABLES}
+    for row in await connection.fetch(MISSING, schema, like, list(missing)):
+        missing[row["table_name"]][row["name"]] = row["type"]
+    return {table.name: _relation(schema, table, missing[table.name]) for table in TABLES}
+
+
+def _relation(schema: str, table: Table, missing: Mapping[str, str]) -> str:
+    if not missing:
+        return f"{schema}.{table.name}"
+    columns = [f"null::{missing[name]} as {name}" if name in missing else name for name in table.columns]
+    rows = f"from {schema}.{table.name}" if len(missing) < len(table.columns) else "where false"
+    return f"(select {', '.join(columns)} {rows})"
+
+
+def _find_differing(version: Found, against: Found, relations: Mapping[str, str]) -> str:
     return FIND_DIFFERING.format(
         schema=version.schema,
         size=settings.REPLAY_DIFF_JOURNEYS,
-        differing=" union ".join(_differing_in(table, version.schema, against.schema) for table in TABLES),
+        differing=" union ".join(
+            _differing_in(table, version.schema, relations[table.name]) for table in TABLES
+        ),
         left_out=_left_out(version, against),
     )
 
@@ -211,8 +247,9 @@ async def explain(pair: Pair, task: Task) -> Done:
 
 
 async def _explain(connection: Connection, pair: Pair, journeys: Sequence[str]) -> None:
-    before = await _read(connection, pair.against.schema, journeys)
-    after = await _read(connection, pair.version.schema, journeys)
+    schema = pair.version.schema
+    before = await _read(connection, await _relations(connection, pair.against.schema, schema), journeys)
+    after = await _read(connection, await _relations(connection, schema, schema), journeys)
     found = {id: differences(before[id], after[id]) for id in journeys}
     async with Registry(pair.addresses.registry_url) as registry:
         if pair.version.is_verification:
@@ -224,14 +261,16 @@ async def _explain(connection: Connection, pair: Pair, journeys: Sequence[str]) 
     await connection.executemany(INSERT.format(schema=pair.version.schema), rows)
 
 
-async def _read(connection: Connection, schema: str, journeys: Sequence[str]) -> dict[str, Keyed]:
+async def _read(
+    connection: Connection, relations: Mapping[str, str], journeys: Sequence[str]
+) -> dict[str, Keyed]:
     """The rows of journeys, each keyed apart."""
     rows: dict[str, dict[str, list[tuple[object, ...]]]] = {id: {} for id in journeys}
-    for name, statements in writers(schema).items():
-        [table] = (table for table in TABLES if table.name == name)
+    for table in TABLES:
         place = table.columns.index("journey_id")
-        for row in await connection.fetch(statements.read, journeys):
-            rows[row[place]].setdefault(name, []).append(tuple(row))
+        query = READ.format(columns=", ".join(table.columns), relation=relations[table.name])
+        for row in await connection.fetch(query, journeys):
+            rows[row[place]].setdefault(table.name, []).append(tuple(row))
     return {id: keyed(some) for id, some in rows.items()}
 
 

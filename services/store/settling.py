@@ -36,7 +36,11 @@ from services.store.pool import Connection
 
 CURRENT = f"""
 select asked.policy_id, asked.event_id, subject.journey_id as home,
-  coalesce(journey.is_stale, true) as is_stale, {CLOCK_COLUMNS}
+  coalesce(journey.is_stale, true) or exists (
+    select from ops.parked join ops.version using (version_no)
+    where parked.journey_id = subject.journey_id and schema_name = '{{schema}}'
+  ) as is_stale,
+  {CLOCK_COLUMNS}
 from unnest($1::text[], $2::text[]) asked (policy_id, event_id)
 join log.event on event.event_id = asked.event_id
 join log.subject on subject.subject_id = event.subject_id
@@ -114,6 +118,7 @@ async def settle(
         *await _go_on(connection, schema, running, now),
         *await _let_go(connection, schema, gone, current, moved),
     ]
+    await lower_alerts(connection, [each.alert_id for each in obligations.values()])
     again = [each.key for each, _ in running if each.closed_at is not None or each.key in heirs]
     forgotten = await _forget(connection, [*again, *(each.key for each, _ in taken_back)])
     told = [
@@ -179,7 +184,7 @@ def _holds(obligation: Obligation) -> bool:
 
 
 def _is_gone(current: Mapping[Key, Current], obligation: Obligation) -> bool:
-    """No clock, in a journey that is up to date: one that is behind may show it yet."""
+    """No clock, in a journey that is up to date: one that is behind, or parked, may show it yet."""
     found = current[obligation.key]
     return found.clock is None and not found.is_stale
 

@@ -217,10 +217,13 @@ async def adopt_dates(connection: Connection, version_no: int) -> None:
     is. In the caller's transaction.
     """
     row = await connection.fetchrow(
-        "select schema_name, created_at from ops.version where version_no = $1", version_no
+        "select schema_name, created_at, timeline from ops.version where version_no = $1", version_no
     )
     assert row is not None
-    if await _extend(connection, version_no, await dates_after(connection, row["created_at"])):
+    begun, dates = row["created_at"], await dates_after(connection, row["created_at"])
+    own = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
+    gone = [each for each in own if (each.valid_from or BEGINNING) > begun and each not in dates]
+    if await _extend(connection, version_no, dates, gone):
         await connection.execute(BEHIND.format(schema=row["schema_name"]), timeout=None)
 
 
@@ -343,13 +346,16 @@ def writers(schema: str) -> dict[str, Writer]:
     return {table.name: writer(schema, table) for table in TABLES}
 
 
+Key = tuple[object, ...]
+
+
 class Fed:
     """The versions that this code feeds; parsed again only when they or the reference facts change."""
 
     def __init__(self, only: int | None = None) -> None:
         """All that are fed, or only this version, which need not be fed yet."""
         self._only = only
-        self._versions: dict[tuple[object, ...], Version] = {}
+        self._versions: dict[Key, Version] = {}
 
     async def load(self, connection: Connection) -> list[Version]:
         """The versions fed now; who writes by them holds the feeding lock and the reference revision."""
@@ -360,9 +366,10 @@ class Fed:
             "else version_no = $2 end order by version_no",
             *(code_version(), self._only),
         )
-        return [await self._version(connection, row) for row in rows]
+        self._versions = dict([await self._version(connection, row) for row in rows])
+        return list(self._versions.values())
 
-    async def _version(self, connection: Connection, row: Mapping[str, Any]) -> Version:
+    async def _version(self, connection: Connection, row: Mapping[str, Any]) -> tuple[Key, Version]:
         # Numbers begin again in a database that was filled anew meanwhile.
         key = (row["version_no"], row["created_at"], row["timeline"], row["revision"])
         promoted = row["status"] == "promoted"
@@ -377,8 +384,7 @@ class Fed:
                 reference_revision=row["revision"],
                 tables=writers(row["schema_name"]),
             )
-            self._versions[key] = known
-        return known
+        return key, known
 
 
 async def read_rows(
