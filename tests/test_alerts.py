@@ -237,12 +237,12 @@ async def test_a_switch_takes_nothing_back_of_a_merge_that_is_parked(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was due before the merge is still due: its clock stands under the id that it had."""
-    await scene.take(scene.mql(200))
+    await scene.take(scene.mql(200), scene.mql(1, "other", "crm:0"))
     await scene.look()
     with monkeypatch.context() as defect:
         defect.setattr(journey, "step", _raises)
         link = r.SubjectsLinked(**scene.at(0, "link"), other_subject_id="crm:0", evidence="identified")
-        await scene.take(link, scene.mql(0, "late", "crm:0"))
+        await scene.take(link)
     assert await scene.connection.fetchval("select count(*) from ops.parked") == 2
     await scene.take_over(1)
     assert [alert.outcome for alert in await scene.alerts()] == [None]
