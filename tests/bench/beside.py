@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -153,13 +155,9 @@ async def cursor(dsn: str) -> None:
 
 async def reading(dsn: str, seconds: float) -> list[float]:
     """Milliseconds of reads, by readers in a process of their own: nothing else that runs here is in them."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.bench.reading", dsn, str(seconds)),
-        cwd=ground.ROOT,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-    return msgspec.json.decode(out, type=list[float])
+    command = [sys.executable, "-m", "tests.bench.reading", dsn, str(seconds)]
+    run = partial(subprocess.run, command, cwd=ground.ROOT, stdout=subprocess.PIPE, check=True)
+    return msgspec.json.decode((await asyncio.to_thread(run)).stdout, type=list[float])
 
 
 def reads_line(name: str, took: Sequence[float]) -> None:
