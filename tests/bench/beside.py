@@ -31,7 +31,7 @@ from services.store.pool import connect
 from tests.bench import ground
 from tests.bench.latency import Trickle
 from tests.bench.live import ONE, PER_SECOND, TWO_VERSIONS, WARM_UP, head, percentiles, trickle
-from tests.bench.reading import READERS
+from tests.bench.reading import READERS, Reads
 from tests.bench.replay import BUILD
 from tests.bench.trial import trial
 from tests.servers import RunningServers
@@ -153,17 +153,16 @@ async def cursor(dsn: str) -> None:
     await connection.close()
 
 
-async def reading(dsn: str, seconds: float) -> list[float]:
-    """Milliseconds of reads, by readers in a process of their own: nothing else that runs here is in them."""
+async def reading(dsn: str, seconds: float) -> Reads:
+    """What reads took, by readers in a process of their own: nothing else that runs here is in them."""
     command = [sys.executable, "-m", "tests.bench.reading", dsn, str(seconds)]
     run = partial(subprocess.run, command, cwd=ground.ROOT, stdout=subprocess.PIPE, check=True)
-    return msgspec.json.decode((await asyncio.to_thread(run)).stdout, type=list[float])
+    return msgspec.json.decode((await asyncio.to_thread(run)).stdout, type=Reads)
 
 
-def reads_line(name: str, took: Sequence[float]) -> None:
+def reads_line(name: str, took: Reads) -> None:
     """A row of reads."""
-    cuts = statistics.quantiles(took, n=100)
-    click.echo(f"{name:44}{cuts[49]:>8.1f}{cuts[98]:>8.1f}{max(took):>8.1f}{len(took):>9,}")
+    click.echo(f"{name:44}{took.p50:>8.1f}{took.p99:>8.1f}{took.longest:>8.1f}{took.reads:>9,}")
 
 
 async def measure(events: int, seconds: int, parts: Sequence[str]) -> None:

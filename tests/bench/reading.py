@@ -1,11 +1,13 @@
-"""Readers of views at full speed: `python -m tests.bench.reading DSN SECONDS` prints milliseconds as JSON."""
+"""Readers of views at full speed: `python -m tests.bench.reading DSN SECONDS` prints `Reads` as JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import statistics
 import sys
 import time
+from typing import NamedTuple
 
 import asyncpg
 import msgspec
@@ -18,12 +20,22 @@ where journey_id = $1
 """
 
 
-async def read_all(dsn: str, seconds: float) -> list[float]:
-    """What each read took."""
+class Reads(NamedTuple):
+    """What reads took, in milliseconds, and how many there were."""
+
+    p50: float
+    p99: float
+    longest: float
+    reads: int
+
+
+async def read_all(dsn: str, seconds: float) -> Reads:
+    """Reads with all readers for so long."""
     reads: list[float] = []
     connections = [await asyncpg.connect(dsn) for _ in range(READERS)]
     await asyncio.gather(*(_read(each, seconds, reads) for each in connections))
-    return reads
+    cuts = statistics.quantiles(reads, n=100)
+    return Reads(cuts[49], cuts[98], max(reads), len(reads))
 
 
 async def _read(connection: asyncpg.Connection[asyncpg.Record], seconds: float, reads: list[float]) -> None:
