@@ -108,7 +108,7 @@ where class.relnamespace = $2::regnamespace and class.relname = any($3)
 
 DIFFERING_IN = """
 select coalesce(one.journey_id, other.journey_id) as journey_id
-from {against} as one
+from {earlier} as one
 full join {schema}.{table} as other using ({key})
 where ({ones}) is distinct from ({others})
 """
@@ -126,6 +126,8 @@ class Pair(NamedTuple):
     addresses: Addresses
     version: Found
     against: Found
+    earlier: Mapping[str, str]
+    """Table to SQL of what `against` has of it, with the columns of `version`."""
 
     @property
     def version_no(self) -> int:
@@ -136,12 +138,14 @@ class Pair(NamedTuple):
 async def diff(addresses: Addresses, number: int, report: Report, effort: Effort) -> Pair:
     """Compares a version with the promoted one. Raises Refused, Busy."""
     async with only_builder(addresses.postgres_dsn) as connection:
-        pair = Pair(addresses, await find(connection, number), await promoted(connection))
-        if pair.version.status in INCOMPLETE:
-            raise Refused(f"{pair.version} {INCOMPLETE[pair.version.status]}")
-        await _check_facts(connection, pair.version)
+        version, against = await find(connection, number), await promoted(connection)
+        if version.status in INCOMPLETE:
+            raise Refused(f"{version} {INCOMPLETE[version.status]}")
+        await _check_facts(connection, version)
+        earlier = await _relations(connection, against.schema, version.schema)
+        pair = Pair(addresses, version, against, earlier)
         await _prepare(connection, pair)
-        last = await connection.fetchval(f"select max(unit_no) from {pair.version.schema}.differing")
+        last = await connection.fetchval(f"select max(unit_no) from {version.schema}.differing")
         tasks = [Task(PHASE, unit) for unit in range(0 if last is None else last + 1)]
         with Workers(connection, report, effort) as workers:
             await workers.run(explain, pair, tasks)
@@ -171,8 +175,7 @@ async def _prepare(connection: Connection, pair: Pair) -> None:
         )
         begin = BEGIN.format(left_out=_left_out(version, against))
         await connection.execute(begin, version.number, against.number)
-        relations = await _relations(connection, against.schema, version.schema)
-        await connection.execute(_find_differing(version, against, relations), timeout=None)
+        await connection.execute(_find_differing(pair), timeout=None)
 
 
 async def _relations(connection: Connection, schema: str, like: str) -> dict[str, str]:
@@ -191,14 +194,13 @@ def _relation(schema: str, table: Table, missing: Mapping[str, str]) -> str:
     return f"(select {', '.join(columns)} {rows})"
 
 
-def _find_differing(version: Found, against: Found, relations: Mapping[str, str]) -> str:
+def _find_differing(pair: Pair) -> str:
+    schema = pair.version.schema
     return FIND_DIFFERING.format(
-        schema=version.schema,
+        schema=schema,
         size=settings.REPLAY_DIFF_JOURNEYS,
-        differing=" union ".join(
-            _differing_in(table, version.schema, relations[table.name]) for table in TABLES
-        ),
-        left_out=_left_out(version, against),
+        differing=" union ".join(_differing_in(table, schema, pair.earlier[table.name]) for table in TABLES),
+        left_out=_left_out(pair.version, pair.against),
     )
 
 
@@ -215,11 +217,11 @@ def _left_out(version: Found, against: Found) -> str:
     )
 
 
-def _differing_in(table: Table, schema: str, against: str) -> str:
+def _differing_in(table: Table, schema: str, earlier: str) -> str:
     columns = [name for name in table.columns if name not in UNCOMPARED and name not in table.key]
     return DIFFERING_IN.format(
         schema=schema,
-        against=against,
+        earlier=earlier,
         table=table.name,
         key=", ".join(table.key),
         ones=", ".join(["one.journey_id", *(f"one.{name}" for name in columns)]),
@@ -247,9 +249,9 @@ async def explain(pair: Pair, task: Task) -> Done:
 
 
 async def _explain(connection: Connection, pair: Pair, journeys: Sequence[str]) -> None:
-    schema = pair.version.schema
-    before = await _read(connection, await _relations(connection, pair.against.schema, schema), journeys)
-    after = await _read(connection, await _relations(connection, schema, schema), journeys)
+    today = {table.name: f"{pair.version.schema}.{table.name}" for table in TABLES}
+    before = await _read(connection, pair.earlier, journeys)
+    after = await _read(connection, today, journeys)
     found = {id: differences(before[id], after[id]) for id in journeys}
     async with Registry(pair.addresses.registry_url) as registry:
         if pair.version.is_verification:
