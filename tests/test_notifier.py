@@ -283,6 +283,28 @@ async def test_alertmanager_tells_people_once(
     assert receiver.alertmanager_incidents() == {"review:start": 1}
 
 
+async def test_alertmanager_forgets_a_severity_that_an_alert_no_longer_has(
+    scene: Scene, database: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    """A breach that is not even due soon after all was lowered and withdrawn at once: told of the end of a
+    warning only, Alertmanager kept the breach for an hour."""
+    server = AlertmanagerServer(tmp_path, receiver)
+    await server.start()
+
+    async def has(*alerts: str) -> bool:
+        return sorted((await server.active()).values()) == sorted(alerts)
+
+    try:
+        async with notifying(database, pager=Alertmanager(url=server.url, resend=1, watchdog=False)):
+            await scene.take(scene.mql(200))
+            await scene.look()
+            await until(partial(has, "critical"), "the breach did not arrive")
+            await scene.take(r.ClockPaused(**scene.at(190, "p"), reason_code="holiday"))
+            await until(has, "the breach is still there")
+    finally:
+        server.kill()
+
+
 def test_retry_after_is_seconds_or_a_date() -> None:
     """Both forms of RFC 9110; anything else is no answer."""
     assert seconds("7", 0.0) == 7

@@ -167,6 +167,7 @@ def _example(config: Config, now: int, closed_at: int | None) -> Message:
         change="opened" if closed_at is None else "resolved",
         state="firing" if closed_at is None else "resolved",
         severity="warning",
+        severity_changed_at=None,
         summary="Test of a channel, nothing is wrong",
         opened_at=now,
         changed_at=now,

@@ -1,9 +1,9 @@
 """Alerts for Prometheus Alertmanager, API v2: it groups, silences and routes them to people.
 
-Promises: the labels that make an alert's identity never change while it is open but for the severity, whose
-change ends the milder alert in the same request. An active alert outlives an outage of ours and goes out by
-itself when nobody sends for longer; the watchdog goes out after a few sendings. Leaves grouping to its
-configuration (infra/alerts/alertmanager.yml).
+Promises: the labels that make an alert's identity never change while it is open but for the severity; the
+alert that had the other one is ended in the same request, whatever changes went untold. An active alert
+outlives an outage of ours and goes out by itself when nobody sends for longer; the watchdog goes out after a
+few sendings. Leaves grouping to its configuration (infra/alerts/alertmanager.yml).
 """
 
 import time
@@ -55,12 +55,10 @@ async def _post(http: aiohttp.ClientSession, channel: Alertmanager, alerts: list
 
 
 def _alerts(message: Message, end: int) -> Iterator[dict[str, Any]]:
-    ends_at = message.closed_at or end
-    yield _alert(message, message.severity, ends_at)
-    if message.severity == "critical" and message.change == "raised":
-        yield _alert(message, "warning", message.changed_at)
-    if message.severity == "warning" and message.change == "lowered":
-        yield _alert(message, "critical", message.changed_at)
+    yield _alert(message, message.severity, message.closed_at or end)
+    if message.severity_changed_at is not None:
+        other = "warning" if message.severity == "critical" else "critical"
+        yield _alert(message, other, message.severity_changed_at)
 
 
 def _alert(message: Message, severity: str, ends_at: int) -> dict[str, Any]:

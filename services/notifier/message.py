@@ -20,8 +20,8 @@ SHOWN = 20
 """Obligations of a digest that are told one by one; the others are counted."""
 
 ALERTS = """
-select alert_id, alert_key, is_digest, policy_id, team_id, severity, revision, change, opened_at, changed_at,
-  closed_at, outcome
+select alert_id, alert_key, is_digest, policy_id, team_id, severity, severity_changed_at, revision, change,
+  opened_at, changed_at, closed_at, outcome
 from ops.alert where alert_id = any($1) order by alert_id
 """
 
@@ -73,6 +73,8 @@ class Message(Struct, frozen=True):
     state: str
     """firing, resolved or withdrawn."""
     severity: str
+    severity_changed_at: Micros | None
+    """Null = it never had another one."""
     summary: str
     opened_at: Micros
     changed_at: Micros
@@ -117,6 +119,7 @@ def _message(alert: dict[str, Any], rows: Sequence[Any], config: Config, now: Mi
         change=alert["change"],
         state=state,
         severity=alert["severity"],
+        severity_changed_at=alert["severity_changed_at"],
         summary=_digest(rows, now) if alert["is_digest"] else _summary(owed, state, alert["severity"]),
         opened_at=alert["opened_at"],
         changed_at=alert["changed_at"],
@@ -181,6 +184,6 @@ def _stands(row: Any, now: Micros) -> str:
 def as_json(message: Message) -> dict[str, Any]:
     """The message for programs, instants as RFC 3339."""
     told: dict[str, Any] = msgspec.to_builtins(message)
-    for name in ("opened_at", "changed_at", "closed_at"):
+    for name in ("opened_at", "severity_changed_at", "changed_at", "closed_at"):
         told[name] = None if told[name] is None else rfc3339(told[name])
     return told
