@@ -12,15 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 
 from schemas import records as r
 from services.notifier import process
 from services.notifier.config import Alertmanager, AnyChannel, Config, Faulty, Smtp, Takes, Webhook, read
+from services.notifier.deliver import Delivery
+from services.notifier.dispatch import dispatch
 from services.notifier.message import messages
 from services.notifier.sending import seconds
 from tests.alerting import Scene
+from tests.faults.leads import UNTOLD
 from tests.receivers import AlertmanagerServer, Mailbox, Receiver, http_receiver, soon
 from tests.servers import until
 
@@ -241,6 +245,34 @@ async def test_what_was_over_before_it_could_be_told_is_not_told(
         ("review:c", "firing"),
         ("review:c", "resolved"),
     ]
+
+
+async def test_what_opens_again_after_it_was_over_before_it_could_be_told_is_told(
+    scene: Scene, receiver: Receiver
+) -> None:
+    """It waited for a receiver that had asked for patience, and its end was seen before it was handed over:
+    what came afterwards was never sent."""
+    config = Config(channels={"hook": webhook(receiver)})
+    async with aiohttp.ClientSession() as http:
+        delivery = Delivery(scene.connection, http, config, "hook")
+        await scene.take(scene.mql(200))
+        await scene.look()
+        await dispatch(scene.connection, config)
+        await scene.connection.execute(
+            "insert into ops.channel (channel, paused_until) values ('hook', 'infinity')"
+        )
+        assert await delivery.step() == 0
+        await scene.connection.execute("update ops.channel set paused_until = null")
+        await scene.take(scene.accepted(0))
+        assert await delivery.step() == 1
+        await dispatch(scene.connection, config)
+        assert await delivery.step() == 0
+        assert await scene.connection.fetchval(UNTOLD) == 0
+        await scene.take(r.EventRetracted(**scene.at(0, "no"), target_event_id="accept", reason_code="test"))
+        await scene.look()
+        await dispatch(scene.connection, config)
+        assert await delivery.step() == 1
+    assert [told["data"]["state"] for told in receiver.taken] == ["firing"]
 
 
 @pytest.mark.slow

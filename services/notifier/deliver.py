@@ -49,7 +49,7 @@ where channel = $1 and alert_id in (
   )
   order by next_at limit $2
 )
-returning alert_id, attempts, sent_revision
+returning alert_id, attempts, sent_at
 """
 
 # What waits because the receiver asked for patience is not told either.
@@ -73,9 +73,13 @@ from unnest($2::bigint[], $3::integer[], $4::interval[]) taken (alert_id, revisi
 where delivery.channel = $1 and delivery.alert_id = taken.alert_id
 """
 
+# It may open again, which is another reason to tell it, and one that nothing holds back.
 OVER = """
-update ops.delivery set sent_revision = wanted_revision, next_at = null, error = 'over before it was told'
-where channel = $1 and alert_id = any($2)
+update ops.delivery set sent_revision = seen.revision, attempts = 0, failing_since = null,
+  wanted_revision = greatest(wanted_revision, seen.revision), error = 'over before it was told',
+  next_at = case when wanted_revision > seen.revision then now() end
+from unnest($2::bigint[], $3::integer[]) seen (alert_id, revision)
+where delivery.channel = $1 and delivery.alert_id = seen.alert_id
 """
 
 FAILED_AGAIN = """
@@ -166,10 +170,10 @@ class Delivery:
 
     async def _tell(self, rows: Sequence[Any]) -> None:
         told = await messages(self._connection, self._config, [row["alert_id"] for row in rows])
-        first = {row["alert_id"] for row in rows if row["attempts"] == 1 and row["sent_revision"] == 0}
+        first = {row["alert_id"] for row in rows if row["attempts"] == 1 and row["sent_at"] is None}
         over = [alert_id for alert_id in first if not told[alert_id].is_firing]
         if over:
-            await self._connection.execute(OVER, self._name, over)
+            await self._connection.execute(OVER, self._name, over, [told[id].revision for id in over])
         wanted = {row["alert_id"]: row["attempts"] for row in rows if row["alert_id"] not in over}
         if isinstance(self._channel, Alertmanager):
             tries = [list(wanted)] if wanted else []

@@ -52,7 +52,7 @@ ONCE_MORE = """
 update ops.delivery set next_at = now(), gave_up_at = null, failing_since = null
 from ops.alert
 where alert.alert_id = delivery.alert_id and gave_up_at is not null
-  and (closed_at is null or sent_revision > 0)
+  and (closed_at is null or sent_at is not null)
 """
 
 
