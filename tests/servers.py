@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import random
+import shutil
 import tempfile
 import time
 import uuid
@@ -169,7 +170,7 @@ def remove_abandoned() -> None:
             pid = int(home.name.removeprefix(FOLDERS).partition("-")[0])
             if home.stat().st_uid == os.geteuid() and not psutil.pid_exists(pid):
                 Stack(home / "state").remove()
-                home.rmdir()
+                shutil.rmtree(home)
 
 
 class ContainerServers:

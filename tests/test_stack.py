@@ -92,6 +92,7 @@ def test_test_runs_that_start_together_remove_an_abandoned_stack_once() -> None:
     left = [Path(tempfile.mkdtemp(prefix=f"{FOLDERS}{process.pid}-")) for _ in range(200)]
     for each in left:
         (each / "state").mkdir()
+        (each / "work").mkdir()  # a test of the demo has it
     command = [sys.executable, "-c", "from tests.servers import remove_abandoned; remove_abandoned()"]
     removing = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
     assert [each.wait() for each in removing] == [0, 0, 0, 0]
