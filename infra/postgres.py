@@ -21,7 +21,7 @@ import psutil
 from infra.ports import HOST
 from infra.supervision import Program
 from services import settings
-from services.store.pool import connect
+from services.store.pool import session
 
 SYSTEM_USER = "leadlog-postgres"
 # Where root keeps what that user must reach when the project lies in a closed folder such as /root.
@@ -270,8 +270,7 @@ async def answers(address: str) -> bool:
 
 async def create_roles_and_databases(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
     """Make what is missing of the roles (owner, registry, BI) and their databases; set the passwords."""
-    connection = await connect(superuser_dsn)
-    try:
+    async with session(superuser_dsn) as connection:
         for role in GIVEN_ROLES:
             await _ensure_role(connection, role, passwords[role])
         # The owner makes databases for tests and gives the reader its settings.
@@ -282,13 +281,8 @@ async def create_roles_and_databases(superuser_dsn: str, passwords: Mapping[str,
         for database in (OWNER, REGISTRY):
             await ensure_database(connection, database, owner=database)
         await connection.execute(f"revoke connect on database postgres, template1, {REGISTRY} from public")
-    finally:
-        await connection.close()
-    connection = await connect(urlsplit(superuser_dsn)._replace(path=f"/{OWNER}").geturl())
-    try:
+    async with session(urlsplit(superuser_dsn)._replace(path=f"/{OWNER}").geturl()) as connection:
         await connection.execute(KEEP_FOR_OWNER)
-    finally:
-        await connection.close()
 
 
 async def _ensure_role(connection: "asyncpg.Connection[asyncpg.Record]", role: str, password: str) -> None:

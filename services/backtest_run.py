@@ -19,7 +19,7 @@ from services.projector.decoding import Decoding
 from services.projector.histories import read_histories
 from services.registry import Registry
 from services.settings import Addresses
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 from services.store.versions import TimelineEntry, calendar_facts, promoted_version, rules_of
 
 PARTS = 32
@@ -143,21 +143,19 @@ async def _journeys(connection: Connection, task: Task) -> AsyncIterator[dict[st
 @asynccontextmanager
 async def _snapshot(addresses: Addresses) -> AsyncIterator[tuple[Connection, str]]:
     """A moment of the database that other sessions can read as well, while this lasts."""
-    connection = await connect(addresses.postgres_dsn)
-    try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            yield connection, await connection.fetchval("select pg_export_snapshot()")
-    finally:
-        await connection.close()
+    async with (
+        session(addresses.postgres_dsn) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        yield connection, await connection.fetchval("select pg_export_snapshot()")
 
 
 @asynccontextmanager
 async def _at(task: Task) -> AsyncIterator[Connection]:
     """A session at that moment."""
-    connection = await connect(task.addresses.postgres_dsn)
-    try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            await connection.execute(f"set transaction snapshot '{task.snapshot}'")
-            yield connection
-    finally:
-        await connection.close()
+    async with (
+        session(task.addresses.postgres_dsn) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await connection.execute(f"set transaction snapshot '{task.snapshot}'")
+        yield connection

@@ -22,7 +22,7 @@ from services.registry import Registry
 from services.settings import Addresses
 from services.store.definition_facts import record_activations
 from services.store.migrate import migrate
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, promote
 
 BY = Actor(kind="system", id="leadlog up")
@@ -60,8 +60,7 @@ async def deploy(
     await ensure_topics(addresses.kafka_bootstrap)
     async with Registry(addresses.registry_url) as registry:
         await registry.deploy()
-    connection = await connect(addresses.postgres_dsn)
-    try:
+    async with session(addresses.postgres_dsn) as connection:
         label = await promoted_label(connection)
         if label is not None:
             if definition_text is not None:
@@ -70,20 +69,15 @@ async def deploy(
         text = definition_text if definition_text is not None else default
         await publish_definition(addresses, text)
         return Deployed(applied, await first_version(connection, text), True)
-    finally:
-        await connection.close()
 
 
 async def expect_new(dsn: str) -> None:
     """Changes nothing. Raises AlreadyStarted when the log has a promoted version."""
-    connection = await connect(dsn)
-    try:
+    async with session(dsn) as connection:
         with suppress(asyncpg.UndefinedTableError):  # never deployed
             label = await promoted_label(connection)
             if label is not None:
                 raise AlreadyStarted(label)
-    finally:
-        await connection.close()
 
 
 async def promoted_label(connection: Connection) -> str | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from services.broker import end_offsets
 from services.settings import Addresses
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 from services.store.versions import count_stale
 
 POLL_SECONDS = 0.2
@@ -35,16 +35,13 @@ async def wait(addresses: Addresses, seconds: float, report: Callable[[Behind], 
     missing."""
     ends = await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)
     deadline = time.monotonic() + seconds
-    connection = await connect(addresses.postgres_dsn)
-    try:
+    async with session(addresses.postgres_dsn) as connection:
         while True:
             behind = await look(connection, ends)
             if behind.nothing or time.monotonic() > deadline:
                 return behind
             report(behind)
             await asyncio.sleep(POLL_SECONDS)
-    finally:
-        await connection.close()
 
 
 async def look(connection: Connection, ends: dict[tuple[str, int], int]) -> Behind:

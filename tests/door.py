@@ -29,7 +29,7 @@ from services.registry import Registry
 from services.settings import Addresses
 from services.store.keys import new_secret, put_key
 from services.store.migrate import migrate
-from services.store.pool import connect
+from services.store.pool import session
 from tests.fresh import drop_database, empty_topics
 
 LEADLOG = str(Path(sys.executable).parent / "leadlog")
@@ -141,13 +141,10 @@ class Door:
 async def make_keys(dsn: str) -> Keys:
     """Lets keys in. The tables must be there."""
     keys = Keys(*(new_secret() for _ in Keys._fields))
-    connection = await connect(dsn)
-    try:
+    async with session(dsn) as connection:
         await put_key(connection, keys.everything, None, INPUT_TOPICS, may_import=False)
         await put_key(connection, keys.website, "website", ["TouchRecorded"], may_import=False)
         await put_key(connection, keys.history, None, INPUT_TOPICS, may_import=True)
-    finally:
-        await connection.close()
     return keys
 
 

@@ -20,7 +20,7 @@ from services.cli import main
 from services.projector.delivery import Record
 from services.rejections import Page, read_page
 from services.settings import Addresses
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, connect, session
 from services.store.versions import Fed
 from tests import live
 from tests.feeding import MONDAY_TEN, Leadlog, at, commands_on, demo_request, feed, given
@@ -57,20 +57,14 @@ REFUSED = [
 async def take(dsn: str, records: Sequence[Record]) -> None:
     """Lets the projector take records."""
     await given(dsn, [])
-    connection = await connect(dsn)
-    try:
+    async with session(dsn) as connection:
         await live.take(connection, records, Fed())
-    finally:
-        await connection.close()
 
 
 async def pages(dsn: str, **wanted: Any) -> Page:
     """A page of rejections."""
-    connection = await connect(dsn)
-    try:
+    async with session(dsn) as connection:
         return await read_page(connection, **wanted)
-    finally:
-        await connection.close()
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from services.notifier.deliver import send
 from services.notifier.message import Message, Owed
 from services.notifier.sending import Again, Refused
 from services.settings import addresses
-from services.store.pool import connect
+from services.store.pool import session
 from services.wording import instant, legible
 
 ALERTS = """
@@ -185,11 +185,8 @@ def _example(config: Config, now: int, closed_at: int | None) -> Message:
 
 async def fetch(query: str, *arguments: object) -> list[dict[str, Any]]:
     """Rows of a query as objects, instants as RFC 3339."""
-    connection = await connect(addresses().postgres_dsn)
-    try:
+    async with session(addresses().postgres_dsn) as connection:
         rows = [dict(row) for row in await connection.fetch(query, *arguments)]
-    finally:
-        await connection.close()
     return [{name: plain(name, value) for name, value in row.items()} for row in rows]
 
 

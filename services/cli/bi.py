@@ -9,7 +9,7 @@ import yaml
 
 from services.cli.exits import run
 from services.settings import addresses
-from services.store.pool import connect
+from services.store.pool import session
 from services.store.versions import NothingPromoted
 
 LINE_LENGTH = 110
@@ -53,11 +53,8 @@ def sources() -> None:
 
 async def read() -> tuple[str, Columns]:
     """The schema's comment, and its columns by view in their order; none before the first version."""
-    connection = await connect(addresses().postgres_dsn)
-    try:
+    async with session(addresses().postgres_dsn) as connection:
         return await connection.fetchval(DESCRIPTION), await connection.fetch(COMMENTED)
-    finally:
-        await connection.close()
 
 
 def as_source(description: str, columns: Columns) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from services.cli.exits import AWAY, REFUSED, USAGE, end, run
 from services.cli.layout import console, section, table
 from services.cli.sending import fault_lines
 from services.definitions import Desk, NoInstant, NotTaken, Refused, Standing, name_of
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 from services.wording import instant
 
 BY = click.option("--by", metavar="NAME", help="Who decides (default: your user name on this machine).")
@@ -285,11 +285,8 @@ def ask(question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
     """Asks Postgres; what is refused ends the command with the reason."""
 
     async def work() -> Answer:
-        connection = await connect(settings.addresses().postgres_dsn)
-        try:
+        async with session(settings.addresses().postgres_dsn) as connection:
             return await question(connection)
-        finally:
-            await connection.close()
 
     try:
         return run(work())

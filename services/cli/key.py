@@ -22,7 +22,7 @@ from services.store.keys import (
     records_of,
     rotate_key,
 )
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 from services.wording import instant
 
 HOUR = 3600.0
@@ -105,11 +105,8 @@ def _with(work: Callable[[Connection], Awaitable[Result]]) -> Result:
     """Does something with a connection; an unknown key ends the command."""
 
     async def connected() -> Result:
-        connection = await connect(addresses().postgres_dsn)
-        try:
+        async with session(addresses().postgres_dsn) as connection:
             return await work(connection)
-        finally:
-            await connection.close()
 
     try:
         return run(connected())

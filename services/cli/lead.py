@@ -23,7 +23,7 @@ from services.lead import Entry, Lead, Shown, Unknown, read_lead
 from services.lead_difference import Difference, as_known, under
 from services.projector.decoding import Decoding
 from services.registry import Registry
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 from services.store.versions import promoted_version
 from services.wording import duration, gist, instant, money
 
@@ -92,12 +92,8 @@ async def read(some_id: str) -> Lead:
 async def _asking() -> AsyncIterator[tuple[Connection, Decoding]]:
     """Postgres; and the registry only if a lead has events of schemas that this release does not know."""
     addresses = settings.addresses()
-    connection = await connect(addresses.postgres_dsn)
-    try:
-        async with Registry(addresses.registry_url) as registry:
-            yield connection, Decoding(registry)
-    finally:
-        await connection.close()
+    async with session(addresses.postgres_dsn) as connection, Registry(addresses.registry_url) as registry:
+        yield connection, Decoding(registry)
 
 
 def as_object(lead: Lead) -> dict[str, Any]:

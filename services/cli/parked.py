@@ -7,7 +7,7 @@ import click
 
 from services.cli.exits import REFUSED, end, run
 from services.settings import addresses
-from services.store.pool import connect
+from services.store.pool import session
 from services.store.versions import MARK_STALE
 from services.wording import legible
 
@@ -61,20 +61,14 @@ def retry(journey_id: str | None) -> None:
 
 async def fetch_parked() -> list[Any]:
     """All parked journeys of all versions."""
-    connection = await connect(addresses().postgres_dsn)
-    try:
+    async with session(addresses().postgres_dsn) as connection:
         return list(await connection.fetch(PARKED))
-    finally:
-        await connection.close()
 
 
 async def mark_stale(journey_id: str | None) -> int:
     """Hands parked journeys to the refold loop; returns how many."""
-    connection = await connect(addresses().postgres_dsn)
-    try:
+    async with session(addresses().postgres_dsn) as connection:
         rows = [row for row in await connection.fetch(PARKED) if journey_id in (None, row["journey_id"])]
         for row in rows:
             await connection.execute(MARK_STALE.format(schema=row["version"]), [row["journey_id"]])
         return len(rows)
-    finally:
-        await connection.close()

@@ -20,7 +20,7 @@ from services.cli.layout import console, table
 from services.cli.sending import fault_lines
 from services.rejections import Page, Place, Rejection, read_one, read_page, repair
 from services.settings import addresses
-from services.store.pool import connect
+from services.store.pool import session
 from services.wording import instant, legible
 
 MICROS_PER_DAY = 86_400_000_000
@@ -85,15 +85,12 @@ async def _list(since: Micros | None, reason: str | None, as_json: bool) -> None
 
 
 async def _pages(since: Micros | None, reason: str | None) -> AsyncIterator[Page]:
-    connection = await connect(addresses().postgres_dsn)
-    try:
+    async with session(addresses().postgres_dsn) as connection:
         page = await read_page(connection, since=since, reason=reason)
         yield page
         while not page.is_last:
             page = await read_page(connection, after=page.cursor, since=since, reason=reason)
             yield page
-    finally:
-        await connection.close()
 
 
 def _json(rejection: Rejection) -> str:
@@ -137,11 +134,8 @@ def _show(rejection: Rejection) -> None:
 
 
 async def _read(place: Place) -> Rejection:
-    connection = await connect(addresses().postgres_dsn)
-    try:
+    async with session(addresses().postgres_dsn) as connection:
         return _there(await read_one(connection, place), place)
-    finally:
-        await connection.close()
 
 
 def _there(rejection: Rejection | None, place: Place) -> Rejection:
@@ -174,11 +168,8 @@ def repair_rejected(place: Place, file: BinaryIO) -> None:
 
 async def _repair(place: Place, corrected: Record) -> None:
     servers = addresses()
-    connection = await connect(servers.postgres_dsn)
-    try:
+    async with session(servers.postgres_dsn) as connection:
         _there(await read_one(connection, place), place)
         bootstrap = servers.kafka_bootstrap
         async with connected(create_producer(bootstrap), bootstrap) as producer:
             await repair(producer, connection, place, corrected)
-    finally:
-        await connection.close()

@@ -29,7 +29,7 @@ from services.replay.switch import Blocked, Switched, previous, switch
 from services.replay.verify import Verdict, last, verify
 from services.replay.versions import Refused, overview, ready, retire
 from services.replay.workers import NICENESS, Effort
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 from services.wording import duration, instant
 
 Result = TypeVar("Result")
@@ -261,11 +261,8 @@ def kindly(work: Awaitable[Result]) -> Result:
 
 
 async def _on_connection(work: Callable[[Connection], Awaitable[Result]]) -> Result:
-    connection = await connect(settings.addresses().postgres_dsn)
-    try:
+    async with session(settings.addresses().postgres_dsn) as connection:
         return await work(connection)
-    finally:
-        await connection.close()
 
 
 async def _candidate(connection: Connection, file: Path | None, as_known_at: int | None) -> Candidate:

@@ -13,7 +13,7 @@ from rich.console import Console
 from services import settings
 from services.cli.exits import run
 from services.cli.layout import console, table
-from services.store.pool import connect
+from services.store.pool import session
 from services.store.versions import NothingPromoted
 
 UNATTRIBUTED = "unattributed"
@@ -73,11 +73,8 @@ async def read(order: int, as_of: date | None, quiet_days: int) -> dict[str, Any
     # numpy takes a tenth of a second to import, which no other command should pay.
     from services.markov import read_report  # noqa: PLC0415
 
-    connection = await connect(settings.addresses().postgres_dsn)
-    try:
+    async with session(settings.addresses().postgres_dsn) as connection:
         return await read_report(connection, order, as_of, quiet_days)
-    finally:
-        await connection.close()
 
 
 def write_csv(report: dict[str, Any]) -> None:

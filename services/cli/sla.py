@@ -13,7 +13,7 @@ from services import what_if
 from services.cli.exits import REFUSED, end, run
 from services.cli.layout import console, table
 from services.settings import addresses
-from services.store.pool import connect
+from services.store.pool import session
 from services.what_if import Compared, Refused
 
 NOTE = (
@@ -59,12 +59,9 @@ def score(file: Path, begin: datetime | None, until: datetime | None, as_json: b
 
 
 async def _score(text: str, first: date, last: date) -> dict[str, Compared]:
-    connection = await connect(addresses().postgres_dsn)
-    try:
+    async with session(addresses().postgres_dsn) as connection:
         asked = await what_if.prepare(connection, text)
         return await what_if.score(connection, asked, _micros(first), _micros(last), time.time_ns() // 1000)
-    finally:
-        await connection.close()
 
 
 def _micros(day: date) -> Micros:

@@ -28,7 +28,7 @@ from services.notifier.config import Faulty, read
 from services.registry import WrongIds
 from services.store.keys import put_key
 from services.store.migrate import migrate
-from services.store.pool import connect
+from services.store.pool import session
 
 SHOWN = (
     *("postgres_dsn", "bi_dsn", "kafka_bootstrap", "registry_url"),
@@ -158,11 +158,8 @@ def make_databases() -> None:
 
 async def _let_in(secret: str) -> None:
     """The key of the local stack, which may send everything but bring no history."""
-    connection = await connect(settings.addresses().postgres_dsn)
-    try:
+    async with session(settings.addresses().postgres_dsn) as connection:
         await put_key(connection, secret, None, INPUT_TOPICS, may_import=False)
-    finally:
-        await connection.close()
 
 
 @click.command("migrate")

@@ -10,7 +10,7 @@ from rich.console import Console
 from services import settings
 from services.cli.exits import run
 from services.cli.layout import console, section, table
-from services.store.pool import connect
+from services.store.pool import session
 from services.store.reading import Rows
 from services.summary import MODELS, known_models, read_summary
 from services.wording import duration, instant, money
@@ -48,16 +48,13 @@ def command(models: tuple[str, ...], since: datetime | None, as_json: bool) -> N
 
 async def read(models: tuple[str, ...], since: date | None) -> dict[str, Any]:
     """Asks Postgres. A model that no definition has is wrong usage."""
-    connection = await connect(settings.addresses().postgres_dsn)
-    try:
+    async with session(settings.addresses().postgres_dsn) as connection:
         known = await known_models(connection) if models else MODELS
         if unknown := [name for name in models if name not in known]:
             raise click.BadParameter(
                 f"there is no model {unknown[0]!r}: expected one of {', '.join(known)}", param_hint="--model"
             )
         return await read_summary(connection, models or MODELS, since)
-    finally:
-        await connection.close()
 
 
 def show(out: Console, summary: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from schemas.records import Micros
 from services.ingest.answers import NotTaken, away
 from services.rejections import Page, read_page
 from services.store.keys import Key
-from services.store.pool import PASSING, connect
+from services.store.pool import PASSING, session
 
 MAX_CURSOR = 2**63 - 1
 
@@ -20,11 +20,8 @@ async def read(dsn: str, key: Key, query: Mapping[str, str]) -> Page:
     """The page that a query asks for. Raises NotTaken 400, and 503 while Postgres is away."""
     since, after = _since(query.get("since")), _cursor(query.get("after", "0"))
     try:
-        connection = await connect(dsn)
-        try:
+        async with session(dsn) as connection:
             return await read_page(connection, after=after, since=since, source=key.source)
-        finally:
-            await connection.close()
     except PASSING:
         raise away(["postgres"]) from None
 

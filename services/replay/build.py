@@ -18,7 +18,7 @@ from services.replay.topics import units_of
 from services.replay.versions import forget_verifications
 from services.replay.workers import Effort, Workers
 from services.settings import Addresses
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 
 ON_DISK = ("route", "read", "ids", "settle")
 """Phases that leave files."""
@@ -63,11 +63,8 @@ async def _phases(workers: Workers, job: Job, ends: Offsets) -> None:
 async def make_key(job: Job, task: Task) -> Done:
     """Makes the key of one table, and its statistics."""
     stopwatch = Stopwatch()
-    connection = await connect(job.addresses.postgres_dsn)
-    try:
+    async with session(job.addresses.postgres_dsn) as connection:
         await add_key(connection, job.schema, BUILT[task.number])
-    finally:
-        await connection.close()
     return stopwatch.done(0)
 
 

@@ -24,7 +24,7 @@ from services.replay.runs import finish_unit, lock_unit, only_builder
 from services.replay.versions import INCOMPLETE, Found, Refused, find, promoted
 from services.replay.workers import Effort, Workers
 from services.settings import Addresses
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 
 PHASE = "diff"
 
@@ -232,8 +232,7 @@ def _differing_in(table: Table, schema: str, earlier: str) -> str:
 async def explain(pair: Pair, task: Task) -> Done:
     """Compares the rows of some journeys and says why they differ."""
     stopwatch = Stopwatch()
-    connection = await connect(pair.addresses.postgres_dsn)
-    try:
+    async with session(pair.addresses.postgres_dsn) as connection:
         async with connection.transaction(isolation="repeatable_read"):
             journeys = await connection.fetch(
                 f"select journey_id from {pair.version.schema}.differing where unit_no = $1 "
@@ -244,8 +243,6 @@ async def explain(pair: Pair, task: Task) -> Done:
                 await _explain(connection, pair, [row["journey_id"] for row in journeys])
                 await finish_unit(connection, pair.version_no, task, stopwatch.done(len(journeys)))
         return stopwatch.done(len(journeys))
-    finally:
-        await connection.close()
 
 
 async def _explain(connection: Connection, pair: Pair, journeys: Sequence[str]) -> None:

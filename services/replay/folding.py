@@ -22,7 +22,7 @@ from services.replay.histories import histories
 from services.replay.ids import FACTS, settled_file
 from services.replay.job import Done, Facts, Job, Settled, Stopwatch, Task
 from services.replay.runs import finish_unit, lock_unit
-from services.store.pool import DATA_ERRORS, Connection, connect
+from services.store.pool import DATA_ERRORS, Connection, session
 from services.store.versions import JOURNEY
 
 REVISIONS = "select subject_id, revision from {schema}.revision where subject_id = any($1)"
@@ -52,8 +52,7 @@ async def fold(job: Job, task: Task) -> Done:
     settled = msgspec.msgpack.decode(settled_file(job, task.number).read_bytes(), type=Settled)
     facts = msgspec.msgpack.decode((job.folder / FACTS).read_bytes(), type=Facts)
     folded, parked = fold_all(histories(events, settled, facts.personal), facts.rules(job.timeline))
-    connection = await connect(job.addresses.postgres_dsn)
-    try:
+    async with session(job.addresses.postgres_dsn) as connection:
         async with connection.transaction():
             if await lock_unit(connection, job.version_no, task):
                 parked += await _copy(connection, job, folded)
@@ -61,8 +60,6 @@ async def fold(job: Job, task: Task) -> Done:
                 done = stopwatch.done(len(events))
                 await finish_unit(connection, job.version_no, task, done)
         return stopwatch.done(len(events))
-    finally:
-        await connection.close()
 
 
 def fold_all(found: Iterable[History], rules: Rules) -> tuple[list[Folded], list[Parked]]:

@@ -31,7 +31,7 @@ from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.definition_facts import definition_facts
 from services.store.migrate import migrate
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, promote, with_entry
 from services.wait import INPUT_TOPICS
 
@@ -49,8 +49,7 @@ KEPT_VERSIONS = 2
 async def log_rebuild(addresses: Addresses, migrations: Path, report: Report, effort: Effort) -> list[int]:
     """Fills the log and builds the versions, the promoted one last. Raises Refused, Busy."""
     await migrate(addresses.postgres_dsn, migrations)
-    connection = await connect(addresses.postgres_dsn)
-    try:
+    async with session(addresses.postgres_dsn) as connection:
         if await connection.fetchval("select exists (select from ops.version where status = 'promoted')"):
             raise Refused("a version is promoted here: `log rebuild` is for an empty database")
         async with Registry(addresses.registry_url) as registry:
@@ -63,8 +62,6 @@ async def log_rebuild(addresses: Addresses, migrations: Path, report: Report, ef
             numbers.append(number)
         await _promote(connection, numbers[-1])
         return numbers
-    finally:
-        await connection.close()
 
 
 async def _fill(connection: Connection, addresses: Addresses, decoding: Decoding, report: Report) -> None:

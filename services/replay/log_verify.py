@@ -15,7 +15,7 @@ from services.registry import Registry
 from services.replay.job import Progress, Report
 from services.replay.topics import read, units_of
 from services.settings import Addresses
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 
 SEEN = """
 drop table if exists ops.seen;
@@ -138,16 +138,12 @@ class Checked(NamedTuple):
 
 async def log_verify(addresses: Addresses, report: Report) -> list[Checked]:
     """Reads the topics up to the stored positions and compares; the live path may go on meanwhile."""
-    connection = await connect(addresses.postgres_dsn)
-    try:
-        async with Registry(addresses.registry_url) as registry:
-            await connection.execute(SEEN)
-            ends = await _positions(connection)
-            await _read(connection, addresses, Decoding(registry), ends, report)
-            await connection.execute("analyze ops.seen")
-            return await _compare(connection, ends)
-    finally:
-        await connection.close()
+    async with session(addresses.postgres_dsn) as connection, Registry(addresses.registry_url) as registry:
+        await connection.execute(SEEN)
+        ends = await _positions(connection)
+        await _read(connection, addresses, Decoding(registry), ends, report)
+        await connection.execute("analyze ops.seen")
+        return await _compare(connection, ends)
 
 
 async def _positions(connection: Connection) -> Offsets:

@@ -19,7 +19,7 @@ from services.replay.job import Done, Job, Task
 from services.replay.tables import bare_tables
 from services.replay.topics import Range
 from services.settings import Addresses
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 from services.store.versions import TimelineEntry, code_version, make_version
 
 LOCK = 7_104_013
@@ -74,12 +74,9 @@ class Busy(RuntimeError):
 @asynccontextmanager
 async def only_builder(dsn: str) -> AsyncIterator[Connection]:
     """A connection, for as long as nobody else builds. Raises Busy."""
-    connection = await connect(dsn)
-    try:
+    async with session(dsn) as connection:
         await _lock(connection)
         yield connection
-    finally:
-        await connection.close()
 
 
 async def _lock(connection: Connection) -> None:

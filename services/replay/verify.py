@@ -18,7 +18,7 @@ from services.replay.runs import Candidate, only_builder
 from services.replay.versions import Refused, forget, promoted, ready, timeline_of
 from services.replay.workers import Effort
 from services.settings import Addresses
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 from services.store.versions import code_version
 
 MOST_KEPT = 100
@@ -118,12 +118,9 @@ class Outcome(NamedTuple):
 
 async def verify(addresses: Addresses, report: Report, effort: Effort) -> Verdict:
     """Builds the promoted definition again and compares. Raises Refused, Busy."""
-    connection = await connect(addresses.postgres_dsn)
-    try:
+    async with session(addresses.postgres_dsn) as connection:
         candidate = await _candidate(connection)
         number = await ready(connection, candidate)
-    finally:
-        await connection.close()
     if number is None:
         number = await build(addresses, candidate, report, effort)
     pair = await diff(addresses, number, report, effort)

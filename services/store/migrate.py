@@ -3,7 +3,7 @@ time."""
 
 from pathlib import Path
 
-from services.store.pool import connect
+from services.store.pool import session
 
 LOCK = 7_104_011
 """Advisory lock that lets one migration run at a time."""
@@ -20,8 +20,7 @@ create table if not exists ops.migration (
 async def migrate(dsn: str, folder: Path) -> list[str]:
     """Applies what is missing of `folder/*.sql`, each file in a transaction; returns the names applied."""
     files = [(file.name, file.read_text()) for file in sorted(folder.glob("*.sql"))]  # noqa: ASYNC240 (a few kilobytes)
-    connection = await connect(dsn)
-    try:
+    async with session(dsn) as connection:
         await connection.execute("select pg_advisory_lock($1)", LOCK)
         await connection.execute(HISTORY)
         done = {row["name"] for row in await connection.fetch("select name from ops.migration")}
@@ -31,5 +30,3 @@ async def migrate(dsn: str, folder: Path) -> list[str]:
                 await connection.execute(sql)
                 await connection.execute("insert into ops.migration (name) values ($1)", name)
         return [name for name, _ in missing]
-    finally:
-        await connection.close()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -84,6 +84,16 @@ async def connect(dsn: str) -> asyncpg.Connection[Any]:
         )
     await prepare(connection)
     return connection
+
+
+@asynccontextmanager
+async def session(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """Such a connection for as long as it is needed. Raises PostgresAway, WrongSetting."""
+    connection = await connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def lead(connection: Connection, lock: int) -> None:

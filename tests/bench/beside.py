@@ -27,7 +27,7 @@ import uvloop
 from schemas.records import Actor, Record
 from services.replay.switch import switch
 from services.settings import Addresses
-from services.store.pool import connect
+from services.store.pool import session
 from tests.bench import ground
 from tests.bench.latency import Trickle
 from tests.bench.live import ONE, PER_SECOND, TWO_VERSIONS, WARM_UP, head, percentiles, trickle
@@ -135,12 +135,9 @@ async def switches(dsn: str) -> list[Took]:
 async def switched(dsn: str, number: int) -> Took:
     """Lets the readers have another version, after a pause."""
     await asyncio.sleep(PAUSE_SECONDS)
-    connection = await connect(dsn)
-    try:
+    async with session(dsn) as connection:
         done = await switch(connection, number, ENGINEER)
         return Took(done.seconds, done.attempts)
-    finally:
-        await connection.close()
 
 
 async def cursor(dsn: str) -> None:

@@ -25,7 +25,7 @@ from services.publisher import Chunk, Publisher
 from services.registry import Registry
 from services.settings import Addresses
 from services.store.migrate import migrate
-from services.store.pool import connect
+from services.store.pool import session
 from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, feed, promote
 from tests.fresh import drop_database, empty_topics
 from tests.servers import LocalServers, RunningServers
@@ -153,8 +153,7 @@ async def database(addresses: Addresses, versions: int) -> AsyncIterator[Address
 
 async def _prepare(dsn: str, definitions: Sequence[Path]) -> None:
     await migrate(dsn, infra.MIGRATIONS)
-    connection = await connect(dsn)
-    try:
+    async with session(dsn) as connection:
         for file in definitions:
             entry = TimelineEntry(None, file.read_text())
             async with connection.transaction():
@@ -163,5 +162,3 @@ async def _prepare(dsn: str, definitions: Sequence[Path]) -> None:
                 await feed(connection, number)
                 if number == 1:
                     await promote(connection, number)
-    finally:
-        await connection.close()

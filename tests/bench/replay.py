@@ -25,7 +25,7 @@ from services.projector.decoding import Decoding
 from services.registry import Registry
 from services.replay.topics import read, units_of
 from services.settings import Addresses
-from services.store.pool import Connection, connect
+from services.store.pool import Connection, session
 from services.wait import INPUT_TOPICS
 from tests.bench import ground
 
@@ -68,8 +68,7 @@ class Built(NamedTuple):
 
 async def built(addresses: Addresses, processes: int) -> Built:
     """Builds the default definition from the topics."""
-    connection = await connect(addresses.postgres_dsn)
-    try:
+    async with session(addresses.postgres_dsn) as connection:
         rows = [
             (*place, end)
             for place, end in (await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)).items()
@@ -79,8 +78,6 @@ async def built(addresses: Addresses, processes: int) -> Built:
         peak = await _run(addresses, processes)
         seconds = time.monotonic() - began
         return Built(seconds, peak / 1e6, [tuple(row) for row in await connection.fetch(PHASES)])
-    finally:
-        await connection.close()
 
 
 async def _run(addresses: Addresses, processes: int) -> int:
@@ -108,8 +105,7 @@ class Refreshed(NamedTuple):
 
 async def refreshed(addresses: Addresses) -> Refreshed:
     """Loads the typed table from Kafka, then refreshes the four results."""
-    connection = await connect(addresses.postgres_dsn)
-    try:
+    async with session(addresses.postgres_dsn) as connection:
         await connection.execute(TYPED)
         load = await _timed(_load(connection, addresses))
         index = await _timed(connection.execute(INDEX))
@@ -118,8 +114,6 @@ async def refreshed(addresses: Addresses) -> Refreshed:
         rows = {name: await connection.fetchval(f"select count(*) from rival.{name}") for name in tables}
         known = {name: await connection.fetchval(f"show {name}") for name in SETTINGS}
         return Refreshed(load, index, refresh, rows, known)
-    finally:
-        await connection.close()
 
 
 async def _timed(work: Any) -> float:

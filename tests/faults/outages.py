@@ -27,7 +27,7 @@ import click
 from infra import MIGRATIONS
 from services.broker import create_producer
 from services.deploy import deploy
-from services.store.pool import connect
+from services.store.pool import session
 from tests.faults.leads import ALL_OVER, ALL_TOLD, LEADS_A_SECOND, SHORT, Leads, environment
 from tests.fresh import drop_database, empty_topics
 from tests.receivers import AlertmanagerServer, Receiver, http_receiver
@@ -170,11 +170,8 @@ class Trial:
 
     async def column(self, query: str) -> list[Any]:
         """The first column of a query's rows."""
-        connection = await connect(self._dsn)
-        try:
+        async with session(self._dsn) as connection:
             return [row[0] for row in await connection.fetch(query)]
-        finally:
-            await connection.close()
 
 
 async def run(servers: Servers, dsn: str, away: float, folder: Path) -> Report:
