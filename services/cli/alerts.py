@@ -2,22 +2,20 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import aiohttp
 import click
 
 from schemas.instants import rfc3339
 from services import settings
-from services.cli.exits import REFUSED, end, run
-from services.cli.layout import console, plain, table
+from services.cli.exits import REFUSED, ask, end, run
+from services.cli.layout import console, table
 from services.notifier.config import Config, Faulty, read
 from services.notifier.deliver import send
 from services.notifier.message import Message, Owed
 from services.notifier.sending import Again, Refused
-from services.settings import addresses
-from services.store.pool import session
+from services.store.reading import Rows, read_shown
 from services.wording import instant, legible
 
 ALERTS = """
@@ -90,7 +88,7 @@ LIMIT = click.option("--limit", default=100, show_default=True, help="Rows at mo
 @JSON
 def list_alerts(with_closed: bool, limit: int, as_json: bool) -> None:
     """List open alerts, the latest first. Instants are UTC."""
-    _print(run(fetch(ALERTS, with_closed, limit)), LISTED, as_json, "no alert is open")
+    _print(fetch(ALERTS, with_closed, limit), LISTED, as_json, "no alert is open")
 
 
 @command.command("show")
@@ -98,10 +96,10 @@ def list_alerts(with_closed: bool, limit: int, as_json: bool) -> None:
 @JSON
 def show(key: str, as_json: bool) -> None:
     """Show what an alert covers and whom it was told, by its KEY."""
-    owed = run(fetch(OBLIGATIONS, key))
+    owed = fetch(OBLIGATIONS, key)
     if not owed:
         end(REFUSED, f"there is no alert {key}: `leadlog alerts list --all` has the keys")
-    told = run(fetch(DELIVERIES, key, False, CHANNELS))
+    told = fetch(DELIVERIES, key, False, CHANNELS)
     if as_json:
         click.echo(json.dumps({"obligations": owed, "deliveries": told}))
         return
@@ -117,7 +115,7 @@ def show(key: str, as_json: bool) -> None:
 @JSON
 def deliveries(waiting: bool, limit: int, as_json: bool) -> None:
     """List what each channel was told, and what failed."""
-    _print(run(fetch(DELIVERIES, None, waiting, limit)), TOLD, as_json, "nothing was delivered")
+    _print(fetch(DELIVERIES, None, waiting, limit), TOLD, as_json, "nothing was delivered")
 
 
 @command.command("test")
@@ -183,14 +181,12 @@ def _example(config: Config, now: int, closed_at: int | None) -> Message:
     )
 
 
-async def fetch(query: str, *arguments: object) -> list[dict[str, Any]]:
-    """Rows of a query as objects, instants as RFC 3339."""
-    async with session(addresses().postgres_dsn) as connection:
-        rows = [dict(row) for row in await connection.fetch(query, *arguments)]
-    return [{name: plain(name, value) for name, value in row.items()} for row in rows]
+def fetch(query: str, *arguments: object) -> Rows:
+    """Rows of a query, instants as RFC 3339."""
+    return ask(lambda connection: read_shown(connection, query, *arguments))
 
 
-def _print(rows: Sequence[dict[str, Any]], columns: Mapping[str, str], as_json: bool, nothing: str) -> None:
+def _print(rows: Rows, columns: Mapping[str, str], as_json: bool, nothing: str) -> None:
     if as_json:
         click.echo(json.dumps(rows))
     elif rows:
@@ -199,7 +195,7 @@ def _print(rows: Sequence[dict[str, Any]], columns: Mapping[str, str], as_json: 
         click.echo(nothing)
 
 
-def _table(rows: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> None:
+def _table(rows: Rows, columns: Mapping[str, str]) -> None:
     shown = [
         [instant(row[name]) if name.endswith("_at") else row[name] for name in columns.values()]
         for row in rows

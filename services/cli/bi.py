@@ -7,9 +7,8 @@ from typing import Any
 import click
 import yaml
 
-from services.cli.exits import run
-from services.settings import addresses
-from services.store.pool import session
+from services.cli.exits import ask
+from services.store.pool import Connection
 from services.store.versions import NothingPromoted
 
 LINE_LENGTH = 110
@@ -44,17 +43,16 @@ def sources() -> None:
 
     For example `leadlog bi sources > models/leadlog/sources.yml`.
     """
-    description, columns = run(read())
+    description, columns = ask(read)
     if not columns:
         raise NothingPromoted
     file = {"version": 2, "sources": [as_source(description, columns)]}
     click.echo(yaml.safe_dump(file, sort_keys=False, allow_unicode=True, width=LINE_LENGTH), nl=False)
 
 
-async def read() -> tuple[str, Columns]:
+async def read(connection: Connection) -> tuple[str, Columns]:
     """The schema's comment, and its columns by view in their order; none before the first version."""
-    async with session(addresses().postgres_dsn) as connection:
-        return await connection.fetchval(DESCRIPTION), await connection.fetch(COMMENTED)
+    return await connection.fetchval(DESCRIPTION), await connection.fetch(COMMENTED)
 
 
 def as_source(description: str, columns: Columns) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from schemas import faults
 from schemas.instants import rfc3339
 from schemas.records import Envelope, Micros, Team
 from services import definitions, settings
-from services.cli import backtest
+from services.cli import backtest, exits
 from services.cli.definition_file import YAML, read_file, show_changes
-from services.cli.exits import AWAY, REFUSED, USAGE, end, run
+from services.cli.exits import AWAY, REFUSED, USAGE, end
 from services.cli.layout import console, section, table
 from services.cli.sending import fault_lines
 from services.definitions import Desk, NoInstant, NotTaken, Refused, Standing, name_of
-from services.store.pool import Connection, session
+from services.store.pool import Connection
 from services.wording import instant
 
 BY = click.option("--by", metavar="NAME", help="Who decides (default: your user name on this machine).")
@@ -283,13 +283,8 @@ def decide(act: Callable[[Desk], Awaitable[Agreement]]) -> Agreement:
 
 def ask(question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
     """Asks Postgres; what is refused ends the command with the reason."""
-
-    async def work() -> Answer:
-        async with session(settings.addresses().postgres_dsn) as connection:
-            return await question(connection)
-
     try:
-        return run(work())
+        return exits.ask(question)
     except NoInstant as wrong:
         end(USAGE, str(wrong))
     except Refused as refused:

@@ -10,7 +10,7 @@ import logging
 import os
 import pwd
 import sqlite3
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -18,9 +18,11 @@ import asyncpg
 import click
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError
 
+from services import settings
 from services.environment import WrongSetting
 from services.registry import RegistryAway
 from services.settings import NotRunning
+from services.store.pool import Connection, session
 from services.store.versions import NothingPromoted
 
 REFUSED = 1
@@ -122,6 +124,17 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run(work)
     finally:
         library.setLevel(before)
+
+
+async def asking(question: Callable[[Connection], Awaitable[Result]]) -> Result:
+    """What Postgres answers to a question, on a connection of its own."""
+    async with session(settings.addresses().postgres_dsn) as connection:
+        return await question(connection)
+
+
+def ask(question: Callable[[Connection], Awaitable[Result]]) -> Result:
+    """The same, in a loop of its own."""
+    return run(asking(question))
 
 
 def end(code: int, message: str) -> NoReturn:

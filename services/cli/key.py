@@ -9,9 +9,8 @@ import click
 
 from schemas.instants import rfc3339
 from schemas.topics import EVENTS, INPUT_TOPICS
-from services.cli.exits import REFUSED, end, run
+from services.cli.exits import REFUSED, ask, end
 from services.cli.layout import console, table
-from services.settings import addresses
 from services.store.keys import (
     Key,
     Unknown,
@@ -22,7 +21,7 @@ from services.store.keys import (
     records_of,
     rotate_key,
 )
-from services.store.pool import Connection, session
+from services.store.pool import Connection
 from services.wording import instant
 
 HOUR = 3600.0
@@ -103,13 +102,8 @@ def revoke(key_id: str) -> None:
 
 def _with(work: Callable[[Connection], Awaitable[Result]]) -> Result:
     """Does something with a connection; an unknown key ends the command."""
-
-    async def connected() -> Result:
-        async with session(addresses().postgres_dsn) as connection:
-            return await work(connection)
-
     try:
-        return run(connected())
+        return ask(work)
     except Unknown as error:
         end(REFUSED, str(error))
     except asyncpg.UndefinedTableError:

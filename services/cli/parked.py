@@ -5,9 +5,8 @@ from typing import Any
 
 import click
 
-from services.cli.exits import REFUSED, end, run
-from services.settings import addresses
-from services.store.pool import session
+from services.cli.exits import REFUSED, ask, end
+from services.store.pool import Connection
 from services.store.versions import MARK_STALE
 from services.wording import legible
 
@@ -28,7 +27,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def list_parked(as_json: bool) -> None:
     """List what is parked, in every version."""
-    rows = [{name: row[name] for name in COLUMNS} for row in run(fetch_parked())]
+    rows = [{name: row[name] for name in COLUMNS} for row in ask(fetch_parked)]
     if as_json:
         click.echo(json.dumps(rows))
     elif not rows:
@@ -41,7 +40,7 @@ def list_parked(as_json: bool) -> None:
 @click.argument("journey_id")
 def show(journey_id: str) -> None:
     """Show why a journey is parked, with the traceback."""
-    rows = [row for row in run(fetch_parked()) if row["journey_id"] == journey_id]
+    rows = [row for row in ask(fetch_parked) if row["journey_id"] == journey_id]
     if not rows:
         end(REFUSED, f"{journey_id} is not parked")
     for row in rows:
@@ -53,22 +52,20 @@ def show(journey_id: str) -> None:
 @click.argument("journey_id", required=False)
 def retry(journey_id: str | None) -> None:
     """Fold a parked journey again, or all of them: for after the code was fixed."""
-    tried = run(mark_stale(journey_id))
+    tried = ask(lambda connection: mark_stale(connection, journey_id))
     if journey_id and not tried:
         end(REFUSED, f"{journey_id} is not parked")
     click.echo(f"{tried} parked journeys are tried again; `leadlog wait` tells when that is done")
 
 
-async def fetch_parked() -> list[Any]:
+async def fetch_parked(connection: Connection) -> list[Any]:
     """All parked journeys of all versions."""
-    async with session(addresses().postgres_dsn) as connection:
-        return list(await connection.fetch(PARKED))
+    return list(await connection.fetch(PARKED))
 
 
-async def mark_stale(journey_id: str | None) -> int:
+async def mark_stale(connection: Connection, journey_id: str | None) -> int:
     """Hands parked journeys to the refold loop; returns how many."""
-    async with session(addresses().postgres_dsn) as connection:
-        rows = [row for row in await connection.fetch(PARKED) if journey_id in (None, row["journey_id"])]
-        for row in rows:
-            await connection.execute(MARK_STALE.format(schema=row["version"]), [row["journey_id"]])
-        return len(rows)
+    rows = [row for row in await fetch_parked(connection) if journey_id in (None, row["journey_id"])]
+    for row in rows:
+        await connection.execute(MARK_STALE.format(schema=row["version"]), [row["journey_id"]])
+    return len(rows)

@@ -15,12 +15,12 @@ from schemas.faults import Refused
 from schemas.instants import day_of, instant_of
 from schemas.records import Micros, Record
 from services.broker import connected, create_producer
-from services.cli.exits import REFUSED, end, run
+from services.cli.exits import REFUSED, ask, end
 from services.cli.layout import console, table
 from services.cli.sending import fault_lines
 from services.rejections import Page, Place, Rejection, read_one, read_page, repair
 from services.settings import addresses
-from services.store.pool import session
+from services.store.pool import Connection
 from services.wording import instant, legible
 
 MICROS_PER_DAY = 86_400_000_000
@@ -69,12 +69,12 @@ def list_rejected(since: Micros | None, reason: str | None, as_json: bool) -> No
 
     Where each record lies, why it was refused, and which event was published in its place.
     """
-    run(_list(since, reason, as_json))
+    ask(lambda connection: _list(connection, since, reason, as_json))
 
 
-async def _list(since: Micros | None, reason: str | None, as_json: bool) -> None:
+async def _list(connection: Connection, since: Micros | None, reason: str | None, as_json: bool) -> None:
     found = False
-    async for page in _pages(since, reason):
+    async for page in _pages(connection, since, reason):
         found = found or bool(page.rejections)
         if as_json:
             sys.stdout.writelines(f"{_json(each)}\n" for each in page.rejections)
@@ -84,13 +84,12 @@ async def _list(since: Micros | None, reason: str | None, as_json: bool) -> None
         click.echo("nothing of that kind was rejected" if since or reason else "nothing was rejected")
 
 
-async def _pages(since: Micros | None, reason: str | None) -> AsyncIterator[Page]:
-    async with session(addresses().postgres_dsn) as connection:
-        page = await read_page(connection, since=since, reason=reason)
+async def _pages(connection: Connection, since: Micros | None, reason: str | None) -> AsyncIterator[Page]:
+    page = await read_page(connection, since=since, reason=reason)
+    yield page
+    while not page.is_last:
+        page = await read_page(connection, after=page.cursor, since=since, reason=reason)
         yield page
-        while not page.is_last:
-            page = await read_page(connection, after=page.cursor, since=since, reason=reason)
-            yield page
 
 
 def _json(rejection: Rejection) -> str:
@@ -112,7 +111,7 @@ def show(place: Place, as_json: bool, event_only: bool) -> None:
     PLACE is topic-partition-offset, as `leadlog rejected list` shows it; the record is shown as far as it can
     be read.
     """
-    rejection = run(_read(place))
+    rejection = ask(lambda connection: _read(connection, place))
     if event_only and rejection.content is None:
         end(REFUSED, f"{place} cannot be read as an event: {rejection.message}")
     if as_json:
@@ -133,12 +132,8 @@ def _show(rejection: Rejection) -> None:
         click.echo("\n".join(map(legible, content.split("\n"))))
 
 
-async def _read(place: Place) -> Rejection:
-    async with session(addresses().postgres_dsn) as connection:
-        return _there(await read_one(connection, place), place)
-
-
-def _there(rejection: Rejection | None, place: Place) -> Rejection:
+async def _read(connection: Connection, place: Place) -> Rejection:
+    rejection = await read_one(connection, place)
     if rejection is None:
         end(REFUSED, f"no record was rejected at {place}: `leadlog rejected list` shows those that were")
     return rejection
@@ -162,14 +157,12 @@ def repair_rejected(place: Place, file: BinaryIO) -> None:
     except Refused as refused:
         told = "\n".join(fault_lines(refused.faults))
         end(REFUSED, f"the event is refused, nothing was published:\n{told}")
-    run(_repair(place, corrected))
+    ask(lambda connection: _repair(connection, place, corrected))
     click.echo(f"{corrected.event_id} is published in place of {place}")
 
 
-async def _repair(place: Place, corrected: Record) -> None:
-    servers = addresses()
-    async with session(servers.postgres_dsn) as connection:
-        _there(await read_one(connection, place), place)
-        bootstrap = servers.kafka_bootstrap
-        async with connected(create_producer(bootstrap), bootstrap) as producer:
-            await repair(producer, connection, place, corrected)
+async def _repair(connection: Connection, place: Place, corrected: Record) -> None:
+    await _read(connection, place)
+    bootstrap = addresses().kafka_bootstrap
+    async with connected(create_producer(bootstrap), bootstrap) as producer:
+        await repair(producer, connection, place, corrected)

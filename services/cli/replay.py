@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from projections.definition import DefinitionFaults
 from schemas.instants import instant_of, rfc3339
 from services import settings
 from services.cli import verdict
-from services.cli.exits import REFUSED, end, run
+from services.cli.exits import REFUSED, asking, end, run
 from services.cli.layout import console, plain, section, table
 from services.definitions import person
 from services.replay import candidates, difference
@@ -29,7 +29,7 @@ from services.replay.switch import Blocked, Switched, previous, switch
 from services.replay.verify import Verdict, last, verify
 from services.replay.versions import Refused, overview, ready, retire
 from services.replay.workers import NICENESS, Effort
-from services.store.pool import Connection, session
+from services.store.pool import Connection
 from services.wording import duration, instant
 
 Result = TypeVar("Result")
@@ -82,7 +82,7 @@ def plan_command(file: Path | None) -> None:
     async def work(connection: Connection) -> Plan:
         return await plan(connection, await _candidate(connection, file, None))
 
-    _show_plan(kindly(_on_connection(work)))
+    _show_plan(kindly(asking(work)))
 
 
 @command.command("build")
@@ -100,7 +100,7 @@ def build_command(file: Path | None, as_known: str | None, processes: int, full_
         candidate = await _candidate(connection, file, _instant(as_known))
         return candidate, await ready(connection, candidate)
 
-    candidate, number = kindly(_on_connection(planned))
+    candidate, number = kindly(asking(planned))
     said = "built" if number is None else "that already"
     if number is None:
         number = kindly(build(settings.addresses(), candidate, say, _effort(processes, full_speed)))
@@ -150,7 +150,7 @@ def diff_command(
 @number_of_version
 def promote_command(number: int) -> None:
     """Let BI read this version from now on."""
-    _show_switched(kindly(_on_connection(lambda connection: switch(connection, number, person(None)))))
+    _show_switched(kindly(asking(lambda connection: switch(connection, number, person(None)))))
 
 
 @command.command("rollback")
@@ -160,7 +160,7 @@ def rollback_command() -> None:
     async def work(connection: Connection) -> Switched:
         return await switch(connection, await previous(connection), person(None))
 
-    _show_switched(kindly(_on_connection(work)))
+    _show_switched(kindly(asking(work)))
 
 
 @command.command("retire")
@@ -187,7 +187,7 @@ def verify_command(show: bool, processes: int, full_speed: bool) -> None:
 
 
 def _last() -> Verdict:
-    outcome = kindly(_on_connection(last))
+    outcome = kindly(asking(last))
     if outcome is None:
         end(REFUSED, "nothing was verified yet: `leadlog replay verify`")
     click.echo(f"version {outcome.version_no}, verified {instant(rfc3339(outcome.finished_at))}")
@@ -199,7 +199,7 @@ def _last() -> Verdict:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status_command(*, with_retired: bool, as_json: bool) -> None:
     """List the versions and how far each is, and what the last verification found."""
-    found, verified = kindly(_on_connection(overview)), kindly(_on_connection(last))
+    found, verified = kindly(asking(overview)), kindly(asking(last))
     rows = [row for row in found if with_retired or row["status"] != "retired"]
     if as_json:
         versions = [_version_object(row) for row in rows]
@@ -227,7 +227,7 @@ def run_command(file: Path | None, processes: int, full_speed: bool) -> None:
         candidate = await _candidate(connection, file, None)
         return candidate, await plan(connection, candidate), await ready(connection, candidate)
 
-    candidate, found, number = kindly(_on_connection(planned))
+    candidate, found, number = kindly(asking(planned))
     _show_plan(found)
     if number is None:
         number = kindly(build(settings.addresses(), candidate, say, effort))
@@ -260,11 +260,6 @@ def kindly(work: Awaitable[Result]) -> Result:
         end(REFUSED, "interrupted; what is done is kept, and the same command goes on from there")
 
 
-async def _on_connection(work: Callable[[Connection], Awaitable[Result]]) -> Result:
-    async with session(settings.addresses().postgres_dsn) as connection:
-        return await work(connection)
-
-
 async def _candidate(connection: Connection, file: Path | None, as_known_at: int | None) -> Candidate:
     if file is not None:
         return candidates.trial(file, as_known_at)
@@ -287,7 +282,7 @@ async def _outcome(number: int, file: Any) -> difference.Outcome:
             await difference.write_csv(connection, found.version.schema, file)
         return found
 
-    return await _on_connection(work)
+    return await asking(work)
 
 
 def say(progress: Progress) -> None:

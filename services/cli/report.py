@@ -11,9 +11,8 @@ import click
 from rich.console import Console
 
 from services import settings
-from services.cli.exits import run
+from services.cli.exits import ask
 from services.cli.layout import console, table
-from services.store.pool import session
 from services.store.versions import NothingPromoted
 
 UNATTRIBUTED = "unattributed"
@@ -57,7 +56,7 @@ def report_markov(order: int, as_of: datetime | None, quiet_days: int, form: str
     learns is correlation, not causal lift.
     """
     try:
-        report = run(read(order, as_of.date() if as_of else None, quiet_days))
+        report = read(order, as_of.date() if as_of else None, quiet_days)
     except asyncpg.UndefinedTableError:
         raise NothingPromoted from None
     if form == "json":
@@ -68,13 +67,12 @@ def report_markov(order: int, as_of: datetime | None, quiet_days: int, form: str
         show(console(), report)
 
 
-async def read(order: int, as_of: date | None, quiet_days: int) -> dict[str, Any]:
+def read(order: int, as_of: date | None, quiet_days: int) -> dict[str, Any]:
     """Asks Postgres."""
     # numpy takes a tenth of a second to import, which no other command should pay.
     from services.markov import read_report  # noqa: PLC0415
 
-    async with session(settings.addresses().postgres_dsn) as connection:
-        return await read_report(connection, order, as_of, quiet_days)
+    return ask(lambda connection: read_report(connection, order, as_of, quiet_days))
 
 
 def write_csv(report: dict[str, Any]) -> None:

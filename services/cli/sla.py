@@ -10,10 +10,9 @@ import click
 from projections.definition import DefinitionFaults
 from schemas.records import Micros
 from services import what_if
-from services.cli.exits import REFUSED, end, run
+from services.cli.exits import REFUSED, ask, end
 from services.cli.layout import console, table
-from services.settings import addresses
-from services.store.pool import session
+from services.store.pool import Connection
 from services.what_if import Compared, Refused
 
 NOTE = (
@@ -49,7 +48,7 @@ def score(file: Path, begin: datetime | None, until: datetime | None, as_json: b
     if first >= last:
         raise click.UsageError(f"--from {first} is not before --until {last}")
     try:
-        found = run(_score(file.read_text(), first, last))
+        found = ask(lambda connection: _score(connection, file.read_text(), first, last))
     except (Refused, DefinitionFaults) as error:
         end(REFUSED, f"{file}: {error}")
     if as_json:
@@ -58,10 +57,9 @@ def score(file: Path, begin: datetime | None, until: datetime | None, as_json: b
         _show(found, (last - first).days)
 
 
-async def _score(text: str, first: date, last: date) -> dict[str, Compared]:
-    async with session(addresses().postgres_dsn) as connection:
-        asked = await what_if.prepare(connection, text)
-        return await what_if.score(connection, asked, _micros(first), _micros(last), time.time_ns() // 1000)
+async def _score(connection: Connection, text: str, first: date, last: date) -> dict[str, Compared]:
+    asked = await what_if.prepare(connection, text)
+    return await what_if.score(connection, asked, _micros(first), _micros(last), time.time_ns() // 1000)
 
 
 def _micros(day: date) -> Micros:

@@ -21,14 +21,13 @@ from projections import definition
 from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.broker import WrongTopics
-from services.cli.exits import AWAY, REFUSED, end, run
+from services.cli.exits import AWAY, REFUSED, ask, end, run
 from services.cli.files import TEXT_FILE, text_of
 from services.deploy import AlreadyStarted, deploy, expect_new
 from services.notifier.config import Faulty, read
 from services.registry import WrongIds
 from services.store.keys import put_key
 from services.store.migrate import migrate
-from services.store.pool import session
 
 SHOWN = (
     *("postgres_dsn", "bi_dsn", "kafka_bootstrap", "registry_url"),
@@ -72,7 +71,7 @@ def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
         addresses = stack.up(workers, _say, with_services=not servers_only)
         if not servers_only:
             _deploy(text)
-            run(_let_in(stack.known()["ingest_key"]))
+            _let_in(stack.known()["ingest_key"])
             stack.start_services()
             known = stack.known()
             _say(f"Events are taken at {known['ingest_url']}/v1/events; `leadlog status` has the key.")
@@ -156,10 +155,9 @@ def make_databases() -> None:
     _say(f"Roles {', '.join(passwords)} and their databases are there.")
 
 
-async def _let_in(secret: str) -> None:
+def _let_in(secret: str) -> None:
     """The key of the local stack, which may send everything but bring no history."""
-    async with session(settings.addresses().postgres_dsn) as connection:
-        await put_key(connection, secret, None, INPUT_TOPICS, may_import=False)
+    ask(lambda connection: put_key(connection, secret, None, INPUT_TOPICS, may_import=False))
 
 
 @click.command("migrate")

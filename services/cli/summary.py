@@ -7,10 +7,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from services import settings
-from services.cli.exits import run
+from services.cli.exits import ask
 from services.cli.layout import console, section, table
-from services.store.pool import session
+from services.store.pool import Connection
 from services.store.reading import Rows
 from services.summary import MODELS, known_models, read_summary
 from services.wording import duration, instant, money
@@ -39,22 +38,22 @@ ANCHORS = (
 def command(models: tuple[str, ...], since: datetime | None, as_json: bool) -> None:
     """Funnel, hand-offs, SLA, time in stage, deals, credit by channel, faults and freshness, as BI reads
     them."""
-    summary = run(read(models, since.date() if since else None))
+    begin = since.date() if since else None
+    summary = ask(lambda connection: read(connection, models, begin))
     if as_json:
         click.echo(json.dumps(summary, indent=2))
     else:
         show(console(), summary)
 
 
-async def read(models: tuple[str, ...], since: date | None) -> dict[str, Any]:
-    """Asks Postgres. A model that no definition has is wrong usage."""
-    async with session(settings.addresses().postgres_dsn) as connection:
-        known = await known_models(connection) if models else MODELS
-        if unknown := [name for name in models if name not in known]:
-            raise click.BadParameter(
-                f"there is no model {unknown[0]!r}: expected one of {', '.join(known)}", param_hint="--model"
-            )
-        return await read_summary(connection, models or MODELS, since)
+async def read(connection: Connection, models: tuple[str, ...], since: date | None) -> dict[str, Any]:
+    """The page. A model that no definition has is wrong usage."""
+    known = await known_models(connection) if models else MODELS
+    if unknown := [name for name in models if name not in known]:
+        raise click.BadParameter(
+            f"there is no model {unknown[0]!r}: expected one of {', '.join(known)}", param_hint="--model"
+        )
+    return await read_summary(connection, models or MODELS, since)
 
 
 def show(out: Console, summary: dict[str, Any]) -> None:
