@@ -76,12 +76,6 @@ file.delete.delay.ms=1000
 """
 
 
-def settings_of(text: str) -> dict[str, str]:
-    """Name and value of each setting in a text of `server.properties`."""
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)
-
-
 def prepare(folder: Path, ports: Mapping[str, int]) -> None:
     """Write the configuration and, the first time, format the storage. Raises Failed."""
     data = folder / "data"

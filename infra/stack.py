@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -127,14 +126,6 @@ class Stack:
         self.supervisor.shut_down()
         (self.state / "stack.json").unlink(missing_ok=True)
 
-    def remove(self) -> None:
-        """Stop everything and delete all data of this stack. Raises supervision.Failed."""
-        self.down()
-        data = (self.state / "postgres").resolve()
-        if not data.is_relative_to(self.state.resolve()):
-            shutil.rmtree(data.parent, ignore_errors=True)
-        shutil.rmtree(self.state, ignore_errors=True)
-
     def status(self) -> dict[str, Any]:
         """What `up` wrote and every process of now, as `leadlog status --json` prints it."""
         found = self.supervisor.processes()
@@ -173,16 +164,10 @@ class Stack:
         """Whether a server or service listens on its port itself, and no other program in its place."""
         return self.supervisor.listens(name, self._port(name))
 
-    async def wait_for(self, server: str) -> None:
-        """Wait until a local server (`postgres`, `kafka`, `registry`) answers. Raises Failed."""
-        known = self.known()
-        addresses = Addresses(*(known[name] for name in Addresses._fields))
-        await self._until(server, questions(addresses)[server], deaths=None)
-
     async def wait_for_given(self, addresses: Addresses, seconds: float) -> None:
         """Wait for so long until servers that somebody else may have to start answer. Raises Failed."""
         asked = questions(addresses).items()
-        await asyncio.gather(*(self._until(name, answers, seconds=seconds) for name, answers in asked))
+        await asyncio.gather(*(self._until(name, answers, seconds) for name, answers in asked))
 
     def _make_folder(self) -> None:
         if not self.state.is_dir():
@@ -243,16 +228,9 @@ class Stack:
             await _make_registry_database(plan)
         self.supervisor.start("registry")
 
-    async def _until(
-        self,
-        name: str,
-        answers: Question,
-        *,
-        deaths: int | None = DEATHS_TO_GIVE_UP,
-        seconds: float | None = None,
-    ) -> None:
+    async def _until(self, name: str, answers: Question, seconds: float | None = None) -> None:
         """Ask until the server answers, itself if it is ours. Raises Failed when it took longer than
-        `seconds`, or died `deaths` times."""
+        `seconds`, or dies again and again."""
         is_local = name in self.supervisor.processes() and not _is_given(name)
         usual = settings.START_SECONDS if is_local else GIVEN_SECONDS
         deadline = time.monotonic() + (usual if seconds is None else seconds)
@@ -260,7 +238,7 @@ class Stack:
         while (is_local and not self.listens(name)) or not await answers():
             process = self.supervisor.processes().get(name)
             pids |= {process.pid} if process and process.pid else set()
-            if time.monotonic() > deadline or (deaths and len(pids) > deaths):
+            if time.monotonic() > deadline or len(pids) > DEATHS_TO_GIVE_UP:
                 raise Failed(self._why_not(name, is_local))
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 

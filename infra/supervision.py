@@ -118,10 +118,6 @@ class Supervisor:
         """Stop a program and wait for it. Raises Failed."""
         self._call("supervisor.stopProcess", program, True, harmless=Faults.NOT_RUNNING)
 
-    def kill(self, program: str) -> None:
-        """SIGKILL to a program, as an accident would. Raises Failed."""
-        self._call("supervisor.signalProcess", program, "KILL")
-
     def shut_down(self) -> None:
         """Stop everything, last started first, and the daemon. Raises Failed when it takes too long."""
         if not self.is_running():

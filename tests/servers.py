@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -111,7 +112,7 @@ class RunningServers:
 
     def kill(self, name: str) -> None:
         """SIGKILL; the supervisor starts it again."""
-        self.stack.supervisor.kill(name)
+        os.kill(self.stack.supervisor.processes()[name].pid, signal.SIGKILL)
 
     def stop(self, name: str) -> None:
         """Stop a server until `start`."""
@@ -137,7 +138,7 @@ class LocalServers(RunningServers):
 
     def close(self) -> None:
         """Stop it and delete its data."""
-        self.stack.remove()
+        remove(self.stack)
         self.home.rmdir()
 
 
@@ -158,6 +159,15 @@ def other_ports() -> dict[str, int]:
     return ports.choose(dict(zip(names, other, strict=True)), {}, ())
 
 
+def remove(stack: Stack) -> None:
+    """Stop it and delete its data, wherever that lies."""
+    stack.down()
+    data = (stack.state / "postgres").resolve()
+    if not data.is_relative_to(stack.state.resolve()):
+        shutil.rmtree(data.parent, ignore_errors=True)
+    shutil.rmtree(stack.state, ignore_errors=True)
+
+
 def remove_abandoned() -> None:
     """End the stacks of earlier runs that were killed before they could.
 
@@ -169,8 +179,14 @@ def remove_abandoned() -> None:
         for home in folder.glob(f"{FOLDERS}*"):
             pid = int(home.name.removeprefix(FOLDERS).partition("-")[0])
             if home.stat().st_uid == os.geteuid() and not psutil.pid_exists(pid):
-                Stack(home / "state").remove()
+                remove(Stack(home / "state"))
                 shutil.rmtree(home)
+
+
+def settings_of(text: str) -> dict[str, str]:
+    """Name and value of each setting in a text of `server.properties`."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
 
 
 class ContainerServers:
@@ -228,7 +244,7 @@ class ContainerServers:
 
     def _start_kafka(self) -> None:
         advertised = f"PLAINTEXT://{self.host}:{self.ports['kafka']},CONTROLLER://localhost:9093"
-        given = kafka.settings_of(kafka.properties(Path("/tmp/kafka"), self.ports))
+        given = settings_of(kafka.properties(Path("/tmp/kafka"), self.ports))
         # The image formats its storage in the old way, for which the quorum's members must be given.
         del given["controller.quorum.bootstrap.servers"]
         own = {

@@ -14,8 +14,9 @@ from schemas import records as r
 from schemas.derived import ClockMet, StageEntered
 from services import settings
 from services.clock import look, process
-from services.store.versions import TimelineEntry, create_version, feed
+from services.store.versions import TimelineEntry, create_version
 from tests.alerting import REVIEW, TARGET, Alert, Scene, clocks, definition
+from tests.live import let_feed
 from tests.servers import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -269,7 +270,9 @@ async def test_a_second_fed_version_tells_nobody(scene: Scene) -> None:
     connection = scene.connection
     async with connection.transaction():
         strict = REVIEW | {"id": "strict", "target": "1s"}
-        await feed(connection, await create_version(connection, [TimelineEntry(None, definition(strict))]))
+        await let_feed(
+            connection, await create_version(connection, [TimelineEntry(None, definition(strict))])
+        )
     await scene.take(scene.mql(20))
     assert await scene.look() == 0
     assert await scene.alerts() == []
@@ -284,7 +287,7 @@ async def test_promote_and_rollback_reconcile(scene: Scene) -> None:
     async with connection.transaction():
         other = definition(strict, later).replace('"version": 1', '"version": 2')
         second = await create_version(connection, [TimelineEntry(None, other)])
-        await feed(connection, second)
+        await let_feed(connection, second)
     await scene.take(scene.mql(200, "late", "crm:late"), scene.mql(2 * HOUR, "old", "crm:old"))
     await scene.look()
     assert {a.key: a.outcome for a in await scene.alerts()} == {"review:late": None, "review:old": None}

@@ -17,10 +17,10 @@ from schemas import records as r
 from services.backtest import CANDIDATE, PRESENT, Changed, Tally, Trial, report
 from services.store.pool import Connection, connect
 from services.store.versions import TimelineEntry, create_version
-from services.store.versions import feed as let_feed
 from tests import feeding
 from tests import given as spec
 from tests.feeding import DEFINITION, commands_on
+from tests.live import let_feed
 from tests.test_lead import made_up
 
 CANDIDATE_TEXT = (

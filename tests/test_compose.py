@@ -93,7 +93,7 @@ def test_versions_are_those_of_the_local_stack() -> None:
 
 def test_kafka_has_the_settings_of_the_local_broker() -> None:
     """All but where it listens, where its data lies, and how the quorum is found."""
-    local = kafka.settings_of(kafka.properties(Path(LOG_DIRS), servers.other_ports()))
+    local = servers.settings_of(kafka.properties(Path(LOG_DIRS), servers.other_ports()))
     own = as_properties(environment("kafka"))
     differs = {name for name in local.keys() | own.keys() if local.get(name) != own.get(name)}
     assert differs == {

@@ -21,10 +21,11 @@ from services.replay.diff import diff
 from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.obligations import Key
-from services.store.versions import TimelineEntry, create_version, feed, promote
+from services.store.versions import TimelineEntry, create_version, promote
 from tests.alerting import REVIEW, Scene, definition
 from tests.feeding import commands_on
 from tests.histories import DAY, MINUTE, MONDAY, chance, random_definition
+from tests.live import let_feed
 from tests.replaying import many_logs
 
 pytestmark = pytest.mark.servers
@@ -84,7 +85,7 @@ async def test_an_alert_that_comes_back_to_a_clock_is_as_high_as_the_clock_says(
     async with scene.connection.transaction():
         for changes in ({"moving": short | owned}, {"moving": short}, {"moving": long}):
             timeline = [TimelineEntry(None, policies(changes))]
-            await feed(scene.connection, await create_version(scene.connection, timeline))
+            await let_feed(scene.connection, await create_version(scene.connection, timeline))
         await promote(scene.connection, 2)
     assigned = r.LeadAssigned(**scene.at(150, "owner"), owner_id="ann")
     await scene.take(scene.mql(200), assigned)
@@ -102,7 +103,7 @@ async def test_it_is_so_for_random_policies_and_logs(scene: Scene, seed: int) ->
     async with scene.connection.transaction():
         for version in (2, 3, 4):
             timeline = [TimelineEntry(None, random_policies(rng, version))]
-            await feed(scene.connection, await create_version(scene.connection, timeline))
+            await let_feed(scene.connection, await create_version(scene.connection, timeline))
         await promote(scene.connection, 2)
     await scene.take(*(squeezed(event, scene.now) for event in many_logs(rng, 12, 12)))
     await scene.look()
@@ -164,7 +165,9 @@ async def other_policies(scene: Scene) -> int:
     connection = scene.connection
     async with connection.transaction():
         for changes in (BEFORE, AFTER):
-            await feed(connection, await create_version(connection, [TimelineEntry(None, policies(changes))]))
+            await let_feed(
+                connection, await create_version(connection, [TimelineEntry(None, policies(changes))])
+            )
         await promote(connection, 2)
     for ago, name in ((200, "late"), (2 * HOUR, "old")):
         lead = f"crm:{name}"

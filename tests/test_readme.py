@@ -20,7 +20,7 @@ import requests
 import infra
 from infra.stack import Stack
 from services import settings
-from tests.servers import new_folder
+from tests.servers import new_folder, remove
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -72,7 +72,7 @@ def demo() -> Iterator[Demo]:
     try:
         yield Demo(home)
     finally:
-        Stack(home / "state").remove()
+        remove(Stack(home / "state"))
         subprocess.run(["rm", "-r", str(home / "work")], check=True)
         home.rmdir()
 

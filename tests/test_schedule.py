@@ -27,13 +27,13 @@ from services.store.versions import (
     adopt_dates,
     count_stale,
     create_version,
-    feed,
 )
 from tests import given as spec
 from tests import live, oracle, test_live
 from tests.comparison import differences
 from tests.feeding import commands_on
 from tests.histories import DAY, MINUTE, MONDAY, Timeline, random_definition, random_log
+from tests.live import let_feed
 from tests.test_live import Store
 
 pytestmark = pytest.mark.servers
@@ -183,7 +183,7 @@ async def test_a_version_that_joins_later_has_the_dates_that_lie_after_its_begin
         async with store.pool.acquire() as connection, connection.transaction():
             await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
             await adopt_dates(connection, number)
-            await feed(connection, number)
+            await let_feed(connection, number)
             assert await count_stale(connection, "v0001", 1) == 0
         await store.settle()
         store.schemas = ["v0001", "v0002"]

@@ -30,7 +30,7 @@ from infra import artifacts, ports, served
 from infra.stack import Failed, Stack
 from infra.supervision import SOCKET_PATH_BYTES, Supervisor
 from services.settings import Addresses
-from tests.servers import FOLDERS, new_folder, remove_abandoned, until
+from tests.servers import FOLDERS, new_folder, ready, remove, remove_abandoned, until
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def own() -> Iterator[Stack]:
     stack = Stack(home / "state")
     stack.up(1, print)
     yield stack
-    stack.remove()
+    remove(stack)
     home.rmdir()
 
 
@@ -99,21 +99,16 @@ def test_test_runs_that_start_together_remove_an_abandoned_stack_once() -> None:
     assert not any(each.exists() for each in left)
 
 
-def back(stack: Stack, server: str) -> None:
-    """Wait until a server of the stack answers again."""
-    asyncio.run(stack.wait_for(server))
-
-
 def kill(stack: Stack, server: str) -> None:
     """SIGKILL to a server, and wait until another process answers in its place."""
     dead = stack.supervisor.processes()[server].pid
-    stack.supervisor.kill(server)
+    os.kill(dead, signal.SIGKILL)
 
     async def is_another() -> bool:
         return stack.supervisor.processes()[server].pid not in (0, dead)
 
     asyncio.run(until(is_another, f"{server} is not started again"))
-    back(stack, server)
+    ready(addresses(stack), server)
 
 
 async def put_row(dsn: str) -> None:
@@ -294,7 +289,7 @@ def test_killed_postgres_comes_back_with_what_was_committed(own: Stack) -> None:
     before = asyncio.run(rows(dsn))
     kill(own, "postgres")
     assert asyncio.run(rows(dsn)) == before
-    back(own, "registry")  # its storage was away
+    ready(addresses(own), "registry")  # its storage was away
 
 
 def test_killed_broker_comes_back_with_what_was_acknowledged(own: Stack) -> None:
@@ -313,7 +308,7 @@ def test_doctor_names_the_process_that_is_down(own: Stack) -> None:
         done = leadlog(own, "doctor")
     finally:
         own.supervisor.start("kafka")
-        back(own, "kafka")
+        ready(addresses(own), "kafka")
     assert done.returncode == 1
     assert re.search(r"kafka: stopped", done.stdout)
     assert re.search(r"problem +Kafka does not answer", done.stdout)

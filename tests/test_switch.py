@@ -18,9 +18,8 @@ from services.replay.versions import Refused, retire
 from services.settings import Addresses
 from services.store.pool import Connection, connect
 from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, create_version
-from services.store.versions import feed as join_feeding
 from tests.feeding import DEFINITION, HUMAN, commands_on, demo_request, given
-from tests.live import refolded
+from tests.live import let_feed, refolded
 from tests.servers import until
 
 pytestmark = pytest.mark.servers
@@ -53,7 +52,7 @@ async def place(database: str, reader_dsn: str) -> AsyncIterator[Place]:
     connection = await connect(database)
     async with connection.transaction():
         number = await create_version(connection, [TimelineEntry(None, OTHER)])
-        await join_feeding(connection, number)
+        await let_feed(connection, number)
     await refolded(database, Fed())
     yield Place(database, reader_dsn, connection)
     await connection.close()

@@ -267,18 +267,6 @@ def with_entry(timeline: Iterable[TimelineEntry], entry: TimelineEntry) -> list[
     )
 
 
-async def feed(connection: Connection, version_no: int) -> None:
-    """Lets the projector feed a version; what the log has already is left to the refold loop.
-
-    In the caller's transaction, which holds the feeding lock exclusively.
-    """
-    schema = await connection.fetchval(
-        "update ops.version set status = 'fed' where version_no = $1 returning schema_name", version_no
-    )
-    journeys = await connection.fetch("select subject_id from log.subject where subject_id = journey_id")
-    await connection.execute(MARK_STALE.format(schema=schema), [row["subject_id"] for row in journeys])
-
-
 async def count_stale(connection: Connection, schema: str, version_no: int) -> int:
     """Journeys of a version that are behind the log, without parked ones."""
     stale: int = await connection.fetchval(COUNT_STALE.format(schema=schema), version_no)

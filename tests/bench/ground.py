@@ -26,8 +26,9 @@ from services.registry import Registry
 from services.settings import Addresses
 from services.store.migrate import migrate
 from services.store.pool import session
-from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, feed, promote
+from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, promote
 from tests.fresh import drop_database, empty_topics
+from tests.live import let_feed
 from tests.servers import LocalServers, RunningServers
 
 ROOT = Path(infra.__file__).parents[1]
@@ -159,6 +160,6 @@ async def _prepare(dsn: str, definitions: Sequence[Path]) -> None:
             async with connection.transaction():
                 await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
                 number = await create_version(connection, [entry])
-                await feed(connection, number)
+                await let_feed(connection, number)
                 if number == 1:
                     await promote(connection, number)

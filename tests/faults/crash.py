@@ -35,11 +35,12 @@ from services.registry import Registry
 from services.settings import Addresses
 from services.store.migrate import migrate
 from services.store.pool import connect
-from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, feed, promote
+from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, promote
 from services.wait import Behind, wait
 from tests.faults.equality import Compared, compare
 from tests.faults.worker import Diary, Fate
 from tests.fresh import drop_database, empty_topics
+from tests.live import let_feed
 from tests.servers import Servers, begin, bring_back, take_away, until
 
 ROOT = Path(infra.__file__).parents[1]
@@ -241,7 +242,7 @@ class Trial:
             async with connection.transaction():
                 await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
                 number = await create_version(connection, entries)
-                await feed(connection, number)
+                await let_feed(connection, number)
                 if number == 1:
                     await promote(connection, number)
         await connection.execute(WITNESS)
