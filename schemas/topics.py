@@ -50,3 +50,8 @@ TOPIC_OF_ANY = TOPIC_OF | dict.fromkeys(DERIVED_RECORDS, DERIVED)
 """Record name to topic, of what is read and of what is concluded."""
 INPUT_TOPICS = tuple(dict.fromkeys(TOPIC_OF.values()))
 """The topics that projections are computed from."""
+
+Partition = tuple[str, int]
+"""Topic and partition number."""
+Offsets = dict[Partition, int]
+"""Per partition the offset of the next record."""

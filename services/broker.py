@@ -23,10 +23,9 @@ from aiokafka.errors import (
     for_code,
 )
 
-from schemas.topics import INPUT_TOPICS, TOPICS, Topic
+from schemas.topics import INPUT_TOPICS, TOPICS, Offsets, Partition, Topic
 from services import settings
 
-Partition = tuple[str, int]
 INPUT_PARTITIONS = frozenset(
     (topic.name, number)
     for topic in TOPICS
@@ -103,7 +102,7 @@ class Ends:
         self._bootstrap = bootstrap
         self._consumer: Any = None
 
-    async def ask(self, partitions: AbstractSet[Partition]) -> dict[Partition, int]:
+    async def ask(self, partitions: AbstractSet[Partition]) -> Offsets:
         """Next offset of each partition. Raises KafkaError or TimeoutError when the broker is away."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -112,7 +111,7 @@ class Ends:
             await self.close()
             raise
 
-    async def _ask(self, partitions: AbstractSet[Partition]) -> dict[Partition, int]:
+    async def _ask(self, partitions: AbstractSet[Partition]) -> Offsets:
         if self._consumer is None:
             self._consumer = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
             await self._consumer.start()
@@ -149,7 +148,7 @@ async def ensure_topics(bootstrap: str, topics: Sequence[Topic] = TOPICS) -> lis
     return [topic.name for topic in missing]
 
 
-async def end_offsets(bootstrap: str, topics: Iterable[str]) -> dict[tuple[str, int], int]:
+async def end_offsets(bootstrap: str, topics: Iterable[str]) -> Offsets:
     """The next offset of every partition of topics of the contract. Raises KafkaAway, KafkaError."""
     wanted = set(topics)
     places = [

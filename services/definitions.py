@@ -32,6 +32,7 @@ from projections.definition import Definition
 from schemas.contract import parse, to_json
 from schemas.instants import instant_of, rfc3339
 from schemas.records import TOPIC_OF, Actor, Envelope, Micros, Team
+from schemas.topics import REFERENCE
 from schemas.wire import encode, headers
 from services import settings
 from services.broker import connected, create_producer, end_offsets
@@ -39,7 +40,6 @@ from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
 from services.store.versions import TimelineEntry, promoted_version
 
-TOPIC = "lead.reference"
 LOOK_AGAIN_SECONDS = 0.1
 
 POSITION = "select next_offset from log.position where topic = 'lead.reference' and partition = 0"
@@ -205,12 +205,12 @@ class Desk:
 
     async def _agreements(self) -> dict[str, Agreement]:
         """What is on the topic now, once the projector has taken all of it. Raises NotTaken."""
-        end = (await end_offsets(self._bootstrap, [TOPIC]))[TOPIC, 0]
+        end = (await end_offsets(self._bootstrap, [REFERENCE]))[REFERENCE, 0]
         deadline = time.monotonic() + settings.DECISION_SECONDS
         while (await self._connection.fetchval(POSITION) or 0) < end:
             if time.monotonic() > deadline:
                 raise NotTaken(
-                    f"the projector has not read {TOPIC} up to offset {end} within "
+                    f"the projector has not read {REFERENCE} up to offset {end} within "
                     f"{settings.DECISION_SECONDS} s: is it running? `leadlog status` tells. What was "
                     "published stays on the topic and counts once it is read"
                 )

@@ -16,6 +16,7 @@ from projections import definition
 from projections.agreement.facts import approved, proposed
 from projections.agreement.standing import TEAMS, DefinitionFact
 from schemas.records import Actor, Micros
+from schemas.topics import REFERENCE
 from services.broker import connected, ensure_topics
 from services.definitions import publish
 from services.registry import Registry
@@ -119,7 +120,7 @@ def first_facts(text: str, now: Micros) -> list[DefinitionFact]:
 
 async def known_ids(bootstrap: str) -> set[str]:
     """The event ids on the reference topic, from the headers."""
-    partition = TopicPartition("lead.reference", 0)
+    partition = TopicPartition(REFERENCE, 0)
     client = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
     )

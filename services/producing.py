@@ -15,8 +15,7 @@ from aiokafka.partitioner import murmur2
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas.records import ID_CHARACTERS
-from schemas.topics import TOPICS
-from services.broker import Partition
+from schemas.topics import TOPICS, Partition
 
 Acknowledgement = asyncio.Future[object]
 PARTITIONS_OF = {topic.name: topic.partitions for topic in TOPICS}

@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from schemas.topics import INPUT_TOPICS, Offsets
 from services.broker import end_offsets
 from services.settings import Addresses
 from services.store.pool import Connection, session
+from services.store.positions import read_positions
 from services.store.versions import count_stale
 
 POLL_SECONDS = 0.2
-INPUT_TOPICS = ("lead.events", "lead.identity", "lead.reference")
 
 
 class Behind(NamedTuple):
@@ -44,10 +45,9 @@ async def wait(addresses: Addresses, seconds: float, report: Callable[[Behind], 
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def look(connection: Connection, ends: dict[tuple[str, int], int]) -> Behind:
+async def look(connection: Connection, ends: Offsets) -> Behind:
     """What is missing at this moment until the given end offsets are reached and nothing is stale."""
-    rows = await connection.fetch("select topic, partition, next_offset from log.position")
-    stored = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+    stored = await read_positions(connection)
     records = sum(max(0, end - stored.get(partition, 0)) for partition, end in ends.items())
     unsent = await connection.fetchval("select count(*) from ops.outbox")
     return Behind(records, await _stale(connection), unsent)

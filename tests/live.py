@@ -12,10 +12,11 @@ from zlib import crc32
 
 from projections import journey
 from schemas.records import TOPIC_OF, Envelope
+from schemas.topics import Offsets
 from schemas.wire import encode
 from services.projector.batch import Batch
 from services.projector.decoding import Decoding
-from services.projector.delivery import Offsets, Record
+from services.projector.delivery import Record
 from services.projector.log import Grown
 from services.projector.refold import Refold
 from services.registry import Registry

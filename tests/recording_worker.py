@@ -15,9 +15,10 @@ from typing import Any
 
 import asyncpg
 
+from schemas.topics import Offsets, Partition
 from services import settings
 from services.projector import worker
-from services.projector.delivery import OffsetGap, Offsets, Partition, Record
+from services.projector.delivery import OffsetGap, Record
 
 TOPICS = frozenset(os.environ.get("RECORDER_TOPICS", "lead.events lead.identity lead.reference").split())
 

@@ -18,9 +18,10 @@ from faust.transport.consumer import Fetcher
 from faust.types import TP
 from mode import Service
 
+from schemas.topics import Offsets, Partition
 from services import settings
 from services.projector import engine
-from services.projector.delivery import Offsets, Partition, Record
+from services.projector.delivery import Record
 from services.projector.engine import Consumer, Engine, Feed, Thread
 from services.projector.progress import Progress
 

@@ -12,10 +12,10 @@ import msgspec
 from projections import fault
 from projections.agreement.standing import Schedule, schedules
 from schemas.records import CalendarChanged, Micros, ReferenceFact
-from schemas.topics import MAX_MESSAGE_BYTES, REJECTED
+from schemas.topics import MAX_MESSAGE_BYTES, REFERENCE, REJECTED, Offsets, Partition
 from services.projector import metrics
 from services.projector.decoding import Decoded, Decoding, Reject
-from services.projector.delivery import OffsetGap, Offsets, Partition, Record
+from services.projector.delivery import OffsetGap, Record
 from services.projector.fold import BatchFold, plan
 from services.projector.log import Arrival, Stored, lock_journeys, lock_rejects, store
 from services.projector.redaction import erased_subjects, forget_rejects, personal_names, redact
@@ -110,7 +110,7 @@ class Batch:
         """Puts events into the log and folds what they touch; returns the subjects that they erase."""
         if not arrivals:
             return set()
-        facts = [each for each in arrivals if each.topic == "lead.reference"]
+        facts = [each for each in arrivals if each.topic == REFERENCE]
         lock = "update" if facts else "share"
         await self._connection.execute(f"select revision from log.reference_revision for {lock}")
         stored = await store(self._connection, arrivals)

@@ -6,10 +6,7 @@ rebalancing and acknowledging to `engine`, and decoding, folding and writing to 
 
 from typing import NamedTuple, Protocol
 
-Partition = tuple[str, int]
-"""Topic and partition number."""
-Offsets = dict[Partition, int]
-"""Per partition the offset of the next record to read."""
+from schemas.topics import Offsets, Partition
 
 
 class Record(NamedTuple):

@@ -25,10 +25,10 @@ from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from schemas.topics import EVENTS
+from schemas.topics import EVENTS, Partition
 from services import settings
 from services.projector import metrics
-from services.projector.delivery import Handler, Partition, Record
+from services.projector.delivery import Handler, Record
 from services.projector.progress import Progress
 
 Fetched = Mapping[TP, list[Any]]

@@ -20,6 +20,7 @@ from projections.identity import CONTROLS
 from projections.journey import JourneyState, Rows
 from projections.table import Row
 from schemas.records import Envelope, Record, order_key
+from schemas.topics import REFERENCE
 from services.projector import metrics
 from services.projector.conclusions import draw
 from services.projector.decoding import Decoding
@@ -116,7 +117,7 @@ def plan(stored: Stored, journeys: Journeys) -> Work:
     """Sorts the journeys of a batch into those that may continue and those to be folded again."""
     fresh: dict[str, list[Record]] = defaultdict(list)
     for arrival in stored.fresh:
-        if arrival.topic != "lead.reference" and not isinstance(arrival.record, CONTROLS):
+        if arrival.topic != REFERENCE and not isinstance(arrival.record, CONTROLS):
             fresh[journeys.journey_of[arrival.record.subject_id]].append(arrival.record)
     for events in fresh.values():
         events.sort(key=order_key)

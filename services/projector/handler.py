@@ -15,10 +15,11 @@ import asyncpg
 import structlog
 from asyncpg.transaction import Transaction
 
+from schemas.topics import Offsets, Partition
 from services.projector import metrics
 from services.projector.batch import Batch
 from services.projector.decoding import Decoded, Decoding
-from services.projector.delivery import Offsets, Partition, Record
+from services.projector.delivery import Record
 from services.projector.lag import Lag
 from services.projector.log import Grown
 from services.projector.outbox import Outbox
@@ -26,6 +27,7 @@ from services.projector.refold import Refold
 from services.registry import Registry
 from services.settings import Addresses
 from services.store.pool import DATA_ERRORS, PASSING, Connection, create_pool
+from services.store.positions import read_positions
 from services.store.versions import Fed
 
 POOL_CONNECTIONS = 4
@@ -98,8 +100,7 @@ class Projector:
         return await self._persist(self._apply, batch, decoded)
 
     async def _read_positions(self, connection: Connection, partitions: set[Partition]) -> Offsets:
-        rows = await connection.fetch("select topic, partition, next_offset from log.position")
-        stored = {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+        stored = await read_positions(connection)
         return {partition: stored.get(partition, 0) for partition in partitions}
 
     async def _apply(self, connection: Connection, records: Sequence[Record], decoded: Decoded) -> Offsets:

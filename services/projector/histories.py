@@ -11,6 +11,7 @@ from types import MappingProxyType
 from projections.history import History
 from projections.identity import Copies, Resolution, history_of
 from schemas.records import TOPIC_OF, Envelope
+from schemas.topics import REFERENCE
 from services.projector.decoding import Decoding
 from services.store.pool import Connection
 
@@ -35,7 +36,7 @@ where copy.subject_id = any($1) and event.status is distinct from 'removed' and 
 """
 
 
-REFERENCE_FACTS = [name for name, topic in TOPIC_OF.items() if topic == "lead.reference"]
+REFERENCE_FACTS = [name for name, topic in TOPIC_OF.items() if topic == REFERENCE]
 ROWS_AT_ONCE = 100
 """Events read before other tasks get a turn: about 2 ms."""
 

@@ -26,6 +26,7 @@ from schemas.records import (
     SubjectErased,
     SubjectsLinked,
 )
+from schemas.topics import REFERENCE
 from services.store.pool import Connection, copy_in
 
 
@@ -302,7 +303,7 @@ async def settle(
 
 def is_about_lead(copy: Copy) -> bool:
     """Whether the subject of a record is a person: reference facts belong to no journey."""
-    return TOPIC_OF[copy.record_name] != "lead.reference"
+    return TOPIC_OF[copy.record_name] != REFERENCE
 
 
 def stored_copies(head: Row, losers: list[Copy]) -> list[Copy]:
@@ -398,9 +399,7 @@ async def write_statuses(connection: Connection, changed: dict[str, str | None],
     )
     stored.relinked |= bool(links)
     stored.touched.update(subject for row in links for subject in row)
-    stored.touched.update(
-        row["subject_id"] for row in subjects if TOPIC_OF[row["record_name"]] != "lead.reference"
-    )
+    stored.touched.update(row["subject_id"] for row in subjects if TOPIC_OF[row["record_name"]] != REFERENCE)
 
 
 async def apply_links(
@@ -459,7 +458,7 @@ async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str])
 
     Raises Grown when a journey got larger while its lock was waited for.
     """
-    fresh = {each.record.subject_id for each in stored.fresh if each.topic != "lead.reference"}
+    fresh = {each.record.subject_id for each in stored.fresh if each.topic != REFERENCE}
     changed = stored.touched | fresh
     rows = await lock_subjects(connection, changed | stored.linked | seeds)
     before = {each.subject_id: each.journey_id for each in rows}

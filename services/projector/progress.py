@@ -9,7 +9,7 @@ asked about (seconds of any monotonic clock). Leaves noting to `engine` and `hea
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services.projector.delivery import Offsets, Partition
+from schemas.topics import Offsets, Partition
 
 Phase = Literal["starting", "joining", "reading", "stopping"]
 

@@ -7,12 +7,11 @@ touched. Leaves newer records to `catch_up`.
 
 import shutil
 
-from schemas.topics import IDENTITY
+from schemas.topics import IDENTITY, Offsets
 from services import settings
-from services.projector.delivery import Offsets
 from services.replay import folding, ids, reading
 from services.replay.job import Done, Job, Report, Stopwatch, Task
-from services.replay.runs import Candidate, begin, forget_units, only_builder, read_positions
+from services.replay.runs import Candidate, begin, forget_units, only_builder, read_ends
 from services.replay.tables import BUILT, add_indexes, add_key
 from services.replay.topics import units_of
 from services.replay.versions import forget_verifications
@@ -36,7 +35,7 @@ async def build(addresses: Addresses, candidate: Candidate, report: Report, effo
             await forget_units(connection, job.version_no, ON_DISK)
             job.folder.mkdir(parents=True)
         with Workers(connection, report, effort) as workers:
-            await _phases(workers, job, await read_positions(connection, job.version_no))
+            await _phases(workers, job, await read_ends(connection, job.version_no))
         await add_indexes(connection, job.schema)
         await _finish(connection, job)
         shutil.rmtree(job.folder)

@@ -14,11 +14,11 @@ import msgspec
 from projections.agreement.facts import SOURCE
 from projections.agreement.standing import DefinitionFact, agreements, why_not
 from schemas.records import Micros
+from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.broker import end_offsets
 from services.projector.batch import Batch
 from services.projector.decoding import Decoding
-from services.projector.delivery import Offsets
 from services.projector.log import Grown
 from services.registry import Registry
 from services.replay.build import build
@@ -32,8 +32,8 @@ from services.settings import Addresses
 from services.store.definition_facts import definition_facts
 from services.store.migrate import migrate
 from services.store.pool import Connection, session
+from services.store.positions import read_positions
 from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, promote, with_entry
-from services.wait import INPUT_TOPICS
 
 BUILT = """
 insert into ops.activation (event_id, version_no)
@@ -67,7 +67,7 @@ async def log_rebuild(addresses: Addresses, migrations: Path, report: Report, ef
 async def _fill(connection: Connection, addresses: Addresses, decoding: Decoding, report: Report) -> None:
     """Takes all records as the projector does; no version is fed yet."""
     ends = await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)
-    stored = await _positions(connection)
+    stored = await read_positions(connection)
     left = [Range(*place, stored.get(place, 0), end) for place, end in sorted(ends.items())]
     left = [each for each in left if each.begin < each.end]
     total, done = sum(each.end - each.begin for each in left), 0
@@ -77,11 +77,6 @@ async def _fill(connection: Connection, addresses: Addresses, decoding: Decoding
                 await _take(connection, decoding, portion[begin : begin + settings.BATCH_RECORDS])
             done += len(portion)
             report(Progress("log", done, total, 0, 0, None))
-
-
-async def _positions(connection: Connection) -> Offsets:
-    rows = await connection.fetch("select topic, partition, next_offset from log.position")
-    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
 
 
 async def _take(connection: Connection, decoding: Decoding, records: Sequence[Any]) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from schemas.topics import Offsets
 from services.projector.decoding import Decoded, Decoding
-from services.projector.delivery import Offsets
 from services.registry import Registry
 from services.replay.job import Progress, Report
 from services.replay.topics import read, units_of
 from services.settings import Addresses
 from services.store.pool import Connection, session
+from services.store.positions import read_positions
 
 SEEN = """
 drop table if exists ops.seen;
@@ -140,15 +141,10 @@ async def log_verify(addresses: Addresses, report: Report) -> list[Checked]:
     """Reads the topics up to the stored positions and compares; the live path may go on meanwhile."""
     async with session(addresses.postgres_dsn) as connection, Registry(addresses.registry_url) as registry:
         await connection.execute(SEEN)
-        ends = await _positions(connection)
+        ends = await read_positions(connection)
         await _read(connection, addresses, Decoding(registry), ends, report)
         await connection.execute("analyze ops.seen")
         return await _compare(connection, ends)
-
-
-async def _positions(connection: Connection) -> Offsets:
-    rows = await connection.fetch("select topic, partition, next_offset from log.position")
-    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
 
 
 async def _read(

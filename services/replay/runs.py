@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas.records import Micros
+from schemas.topics import Offsets
 from services import settings
-from services.projector.delivery import Offsets
 from services.replay.job import Done, Job, Task
 from services.replay.tables import bare_tables
 from services.replay.topics import Range
 from services.settings import Addresses
 from services.store.pool import Connection, session
+from services.store.positions import read_positions
 from services.store.versions import TimelineEntry, code_version, make_version
 
 LOCK = 7_104_013
@@ -118,13 +119,13 @@ async def _create(connection: Connection, candidate: Candidate) -> int:
         "update ops.version set is_trial = $2, as_known_at = $3, is_verification = $4 where version_no = $1",
         *(number, candidate.is_trial, candidate.as_known_at, candidate.is_verification),
     )
-    rows = await connection.fetch("select topic, partition, next_offset from log.position order by 1, 2")
-    records = sum(row["next_offset"] for row in rows)
+    positions = await read_positions(connection)
+    records = sum(positions.values())
     await connection.execute(
         INSERT_REPLAY,
         number,
         await connection.fetchval("select revision from log.reference_revision"),
-        msgspec.json.encode([tuple(row) for row in rows]).decode(),
+        msgspec.json.encode([(*place, end) for place, end in sorted(positions.items())]).decode(),
         1 + records // settings.REPLAY_BUCKET_RECORDS,
         1 + records // settings.REPLAY_ID_RECORDS,
     )
@@ -162,7 +163,7 @@ async def read_job(connection: Connection, addresses: Addresses, number: int) ->
     )
 
 
-async def read_positions(connection: Connection, number: int) -> Offsets:
+async def read_ends(connection: Connection, number: int) -> Offsets:
     """The offsets up to which a version is built."""
     text = await connection.fetchval("select positions::text from ops.replay where version_no = $1", number)
     return {

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from schemas.topics import Partition
 from services import settings
-from services.projector.delivery import OffsetGap, Partition
+from services.projector.delivery import OffsetGap
 
 FETCH_BYTES = 4 * 1024 * 1024
 """Fetched of one partition at most at once: bounds memory, and is thousands of records."""

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import click
 
 from schemas.records import Envelope
+from schemas.topics import INPUT_TOPICS
 from services.broker import end_offsets
 from services.projector.decoding import Decoding
 from services.registry import Registry
 from services.replay.topics import read, units_of
 from services.settings import Addresses
 from services.store.pool import Connection, session
-from services.wait import INPUT_TOPICS
 from tests.bench import ground
 
 BUILD = (sys.executable, "-c", "from services.cli import main; main()", "replay", "build", "--full-speed")

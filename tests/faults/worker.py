@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 from asyncpg.transaction import Transaction
 
-from schemas.topics import INPUT_TOPICS
+from schemas.topics import INPUT_TOPICS, Offsets, Partition
 from services import settings
 from services.projector import worker
 from services.projector.decoding import Decoded
-from services.projector.delivery import Offsets, Partition, Record
+from services.projector.delivery import Record
 from services.projector.handler import Projector
 from services.store.pool import Connection
 
