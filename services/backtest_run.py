@@ -20,7 +20,8 @@ from services.projector.histories import read_histories
 from services.registry import Registry
 from services.settings import Addresses
 from services.store.pool import Connection, session
-from services.store.versions import TimelineEntry, calendar_facts, promoted_version, rules_of
+from services.store.timeline import TimelineEntry, calendar_facts, rules_of
+from services.store.versions import promoted_version
 
 PARTS = 32
 """Parts of the history at most: enough to keep all cores busy to the end, and to show how far it is."""

@@ -13,8 +13,6 @@ from datetime import date, datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
-import msgspec
-
 from projections import definition
 from projections.agreement import facts
 from projections.agreement.diff import diff
@@ -38,7 +36,8 @@ from services import settings
 from services.broker import connected, create_producer, end_offsets
 from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, promoted_version
+from services.store.timeline import parse_timeline
+from services.store.versions import promoted_version
 
 LOOK_AGAIN_SECONDS = 0.1
 
@@ -144,7 +143,7 @@ class Desk:
     async def _kept(self) -> list[Definition]:
         """The definitions of every version that is kept."""
         rows = await self._connection.fetch("select timeline from ops.version where status <> 'retired'")
-        timelines = [msgspec.json.decode(row["timeline"], type=list[TimelineEntry]) for row in rows]
+        timelines = [parse_timeline(row["timeline"]) for row in rows]
         bodies = [entry.body for timeline in timelines for entry in timeline]
         return [definition.parse(body) for body in bodies if not why_unreadable(body)]
 

@@ -24,7 +24,8 @@ from services.settings import Addresses
 from services.store.definition_facts import record_activations
 from services.store.migrate import migrate
 from services.store.pool import Connection, session
-from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, promote
+from services.store.timeline import TimelineEntry
+from services.store.versions import FEEDING_LOCK, create_version, promote
 
 BY = Actor(kind="system", id="leadlog up")
 """Who agrees to the first definition."""

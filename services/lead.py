@@ -16,7 +16,8 @@ from services.projector.decoding import Decoding
 from services.projector.histories import read_histories
 from services.store.pool import Connection
 from services.store.reading import Rows, read_shown
-from services.store.versions import Promoted, calendar_facts, promoted_version, rules_of
+from services.store.timeline import calendar_facts, rules_of
+from services.store.versions import Promoted, promoted_version
 from services.trace import Trace, trace
 
 JOURNEY_OF = """

@@ -22,7 +22,8 @@ from schemas.records import CalendarChanged, Envelope, Micros, SubjectsLinked, o
 from services.lead import Unknown, control_of
 from services.projector.decoding import Decoding
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, calendar_facts, promoted_version, rules_of
+from services.store.timeline import TimelineEntry, calendar_facts, rules_of
+from services.store.versions import promoted_version
 from services.trace import Trace, keyed, trace
 
 SUBJECT_OF = """

@@ -14,7 +14,8 @@ from projections import markov
 from projections.definition import Attribution
 from schemas.records import Micros
 from services.store.pool import Connection
-from services.store.versions import calendar_facts, promoted_version, rules_of
+from services.store.timeline import calendar_facts, rules_of
+from services.store.versions import promoted_version
 
 DAY = 86_400_000_000
 """Microseconds."""

@@ -12,7 +12,8 @@ from typing import Any
 
 from services.store.pool import Connection
 from services.store.reading import read_shown
-from services.store.versions import entries_of, promoted_version
+from services.store.timeline import entries_of
+from services.store.versions import promoted_version
 
 MODELS = ("first", "linear", "last_non_direct")
 """Attribution models shown unless others are asked for: both ends, and all alike."""

@@ -20,7 +20,8 @@ from projections.sla_policy import Policy
 from projections.state import Clock, JourneyState
 from schemas.records import Micros
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, calendar_facts, promoted_version, rules_of
+from services.store.timeline import TimelineEntry, calendar_facts, rules_of
+from services.store.versions import promoted_version
 
 MAY_CHANGE = ("target", "time", "calendar", "warn_at", "max_pause")
 """Of a policy. Who starts and stops a clock decides which clocks there are: that takes a replay."""

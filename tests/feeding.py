@@ -18,9 +18,11 @@ from services.generator import kinds
 from services.generator.stream import Plan, lines
 from services.projector.batch import Batch
 from services.projector.delivery import Record
+from services.store.feeding import Fed
 from services.store.migrate import migrate
 from services.store.pool import Connection, connect
-from services.store.versions import Fed, TimelineEntry, create_version, promote
+from services.store.timeline import TimelineEntry
+from services.store.versions import create_version, promote
 from tests.live import offline
 
 DEFINITION = resources.files("projections").joinpath("default.yaml").read_text()

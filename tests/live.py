@@ -20,8 +20,10 @@ from services.projector.delivery import Record
 from services.projector.log import Grown
 from services.projector.refold import Refold
 from services.registry import Registry
+from services.store.feeding import Fed
 from services.store.pool import Connection, create_pool
-from services.store.versions import MARK_STALE, Fed, TimelineEntry, create_version, promote
+from services.store.timeline import TimelineEntry
+from services.store.versions import MARK_STALE, create_version, promote
 from tests.comparison import Tables, named
 from tests.histories import Timeline
 

@@ -41,9 +41,10 @@ from services.replay.runs import Candidate
 from services.replay.verify import Verdict, verify
 from services.replay.workers import Effort
 from services.settings import Addresses
+from services.store.feeding import Fed
 from services.store.migrate import migrate
 from services.store.pool import Connection, connect, create_pool
-from services.store.versions import Fed, TimelineEntry
+from services.store.timeline import TimelineEntry
 from tests import live
 from tests.comparison import differences, projected
 from tests.feeding import HUMAN

@@ -14,7 +14,8 @@ from schemas import records as r
 from schemas.derived import ClockMet, StageEntered
 from services import settings
 from services.clock import look, process
-from services.store.versions import TimelineEntry, create_version
+from services.store.timeline import TimelineEntry
+from services.store.versions import create_version
 from tests.alerting import REVIEW, TARGET, Alert, Scene, clocks, definition
 from tests.live import let_feed
 from tests.servers import until

@@ -16,7 +16,8 @@ from projections.rules import Entry, Rules
 from schemas import records as r
 from services.backtest import CANDIDATE, PRESENT, Changed, Tally, Trial, report
 from services.store.pool import Connection, connect
-from services.store.versions import TimelineEntry, create_version
+from services.store.timeline import TimelineEntry
+from services.store.versions import create_version
 from tests import feeding
 from tests import given as spec
 from tests.feeding import DEFINITION, commands_on

@@ -29,7 +29,8 @@ from services.projector.lag import KEEP
 from services.store.calendars import calendar_rows
 from services.store.pool import Connection, connect
 from services.store.promoted import promoted_views
-from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, promote
+from services.store.timeline import TimelineEntry
+from services.store.versions import FEEDING_LOCK, create_version, promote
 from services.store.views import render, replace_views
 from tests.feeding import DEFINITION, prepare_database
 from tests.servers import Servers

@@ -21,7 +21,8 @@ from services.replay.diff import diff
 from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.obligations import Key
-from services.store.versions import TimelineEntry, create_version, promote
+from services.store.timeline import TimelineEntry
+from services.store.versions import create_version, promote
 from tests.alerting import REVIEW, Scene, definition
 from tests.feeding import commands_on
 from tests.histories import DAY, MINUTE, MONDAY, chance, random_definition

@@ -27,9 +27,10 @@ from services.projector.handler import Projector
 from services.projector.log import Grown
 from services.projector.refold import Refold
 from services.settings import Addresses
+from services.store.feeding import Fed, Version
 from services.store.migrate import migrate
 from services.store.pool import create_pool
-from services.store.versions import FEEDING_LOCK, MARK_STALE, Fed, Version, promote
+from services.store.versions import FEEDING_LOCK, MARK_STALE, promote
 from tests import given as spec
 from tests import live
 from tests.comparison import differences, projected

@@ -20,8 +20,8 @@ from services.cli import main
 from services.projector.delivery import Record
 from services.rejections import Page, read_page
 from services.settings import Addresses
+from services.store.feeding import Fed
 from services.store.pool import Connection, connect, session
-from services.store.versions import Fed
 from tests import live
 from tests.feeding import MONDAY_TEN, Leadlog, at, commands_on, demo_request, feed, given
 from tests.reading import everything

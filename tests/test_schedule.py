@@ -21,13 +21,8 @@ from services.replay.candidates import as_known
 from services.replay.log_rebuild import in_force
 from services.replay.runs import Candidate
 from services.replay.versions import ready
-from services.store.versions import (
-    FEEDING_LOCK,
-    TimelineEntry,
-    adopt_dates,
-    count_stale,
-    create_version,
-)
+from services.store.timeline import TimelineEntry
+from services.store.versions import FEEDING_LOCK, adopt_dates, count_stale, create_version
 from tests import given as spec
 from tests import live, oracle, test_live
 from tests.comparison import differences

@@ -16,8 +16,10 @@ from services.replay import switch as switching
 from services.replay.switch import Blocked, previous, switch
 from services.replay.versions import Refused, retire
 from services.settings import Addresses
+from services.store.feeding import Fed
 from services.store.pool import Connection, connect
-from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, create_version
+from services.store.timeline import TimelineEntry
+from services.store.versions import FEEDING_LOCK, create_version
 from tests.feeding import DEFINITION, HUMAN, commands_on, demo_request, given
 from tests.live import let_feed, refolded
 from tests.servers import until

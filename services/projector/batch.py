@@ -21,9 +21,11 @@ from services.projector.log import Arrival, Stored, lock_journeys, lock_rejects,
 from services.projector.redaction import erased_subjects, forget_rejects, personal_names, redact
 from services.rejections import Place
 from services.store.definition_facts import definition_facts
+from services.store.feeding import Fed
 from services.store.outbox import Message, leave
 from services.store.pool import Connection
-from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, change_timelines, lay_out
+from services.store.timeline import TimelineEntry
+from services.store.versions import FEEDING_LOCK, change_timelines, lay_out
 
 LOCK_FEEDING = "select pg_advisory_xact_lock_shared($1)"
 

@@ -15,11 +15,11 @@ from projections.journey import Rows
 from projections.table import Row
 from schemas.derived import ClockBreached, ClockMet, Derived, StageEntered, stage_id
 from schemas.records import Micros
+from services.store.feeding import Version
 from services.store.obligations import TELL_CLOCK, Clock, Key, columns, concluded
 from services.store.outbox import conclude
 from services.store.pool import Connection
 from services.store.settling import settle
-from services.store.versions import Version
 
 CLOCKS, VISITS = sla_clock.TABLE.name, stage_visit.TABLE.name
 NEAR_MICROS = 3_600_000_000

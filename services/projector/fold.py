@@ -26,8 +26,9 @@ from services.projector.conclusions import draw
 from services.projector.decoding import Decoding
 from services.projector.histories import read_histories
 from services.projector.log import Journeys, Stored
+from services.store.feeding import Version, read_rows, write_rows
 from services.store.pool import DATA_ERRORS, Connection
-from services.store.versions import MARK_STALE, Version, read_rows, write_rows
+from services.store.versions import MARK_STALE
 
 LONG_JOURNEY_EVENTS = 2_000
 """Journeys of more events are folded again by the refold loop, so that they do not slow the others (about 40

@@ -26,9 +26,9 @@ from services.projector.outbox import Outbox
 from services.projector.refold import Refold
 from services.registry import Registry
 from services.settings import Addresses
+from services.store.feeding import Fed
 from services.store.pool import DATA_ERRORS, PASSING, Connection, create_pool
 from services.store.positions import read_positions
-from services.store.versions import Fed
 
 POOL_CONNECTIONS = 4
 """One each for batches, the refold loop, the outbox and the lag."""

@@ -38,8 +38,9 @@ from services.projector.fold import (
     write_all,
 )
 from services.projector.histories import read_histories
+from services.store.feeding import Fed, Version, read_rows
 from services.store.pool import PASSING, Connection
-from services.store.versions import FEEDING_LOCK, Fed, Version, read_rows
+from services.store.versions import FEEDING_LOCK
 
 IDLE_SECONDS = 0.5
 """Pause between looks when nothing is stale."""

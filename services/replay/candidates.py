@@ -10,7 +10,8 @@ from services.replay.runs import Candidate
 from services.replay.versions import Refused
 from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, promoted_version
+from services.store.timeline import TimelineEntry
+from services.store.versions import promoted_version
 
 
 def trial(file: Path, as_known_at: Micros | None) -> Candidate:

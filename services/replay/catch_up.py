@@ -13,8 +13,9 @@ from services.registry import Registry
 from services.replay.job import Progress, Report
 from services.replay.versions import INCOMPLETE, Found, Refused, find
 from services.settings import Addresses
+from services.store.feeding import Fed
 from services.store.pool import Connection, create_pool
-from services.store.versions import FEEDING_LOCK, Fed, adopt_dates, code_version, count_stale
+from services.store.versions import FEEDING_LOCK, adopt_dates, code_version, count_stale
 
 FEW_JOURNEYS = 500
 """So many may be behind when the version joins: the refold loop needs a few seconds for them."""

@@ -15,7 +15,7 @@ from services.replay.compare import KEYS, Difference, Key
 from services.replay.reasons import Why, members_of
 from services.replay.versions import Found, timeline_of
 from services.store.pool import Connection
-from services.store.versions import calendar_facts, rules_of
+from services.store.timeline import calendar_facts, rules_of
 from services.trace import trace
 
 NAMED = (

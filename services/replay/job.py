@@ -18,7 +18,7 @@ from services.projector.decoding import Decoding
 from services.registry import Registry
 from services.replay.topics import Range
 from services.settings import Addresses
-from services.store.versions import TimelineEntry, is_calendar, rules_of
+from services.store.timeline import TimelineEntry, is_calendar, rules_of
 
 KILOBYTE = 1024
 

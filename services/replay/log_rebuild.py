@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from projections.agreement.facts import SOURCE
 from projections.agreement.standing import DefinitionFact, agreements, why_not
 from schemas.records import Micros
@@ -30,10 +28,12 @@ from services.replay.versions import Refused
 from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.definition_facts import definition_facts
+from services.store.feeding import Fed
 from services.store.migrate import migrate
 from services.store.pool import Connection, session
 from services.store.positions import read_positions
-from services.store.versions import FEEDING_LOCK, Fed, TimelineEntry, promote, with_entry
+from services.store.timeline import TimelineEntry, timeline_json, with_entry
+from services.store.versions import FEEDING_LOCK, promote
 
 BUILT = """
 insert into ops.activation (event_id, version_no)
@@ -127,7 +127,7 @@ async def _version(
     """Builds a version of the timeline and catches up, unless that was done before a kill."""
     known = await connection.fetchval(
         "select version_no from ops.version where timeline = $1::text::jsonb and status in ('built', 'fed')",
-        msgspec.json.encode(timeline).decode(),
+        timeline_json(timeline),
     )
     number = known or await build(addresses, Candidate(timeline), report, effort)
     await catch_up(addresses, number, report)

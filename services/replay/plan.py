@@ -16,7 +16,8 @@ from services.replay.runs import Candidate
 from services.replay.versions import Found, promoted, timeline_of
 from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry, code_version
+from services.store.timeline import TimelineEntry
+from services.store.versions import code_version
 
 GUESS_RECORDS_PER_SECOND = 20_000
 """Of a first build on two cores."""

@@ -18,7 +18,7 @@ from services.replay.changes import Change, single_changes
 from services.replay.compare import Difference, Key, Keyed, differences, keyed
 from services.replay.versions import Found, timeline_of
 from services.store.pool import Connection
-from services.store.versions import calendar_facts, entries_of
+from services.store.timeline import calendar_facts, entries_of
 
 CODE = "code"
 LATE_FACTS = "facts recorded later"

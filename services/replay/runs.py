@@ -21,7 +21,8 @@ from services.replay.topics import Range
 from services.settings import Addresses
 from services.store.pool import Connection, session
 from services.store.positions import read_positions
-from services.store.versions import TimelineEntry, code_version, make_version
+from services.store.timeline import TimelineEntry, parse_timeline
+from services.store.versions import code_version, make_version
 
 LOCK = 7_104_013
 """Advisory lock of whoever builds."""
@@ -137,7 +138,7 @@ def _check(row: Any, candidate: Candidate) -> None:
     way_out = f"`leadlog replay retire {row['version_no']}` throws it away"
     if row["code_version"] != code_version():
         raise Busy(f"{version} was begun by other code and cannot be finished by this: {way_out}")
-    timeline = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
+    timeline = parse_timeline(row["timeline"])
     if Candidate(timeline, row["is_trial"], row["as_known_at"], row["is_verification"]) != candidate:
         raise Busy(f"{version} is half built and from another definition: {way_out}")
 
@@ -155,7 +156,7 @@ async def read_job(connection: Connection, addresses: Addresses, number: int) ->
         folder=settings.state_folder() / "replay" / row["schema_name"],
         version_no=number,
         schema=row["schema_name"],
-        timeline=msgspec.json.decode(row["entries"], type=list[TimelineEntry]),
+        timeline=parse_timeline(row["entries"]),
         reference_revision=row["reference_revision"],
         buckets=row["buckets"],
         id_buckets=row["id_buckets"],

@@ -8,22 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from schemas.records import Micros
 from services import settings
 from services.replay.runs import Candidate, only_builder
 from services.settings import Addresses
 from services.store.pool import Connection
-from services.store.versions import (
-    FEEDING_LOCK,
-    TimelineEntry,
-    code_version,
-    count_stale,
-    dates_after,
-    promoted_version,
-    with_entries,
-)
+from services.store.timeline import TimelineEntry, parse_timeline, with_entries
+from services.store.versions import FEEDING_LOCK, code_version, count_stale, dates_after, promoted_version
 
 HAS_TABLES = "select exists (select from pg_namespace where nspname = $1)"
 
@@ -75,7 +66,7 @@ async def timeline_of(connection: Connection, version: "Found") -> list[Timeline
     text = await connection.fetchval(
         "select timeline::text from ops.version where version_no = $1", version.number
     )
-    return msgspec.json.decode(text, type=list[TimelineEntry])
+    return parse_timeline(text)
 
 
 class Refused(RuntimeError):

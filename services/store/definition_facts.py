@@ -12,7 +12,7 @@ from schemas.topics import REFERENCE
 from schemas.wire import encode, headers
 from services.store.outbox import Message, leave
 from services.store.pool import Connection
-from services.store.versions import TimelineEntry
+from services.store.timeline import TimelineEntry
 
 FACTS = """
 select fact from log.reference

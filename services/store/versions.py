@@ -1,30 +1,32 @@
 """Projection versions: one schema each, a definition timeline plus the code that folds it.
 
 Promises: a version's tables are the tables of `projections.journey.TABLES` and one row of folded state per
-journey; its rows change only through `write_rows`, which writes what differs. Leaves who may see which
-version to `ops.version` and the views.
+journey. Leaves their rows to `feeding`, and who may see which version to `ops.version` and the views.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, reduce
+from collections.abc import Collection, Sequence
+from functools import cache
 from importlib import resources
-from operator import itemgetter
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from projections import definition, stage_visit
-from projections.business_time import Calendar
-from projections.journey import TABLES, Rows
-from projections.rules import BEGINNING, Entry, Rules
-from projections.table import Row, Table, table
-from schemas.records import CalendarChanged, Micros
+from projections.journey import TABLES
+from projections.rules import BEGINNING, Rules
+from projections.table import table
+from schemas.records import Micros
 from services.store.calendars import LAID_OUT, write_calendars
-from services.store.pool import Connection, copy_in
+from services.store.pool import Connection
 from services.store.promoted import promoted_views
 from services.store.stages import STAGE, write_stages
+from services.store.timeline import (
+    TimelineEntry,
+    calendar_facts,
+    parse_timeline,
+    rules_of,
+    timeline_json,
+    with_entries,
+)
 from services.store.views import replace_views
 
 FEEDING_LOCK = 7_104_012
@@ -90,13 +92,6 @@ select (select count(*) from {schema}.journey where is_stale) + (
 """
 
 
-class TimelineEntry(msgspec.Struct, frozen=True):
-    """One definition of a version's timeline, as stored."""
-
-    valid_from: Micros | None
-    body: str
-
-
 @cache
 def code_version() -> str:
     """Names the code that folds: a hash over the sources of `projections` and `schemas`, but not of
@@ -108,32 +103,6 @@ def code_version() -> str:
             if file.name.endswith(".py"):
                 digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def rules_of(timeline: Iterable[TimelineEntry], calendars: Iterable[CalendarChanged]) -> Rules:
-    """The compiled rules of a timeline and the calendar facts known."""
-    return Rules(entries_of(timeline), calendars)
-
-
-def entries_of(timeline: Iterable[TimelineEntry]) -> list[Entry]:
-    """The definitions of a timeline, parsed."""
-    return [Entry(entry.valid_from, definition.parse(entry.body)) for entry in timeline]
-
-
-async def calendar_facts(connection: Connection) -> list[CalendarChanged]:
-    """The calendar facts that count. One that describes no calendar has no effect."""
-    rows = await connection.fetch("select fact from log.reference where record_name = 'CalendarChanged'")
-    facts = [msgspec.json.decode(row["fact"], type=CalendarChanged) for row in rows]
-    return [fact for fact in facts if is_calendar(fact)]
-
-
-def is_calendar(fact: CalendarChanged) -> bool:
-    """Whether zone, windows and holidays make a calendar."""
-    try:
-        Calendar(fact.calendar_id, fact.zone, fact.weekly, fact.holidays)
-    except ValueError:
-        return False
-    return True
 
 
 class NothingPromoted(LookupError):
@@ -162,8 +131,7 @@ async def promoted_version(connection: Connection) -> Promoted:
     row = await connection.fetchrow(PROMOTED)
     if row is None:
         raise NothingPromoted
-    timeline = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
-    return Promoted(**dict(row) | {"timeline": timeline})
+    return Promoted(**dict(row) | {"timeline": parse_timeline(row["timeline"])})
 
 
 async def create_version(connection: Connection, timeline: Sequence[TimelineEntry]) -> int:
@@ -183,7 +151,7 @@ async def make_version(connection: Connection, timeline: Sequence[TimelineEntry]
     await connection.execute(
         "insert into ops.version (version_no, schema_name, label, status, code_version, timeline) "
         "values ($1, $2, $3, $4, $5, $6)",
-        *(number, schema, rules.label, "building", code_version(), msgspec.json.encode(timeline).decode()),
+        *(number, schema, rules.label, "building", code_version(), timeline_json(timeline)),
     )
     await lay_out(connection, schema, rules)
     return number
@@ -221,7 +189,7 @@ async def adopt_dates(connection: Connection, version_no: int) -> None:
     )
     assert row is not None
     begun, dates = row["created_at"], await dates_after(connection, row["created_at"])
-    own = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
+    own = parse_timeline(row["timeline"])
     gone = [each for each in own if (each.valid_from or BEGINNING) > begun and each not in dates]
     if await _extend(connection, version_no, dates, gone):
         await connection.execute(BEHIND.format(schema=row["schema_name"]), timeout=None)
@@ -230,8 +198,11 @@ async def adopt_dates(connection: Connection, version_no: int) -> None:
 async def dates_after(connection: Connection, instant: Micros) -> list[TimelineEntry]:
     """What counts in the promoted version, if there is one, from a date after an instant on."""
     text = await connection.fetchval("select timeline::text from ops.version where status = 'promoted'")
-    timeline = msgspec.json.decode(text or "[]", type=list[TimelineEntry])
-    return [each for each in timeline if each.valid_from is not None and each.valid_from > instant]
+    return [
+        each
+        for each in parse_timeline(text or "[]")
+        if each.valid_from is not None and each.valid_from > instant
+    ]
 
 
 async def _extend(
@@ -243,28 +214,14 @@ async def _extend(
     """Adds to a version's timeline, less what is gone; returns whether it differs then."""
     row = await connection.fetchrow(OWN_TIMELINE, version_no)
     assert row is not None
-    own = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
+    own = parse_timeline(row["timeline"])
     timeline = with_entries([each for each in own if each not in gone], entries)
     if timeline == own:
         return False
     rules = rules_of(timeline, await calendar_facts(connection))
-    packed = msgspec.json.encode(timeline).decode()
-    await connection.execute(SET_TIMELINE, version_no, packed, rules.label)
+    await connection.execute(SET_TIMELINE, version_no, timeline_json(timeline), rules.label)
     await lay_out(connection, row["schema_name"], rules)
     return True
-
-
-def with_entries(timeline: Sequence[TimelineEntry], entries: Iterable[TimelineEntry]) -> list[TimelineEntry]:
-    """The timeline with more entries, the later of one date in place of the earlier."""
-    return reduce(with_entry, entries, list(timeline))
-
-
-def with_entry(timeline: Iterable[TimelineEntry], entry: TimelineEntry) -> list[TimelineEntry]:
-    """The timeline with one more entry, which replaces one of the same date; earliest first."""
-    others = [each for each in timeline if each.valid_from != entry.valid_from]
-    return sorted(
-        [*others, entry], key=lambda each: BEGINNING if each.valid_from is None else each.valid_from
-    )
 
 
 async def count_stale(connection: Connection, schema: str, version_no: int) -> int:
@@ -282,129 +239,3 @@ async def promote(connection: Connection, version_no: int) -> None:
         version_no,
     )
     await replace_views(connection, await promoted_views(connection, schema, SHOWN))
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version that is fed, with its rules as of a reference revision."""
-
-    number: int
-    schema: str
-    is_promoted: bool
-    rules: Rules
-    reference_revision: int
-    tables: Mapping[str, "Writer"]
-
-
-class Writer(NamedTuple):
-    """The statements that keep one projection table, for one version. Every key starts with the journey."""
-
-    columns: tuple[str, ...]
-    update: str
-    delete: str
-    read: str
-    key: Callable[[Row], Row]
-    """Of a row."""
-
-
-def writer(schema: str, table: Table) -> Writer:
-    """Statements for a table whose rows are tuples in the order of its columns."""
-    target, names = f"{schema}.{table.name}", ", ".join(table.columns)
-    others = [name for name in table.columns if name not in table.key]
-    places = {name: f"${n + 1}" for n, name in enumerate(table.columns)}
-    return Writer(
-        columns=table.columns,
-        update=f"update {target} set {', '.join(f'{name} = {places[name]}' for name in others)} "
-        f"where {' and '.join(f'{name} = {places[name]}' for name in table.key)}",
-        delete=f"delete from {target} "
-        f"where {' and '.join(f'{name} = ${n + 1}' for n, name in enumerate(table.key))}",
-        read=f"select {names} from {target} where journey_id = any($1)",
-        key=_key_of(tuple(table.columns.index(name) for name in table.key)),
-    )
-
-
-def _key_of(places: Sequence[int]) -> Callable[[Row], Row]:
-    if len(places) == 1:
-        return itemgetter(slice(places[0], places[0] + 1))  # a row of one, not the value alone
-    return itemgetter(*places)
-
-
-def writers(schema: str) -> dict[str, Writer]:
-    """The writer of every projection table of a version."""
-    return {table.name: writer(schema, table) for table in TABLES}
-
-
-Key = tuple[object, ...]
-
-
-class Fed:
-    """The versions that this code feeds; parsed again only when they or the reference facts change."""
-
-    def __init__(self, only: int | None = None) -> None:
-        """All that are fed, or only this version, which need not be fed yet."""
-        self._only = only
-        self._versions: dict[Key, Version] = {}
-
-    async def load(self, connection: Connection) -> list[Version]:
-        """The versions fed now; who writes by them holds the feeding lock and the reference revision."""
-        rows = await connection.fetch(
-            "select version_no, created_at, schema_name, status, timeline, revision "
-            "from ops.version, log.reference_revision "
-            "where code_version = $1 and case when $2::integer is null then status in ('fed', 'promoted') "
-            "else version_no = $2 end order by version_no",
-            *(code_version(), self._only),
-        )
-        self._versions = dict([await self._version(connection, row) for row in rows])
-        return list(self._versions.values())
-
-    async def _version(self, connection: Connection, row: Mapping[str, Any]) -> tuple[Key, Version]:
-        # Numbers begin again in a database that was filled anew meanwhile.
-        key = (row["version_no"], row["created_at"], row["timeline"], row["revision"])
-        promoted = row["status"] == "promoted"
-        known = self._versions.get(key)
-        if known is None or known.is_promoted != promoted:
-            timeline = msgspec.json.decode(row["timeline"], type=list[TimelineEntry])
-            known = Version(
-                number=row["version_no"],
-                schema=row["schema_name"],
-                is_promoted=promoted,
-                rules=known.rules if known else rules_of(timeline, await calendar_facts(connection)),
-                reference_revision=row["revision"],
-                tables=writers(row["schema_name"]),
-            )
-        return key, known
-
-
-async def read_rows(
-    connection: Connection, version: Version, journeys: Sequence[str], tables: Iterable[Table]
-) -> Rows:
-    """The rows that some tables hold for some journeys."""
-    return {
-        name: [tuple(row) for row in await connection.fetch(version.tables[name].read, journeys)]
-        for name, *_ in tables
-    }
-
-
-async def write_rows(connection: Connection, version: Version, before: Rows, after: Rows) -> int:
-    """Turns the stored rows `before` into `after`, touching only what differs; returns the rows written.
-
-    `before` has every stored row of a key in `after`. Raises asyncpg.UniqueViolationError otherwise.
-    """
-    written = 0
-    for name, writer in version.tables.items():
-        old, new = before.get(name, []), after.get(name, [])
-        if old == new:
-            continue
-        known = dict(zip(map(writer.key, old), old, strict=True))
-        keys = dict(zip(map(writer.key, new), new, strict=True))
-        gone = [key for key in known if key not in keys]
-        fresh = [row for key, row in keys.items() if key not in known]
-        changed = [row for key, row in keys.items() if key in known and known[key] != row]
-        if gone:
-            await connection.executemany(writer.delete, gone)
-        if changed:
-            await connection.executemany(writer.update, changed)
-        if fresh:
-            await copy_in(connection, version.schema, name, writer.columns, fresh)
-        written += len(gone) + len(changed) + len(fresh)
-    return written

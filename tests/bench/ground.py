@@ -26,7 +26,8 @@ from services.registry import Registry
 from services.settings import Addresses
 from services.store.migrate import migrate
 from services.store.pool import session
-from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, promote
+from services.store.timeline import TimelineEntry
+from services.store.versions import FEEDING_LOCK, create_version, promote
 from tests.fresh import drop_database, empty_topics
 from tests.live import let_feed
 from tests.servers import LocalServers, RunningServers

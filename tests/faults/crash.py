@@ -35,7 +35,8 @@ from services.registry import Registry
 from services.settings import Addresses
 from services.store.migrate import migrate
 from services.store.pool import connect
-from services.store.versions import FEEDING_LOCK, TimelineEntry, create_version, promote
+from services.store.timeline import TimelineEntry
+from services.store.versions import FEEDING_LOCK, create_version, promote
 from services.wait import Behind, wait
 from tests.faults.equality import Compared, compare
 from tests.faults.worker import Diary, Fate
