@@ -259,10 +259,13 @@ def test_a_wrong_mapping_is_told_with_its_lines(kind: str, tmp_path: Path) -> No
 
 
 def test_a_yaml_file_that_is_no_text_is_told(tmp_path: Path) -> None:
-    """For definitions and mappings alike."""
+    """For definitions, policies and mappings alike: some commands ended with a traceback, some with 1."""
     picture = tmp_path / "picture"
     picture.write_bytes(b"\x89PNG")
-    for command in ("up --definition", "import --mapping"):
+    for command in (
+        *("up --definition", "import --mapping", "definition validate", "replay plan --definition"),
+        *("lead crm:1 --definition", "sla what-if --policy"),
+    ):
         told = leadlog(command, tmp_path, str(picture))
         assert told == Told(2, f"leadlog: {picture} is no text in UTF-8 (byte 0 is 0x89)\n")
 

@@ -19,8 +19,9 @@ from schemas.instants import rfc3339
 from services import settings
 from services.backtest import CANDIDATE, PRESENT, Changed, report
 from services.backtest_run import Backtested, backtest
-from services.cli.definition_file import YAML, read_file, show_changes
+from services.cli.definition_file import read_file, show_changes
 from services.cli.exits import run
+from services.cli.files import TEXT_FILE
 from services.cli.layout import console, section, table
 from services.wording import instant
 
@@ -40,7 +41,7 @@ GLANCE: tuple[tuple[str, str], ...] = (
 
 
 @click.command("backtest")
-@click.argument("file", type=YAML)
+@click.argument("file", type=TEXT_FILE)
 @click.option("--export", type=click.File("w"), help="All journeys that change, as CSV.")
 @click.option(
     "--jobs", type=click.IntRange(1, 64), default=os.cpu_count(), show_default="all cores", help="Processes."

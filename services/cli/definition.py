@@ -17,8 +17,9 @@ from schemas.instants import rfc3339
 from schemas.records import Envelope, Micros, Team
 from services import definitions, settings
 from services.cli import backtest, exits
-from services.cli.definition_file import YAML, read_file, show_changes
+from services.cli.definition_file import read_file, show_changes
 from services.cli.exits import AWAY, REFUSED, USAGE, end
+from services.cli.files import TEXT_FILE
 from services.cli.layout import console, section, table
 from services.cli.sending import fault_lines
 from services.definitions import Desk, NoInstant, NotTaken, Refused, Standing, name_of
@@ -39,7 +40,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("file", type=YAML)
+@click.argument("file", type=TEXT_FILE)
 def validate(file: Path) -> None:
     """Check FILE: all its faults at once, each with its line. Needs no servers."""
     agreed = read_file(file)
@@ -50,7 +51,7 @@ def validate(file: Path) -> None:
 
 
 @command.command()
-@click.argument("file", type=YAML)
+@click.argument("file", type=TEXT_FILE)
 @click.option("--rationale", default="", help="Why, if the file does not say it.")
 @BY
 def propose(file: Path, rationale: str, by: str | None) -> None:

@@ -1,28 +1,24 @@
-"""Definitions as arguments of commands, and what one changes as a table."""
+"""Files of definitions, and what one changes as a table."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 from rich.console import Console
 
 from projections import definition
 from projections.agreement.diff import Change, affected
 from projections.definition import Definition, DefinitionFaults
 from services.cli.exits import REFUSED, end
+from services.cli.files import text_of
 from services.cli.layout import table
-
-YAML = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def read_file(file: Path, code: int = REFUSED) -> Definition:
     """The definition in a file; its faults end the command, with this code."""
     try:
-        return definition.parse(file.read_text())
+        return definition.parse(text_of(file))
     except DefinitionFaults as found:
         end(code, f"{file} is no definition:\n{found}")
-    except UnicodeDecodeError as error:
-        end(code, f"{file} is no text in UTF-8: {error}")
 
 
 def show_changes(out: Console, found: Sequence[Change]) -> None:

@@ -15,8 +15,9 @@ from schemas.currencies import display
 from schemas.instants import rfc3339
 from services import definitions, settings
 from services.cli import lead_difference
-from services.cli.definition_file import YAML, read_file
+from services.cli.definition_file import read_file
 from services.cli.exits import REFUSED, USAGE, end, run
+from services.cli.files import TEXT_FILE
 from services.cli.layout import console, section, table
 from services.definitions import NoInstant, Refused
 from services.lead import Entry, Lead, Shown, Unknown, read_lead
@@ -35,7 +36,7 @@ KEYS = ("journey_id", "definition_version")
 
 @click.command("lead")
 @click.argument("some_id", metavar="ID")
-@click.option("--definition", "file", type=YAML, help="What differs under the definition in this file.")
+@click.option("--definition", "file", type=TEXT_FILE, help="What differs under the definition in this file.")
 @click.option("--as-known", "when", metavar="TIME", help="What was known then, and what differs today.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, everything in it.")
 def command(some_id: str, file: Path | None, when: str | None, as_json: bool) -> None:

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from projections.definition import DefinitionFaults
+from projections.definition import Definition, DefinitionFaults
 from schemas.instants import instant_of, rfc3339
 from services import settings
 from services.cli import verdict
+from services.cli.definition_file import read_file
 from services.cli.exits import REFUSED, asking, end, run
+from services.cli.files import TEXT_FILE
 from services.cli.layout import console, plain, section, table
 from services.definitions import person
 from services.replay import candidates, difference
@@ -34,9 +36,8 @@ from services.wording import duration, instant
 
 Result = TypeVar("Result")
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 with_definition = click.option(
-    "--definition", "file", type=FILE, help="A trial from this file; it can never be promoted."
+    "--definition", "file", type=TEXT_FILE, help="A trial from this file; it can never be promoted."
 )
 as_known = click.option(
     "--as-known",
@@ -78,9 +79,10 @@ def command() -> None:
 @with_definition
 def plan_command(file: Path | None) -> None:
     """Say what a replay would change, and what it takes."""
+    tried = _tried(file)
 
     async def work(connection: Connection) -> Plan:
-        return await plan(connection, await _candidate(connection, file, None))
+        return await plan(connection, await _candidate(connection, tried))
 
     _show_plan(kindly(asking(work)))
 
@@ -95,9 +97,10 @@ def build_command(file: Path | None, as_known: str | None, processes: int, full_
 
     One that is built already, and that BI does not read, is not built again: `retire` it first.
     """
+    tried = _tried(file)
 
     async def planned(connection: Connection) -> tuple[Candidate, int | None]:
-        candidate = await _candidate(connection, file, _instant(as_known))
+        candidate = await _candidate(connection, tried, _instant(as_known))
         return candidate, await ready(connection, candidate)
 
     candidate, number = kindly(asking(planned))
@@ -221,10 +224,10 @@ def run_command(file: Path | None, processes: int, full_speed: bool) -> None:
 
     Done is exit 0, whether rows differ or not: `leadlog replay diff NUMBER --show` tells by its code.
     """
-    effort = _effort(processes, full_speed)
+    effort, tried = _effort(processes, full_speed), _tried(file)
 
     async def planned(connection: Connection) -> tuple[Candidate, Plan, int | None]:
-        candidate = await _candidate(connection, file, None)
+        candidate = await _candidate(connection, tried)
         return candidate, await plan(connection, candidate), await ready(connection, candidate)
 
     candidate, found, number = kindly(asking(planned))
@@ -239,6 +242,10 @@ def run_command(file: Path | None, processes: int, full_speed: bool) -> None:
     click.echo(f"\nversion {number} is ready; every row: leadlog replay diff {number} --show --csv FILE")
     if file is None:
         click.echo(f"to let BI read it: leadlog replay promote {number}")
+
+
+def _tried(file: Path | None) -> Definition | None:
+    return None if file is None else read_file(file)
 
 
 def _effort(processes: int, full_speed: bool) -> Effort:
@@ -260,9 +267,11 @@ def kindly(work: Awaitable[Result]) -> Result:
         end(REFUSED, "interrupted; what is done is kept, and the same command goes on from there")
 
 
-async def _candidate(connection: Connection, file: Path | None, as_known_at: int | None) -> Candidate:
-    if file is not None:
-        return candidates.trial(file, as_known_at)
+async def _candidate(
+    connection: Connection, tried: Definition | None, as_known_at: int | None = None
+) -> Candidate:
+    if tried is not None:
+        return candidates.trial(tried, as_known_at)
     if as_known_at is not None:
         return await candidates.as_known(connection, as_known_at)
     return await candidates.newest_approved(connection)

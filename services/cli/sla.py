@@ -11,6 +11,7 @@ from projections.definition import DefinitionFaults
 from schemas.records import Micros
 from services import what_if
 from services.cli.exits import REFUSED, ask, end
+from services.cli.files import TEXT_FILE, text_of
 from services.cli.layout import console, table
 from services.store.pool import Connection
 from services.what_if import Compared, Refused
@@ -34,7 +35,7 @@ def command() -> None:
     "--policy",
     "file",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=TEXT_FILE,
     help="YAML: `sla:` with one policy, its id and what changes; `calendars:` if need be.",
 )
 @click.option("--from", "begin", type=DAY, metavar="DAY", help=f"UTC; {DAYS} days ago if left out.")
@@ -47,8 +48,9 @@ def score(file: Path, begin: datetime | None, until: datetime | None, as_json: b
     last = until.date() if until else today + timedelta(days=1)
     if first >= last:
         raise click.UsageError(f"--from {first} is not before --until {last}")
+    text = text_of(file)
     try:
-        found = ask(lambda connection: _score(connection, file.read_text(), first, last))
+        found = ask(lambda connection: _score(connection, text, first, last))
     except (Refused, DefinitionFaults) as error:
         end(REFUSED, f"{file}: {error}")
     if as_json:

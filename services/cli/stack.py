@@ -17,12 +17,12 @@ import projections
 from infra import MIGRATIONS, artifacts, doctor, kafka, logs, postgres, supervision
 from infra import stack as local
 from infra.stack import Stack
-from projections import definition
 from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.broker import WrongTopics
+from services.cli.definition_file import read_file
 from services.cli.exits import AWAY, REFUSED, ask, end, run
-from services.cli.files import TEXT_FILE, text_of
+from services.cli.files import TEXT_FILE
 from services.deploy import AlreadyStarted, deploy, expect_new
 from services.notifier.config import Faulty, read
 from services.registry import WrongIds
@@ -63,7 +63,7 @@ def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
     """
     stack = Stack(settings.state_folder())
     began = time.monotonic()
-    text = _definition(definition_file)
+    text = read_file(definition_file).text if definition_file else None
     _expect_channels()
     if text is not None and stack.supervisor.is_running():
         _expect_new()
@@ -80,18 +80,6 @@ def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
     _say(f"Up after {time.monotonic() - began:.1f} s. Postgres, Kafka and the registry:")
     for address in addresses:
         click.echo(address)
-
-
-def _definition(file: Path | None) -> str | None:
-    """The text of a definition file, which has no fault."""
-    if file is None:
-        return None
-    text = text_of(file)
-    try:
-        definition.parse(text)
-    except definition.DefinitionFaults as faults:
-        end(REFUSED, f"{file} is no definition:\n{faults}")
-    return text
 
 
 def _expect_channels() -> None:
@@ -131,7 +119,7 @@ def deploy_on_given(definition_file: Path | None, seconds: float) -> None:
     workers. For servers that are not the local stack's, named by LEADLOG_POSTGRES_DSN,
     LEADLOG_KAFKA_BOOTSTRAP and LEADLOG_REGISTRY_URL. Safe to run again, also at once.
     """
-    text = _definition(definition_file)
+    text = read_file(definition_file).text if definition_file else None
     with _kindly(AWAY):
         run(Stack(settings.state_folder()).wait_for_given(settings.addresses(), seconds))
     _deploy(text)

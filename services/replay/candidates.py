@@ -1,10 +1,8 @@
 """What is to be built next: a file as a trial, the newest definition that both teams have approved, or what
 BI reads as it was known then."""
 
-from pathlib import Path
-
-from projections import definition
 from projections.agreement.standing import agreements
+from projections.definition import Definition
 from schemas.records import Micros
 from services.replay.runs import Candidate
 from services.replay.versions import Refused
@@ -14,11 +12,9 @@ from services.store.timeline import TimelineEntry
 from services.store.versions import promoted_version
 
 
-def trial(file: Path, as_known_at: Micros | None) -> Candidate:
-    """A file's definition. Raises DefinitionFaults."""
-    text = file.read_text()
-    definition.parse(text)
-    return Candidate([TimelineEntry(None, text)], True, as_known_at)
+def trial(tried: Definition, as_known_at: Micros | None) -> Candidate:
+    """A file's definition."""
+    return Candidate([TimelineEntry(None, tried.text)], True, as_known_at)
 
 
 async def as_known(connection: Connection, at: Micros) -> Candidate:
