@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaConnectionError
 from schemas import wire
 from schemas.records import TOPIC_OF, Record
 from services import settings
-from services.broker import AWAY, start_producer
+from services.broker import AWAY, start_producer, stop_producer
 from services.producing import Acknowledgement, Outgoing, submit
 
 T = TypeVar("T")
@@ -146,12 +146,9 @@ class Publisher(Generic[T]):
         return self._producer
 
     async def _close(self) -> None:
-        """Let go of the producer, without waiting for a broker that is not there."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            stopping = asyncio.ensure_future(producer.stop())
-            await asyncio.wait([stopping], timeout=settings.PUBLISH_NOTICE_SECONDS)
-            stopping.cancel()
+            await stop_producer(producer)
 
 
 def _outgoing(record: Record) -> Outgoing:

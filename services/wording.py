@@ -1,7 +1,8 @@
 """How events, amounts, instants and durations are said to people, on a terminal and on a page."""
 
 from schemas.currencies import display
-from schemas.records import Envelope
+from schemas.instants import rfc3339
+from schemas.records import Envelope, Micros
 
 TELLING = (
     *("direction", "touch_type", "exposure_type", "channel", "offer_id", "campaign_id", "name", "value"),
@@ -18,9 +19,12 @@ def legible(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def instant(text: str | None) -> str:
-    """An RFC 3339 instant in UTC as people read it, to the second: `2026-03-24 10:00:05`."""
-    return "" if text is None else text[:19].replace("T", " ")
+def instant(at: str | Micros | None) -> str:
+    """An instant, RFC 3339 in UTC or in microseconds, as people read it: `2026-03-24 10:00:05`."""
+    if at is None:
+        return ""
+    text = rfc3339(at) if isinstance(at, int) else at
+    return text[:19].replace("T", " ")
 
 
 def duration(seconds: float | None) -> str:

@@ -214,9 +214,9 @@ def _show_journeys(
         (
             each.journey_id,
             each.change,
-            _at(each.present_mql_at),
+            instant(each.present_mql_at),
             each.present_stage,
-            _at(each.candidate_mql_at),
+            instant(each.candidate_mql_at),
             each.candidate_stage,
         )
         for each in examples
@@ -225,7 +225,3 @@ def _show_journeys(
         table(out, headings, rows)
     if sum(numbers["changed"].values()) > len(rows):
         out.print("and more: --export FILE writes all of them; `leadlog lead ID --definition` explains one")
-
-
-def _at(at: int | None) -> str:
-    return "" if at is None else instant(rfc3339(at))

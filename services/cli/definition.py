@@ -88,7 +88,9 @@ def schedule(definition_id: str, version: int, day: str, by: str | None) -> None
     """
     known = decide(lambda desk: desk.schedule(definition_id, version, day, definitions.person(by)))
     start = max(known.activations, key=lambda each: each.recorded_at).valid_from
-    click.echo(f"{known.label} counts from {_at(start)} UTC on; `leadlog wait` tells when all rows know it")
+    click.echo(
+        f"{known.label} counts from {instant(start)} UTC on; `leadlog wait` tells when all rows know it"
+    )
 
 
 @command.command()
@@ -179,8 +181,8 @@ def _tell(known: Agreement, done: str) -> None:
 
 def _show(known: Standing, others: Sequence[Standing]) -> None:
     agreement, out = known.agreement, console()
-    since = f" since {_at(known.since)} UTC" if known.since and known.status == "in force" else ""
-    since = since or (f" from {_at(known.since)} UTC on" if known.since else "")
+    since = f" since {instant(known.since)} UTC" if known.since and known.status == "in force" else ""
+    since = since or (f" from {instant(known.since)} UTC on" if known.since else "")
     out.print(f"{agreement.label}: {known.status}{since}", style="bold", markup=False)
     table(out, ("", "at (UTC)", "by", ""), list(_decisions(known)), wrapped=[""])
     for note in known.notes:
@@ -200,16 +202,18 @@ def _proposed(known: Standing) -> Definition:
 def _decisions(known: Standing) -> Iterator[tuple[str, str, str, str]]:
     agreement = known.agreement
     for proposal in agreement.proposals[:1]:
-        yield "proposed", _at(proposal.recorded_at), name_of(proposal), proposal.rationale
+        yield "proposed", instant(proposal.recorded_at), name_of(proposal), proposal.rationale
     for team in TEAMS:
         approval = agreement.approvals.get(team)
-        when = ("not yet", "") if approval is None else (_at(approval.recorded_at), name_of(approval))
+        when = ("not yet", "") if approval is None else (instant(approval.recorded_at), name_of(approval))
         yield (f"approved by {team}", *when, "")
     for each in agreement.activations:
-        start = "for the whole history" if each.valid_from is None else f"from {_at(each.valid_from)} UTC on"
+        start = (
+            "for the whole history" if each.valid_from is None else f"from {instant(each.valid_from)} UTC on"
+        )
         other = known.replaced.get(each.event_id)
         start += f"; replaced by {other}, which was scheduled later for that date" if other else ""
-        yield "activated", _at(each.recorded_at), name_of(each), start
+        yield "activated", instant(each.recorded_at), name_of(each), start
 
 
 def _line(known: Standing) -> tuple[str, ...]:
@@ -219,8 +223,8 @@ def _line(known: Standing) -> tuple[str, ...]:
     return (
         agreement.label,
         known.status,
-        _at(known.since),
-        _at(proposal.recorded_at) if proposal else "",
+        instant(known.since),
+        instant(proposal.recorded_at) if proposal else "",
         name_of(proposal) if proposal else "",
         *(name_of(each) if each else "not yet" for each in approvals),
         proposal.rationale if proposal else "",
@@ -233,7 +237,7 @@ def _object(known: Standing) -> dict[str, Any]:
         "definition_id": agreement.definition_id,
         "version": agreement.version,
         "status": known.status,
-        "since": None if known.since is None else rfc3339(known.since),
+        "since": _instant(known.since),
         "notes": known.notes,
         "proposed": next(
             ({**_said(each), "rationale": each.rationale} for each in agreement.proposals), None
@@ -264,10 +268,6 @@ def _body(known: Standing) -> str:
 
 def _instant(at: Micros | None) -> str | None:
     return None if at is None else rfc3339(at)
-
-
-def _at(at: Micros | None) -> str:
-    return instant(_instant(at))
 
 
 command.add_command(backtest.command)

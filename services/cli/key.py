@@ -89,7 +89,7 @@ def rotate(key_id: str, overlap_hours: float, as_json: bool) -> None:
     secret = new_secret()
     old, new = _with(lambda connection: rotate_key(connection, key_id, secret, overlap_hours * HOUR))
     _print_new(secret, new, as_json)
-    click.echo(f"Key {key_id} ends at {instant(_about(old)['valid_until'])} UTC.", err=True)
+    click.echo(f"Key {key_id} ends at {instant(old.valid_until)} UTC.", err=True)
 
 
 @command.command()

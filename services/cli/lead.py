@@ -12,7 +12,6 @@ from rich.console import Console
 from projections.definition import Definition
 from schemas.contract import to_json
 from schemas.currencies import display
-from schemas.instants import rfc3339
 from services import definitions, settings
 from services.cli import lead_difference
 from services.cli.definition_file import read_file
@@ -167,7 +166,7 @@ def _show_timeline(out: Console, timeline: Sequence[Entry]) -> None:
     section(out, "Timeline (UTC; late = recorded so long after it happened)")
     rows = [
         (
-            instant(rfc3339(entry.event.occurred_at)),
+            instant(entry.event.occurred_at),
             type(entry.event).__name__,
             gist(entry.event),
             entry.name,

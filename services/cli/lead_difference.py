@@ -7,7 +7,6 @@ from rich.console import Console
 
 from schemas.contract import to_json
 from schemas.currencies import display
-from schemas.instants import rfc3339
 from services.cli.layout import console, plain, section, table
 from services.lead_difference import Difference, Differing, Values
 from services.wording import instant
@@ -155,7 +154,7 @@ def _show_events(out: Console, found: Difference) -> None:
     section(out, "Why, event by event (UTC)")
     rows = [
         (
-            instant(rfc3339(each.event.occurred_at)),
+            instant(each.event.occurred_at),
             type(each.event).__name__,
             each.event.event_id,
             each.before,

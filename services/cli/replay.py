@@ -193,7 +193,7 @@ def _last() -> Verdict:
     outcome = kindly(asking(last))
     if outcome is None:
         end(REFUSED, "nothing was verified yet: `leadlog replay verify`")
-    click.echo(f"version {outcome.version_no}, verified {instant(rfc3339(outcome.finished_at))}")
+    click.echo(f"version {outcome.version_no}, verified {instant(outcome.finished_at)}")
     return outcome.verdict
 
 
@@ -355,7 +355,7 @@ def _status(row: dict[str, Any]) -> tuple[Any, ...]:
         kind += f", as known at {rfc3339(row['as_known_at'])}"
     if not row["is_our_code"]:
         kind += ", other code"
-    built = instant(rfc3339(row["built_at"])) if row["built_at"] is not None else ""
+    built = instant(row["built_at"])
     size = "" if row["bytes"] is None else f"{row['bytes'] / MEGABYTE:,.1f}"
     return (row["version_no"], row["label"], status, kind, built, row["stale"], row["parked"], size)
 

@@ -36,7 +36,7 @@ def line(last: Outcome | None) -> str:
     """The verification that finished last, in one line."""
     if last is None:
         return "never verified"
-    at = instant(rfc3339(last.finished_at))
+    at = instant(last.finished_at)
     hint = "" if last.verdict.is_equal else "; `leadlog replay verify --show` shows them"
     return f"version {last.version_no} verified {at}: {_outcome(last.verdict)}{hint}"
 
