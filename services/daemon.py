@@ -1,4 +1,4 @@
-"""A process that works until a signal ends it: the clock, the notifier, the verifier.
+"""A process that works until a signal ends it: the clock, the notifier, the verifier; and its own pages.
 
 Promises: SIGTERM and SIGINT end it in order with exit code 0; `/metrics` and `/livez` are served meanwhile by
 the loop that does the work: one that is stuck does not answer. A server that is away is waited for, whatever
@@ -33,7 +33,7 @@ class PortTaken(RuntimeError):
 def serve(name: str, port: int, work: Callable[[], Awaitable[None]]) -> int:
     """Runs `work` again and again until a signal; returns the exit code. Raises PortTaken."""
     configure(name, name, settings.LOG_LEVEL)
-    asyncio.run(_until_signal(_served(name, port, work)))
+    asyncio.run(_until_signal(_served(port, work)))
     return 0
 
 
@@ -51,33 +51,35 @@ async def together(*jobs: Coroutine[Any, Any, None]) -> None:
             raise error
 
 
-async def _served(name: str, port: int, work: Callable[[], Awaitable[None]]) -> None:
+async def _served(port: int, work: Callable[[], Awaitable[None]]) -> None:
     app = web.Application()
-    app.add_routes([web.get("/livez", _livez), web.get("/metrics", _metrics)])
+    app.add_routes([web.get("/livez", _livez), web.get("/metrics", metrics)])
     runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
     try:
-        await _listen(name, runner, port)
+        log.info("metrics_served", address=f"{await listen(runner, port)}/metrics")
         await _for_ever(work)
     finally:
         await runner.cleanup()
 
 
-async def _listen(name: str, runner: web.AppRunner, port: int) -> None:
+async def listen(runner: web.AppRunner, port: int) -> str:
+    """Serves on METRICS_HOST (port 0: a free one) and returns the address. Raises PortTaken."""
+    await runner.setup()
+    host = settings.METRICS_HOST
     try:
-        await web.TCPSite(runner, settings.METRICS_HOST, port).start()
+        await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        place = f"{settings.METRICS_HOST}:{port}"
-        raise PortTaken(f"{place}, where {name} serves /metrics, is taken: {error}") from error
+        raise PortTaken(f"port {port} of {host} is taken; give another (0: a free one)") from error
     host, bound = runner.addresses[0][:2]
-    log.info("metrics_served", address=f"http://{host}:{bound}/metrics")
+    return f"http://{host}:{bound}"
 
 
 async def _livez(_: web.Request) -> web.Response:
     return web.json_response({"ok": True})
 
 
-async def _metrics(_: web.Request) -> web.Response:
+async def metrics(_: web.Request) -> web.Response:
+    """What Prometheus reads of this process."""
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -270,11 +270,12 @@ def test_a_yaml_file_that_is_no_text_is_told(tmp_path: Path) -> None:
         assert told == Told(2, f"leadlog: {picture} is no text in UTF-8 (byte 0 is 0x89)\n")
 
 
-def test_a_taken_port_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("process", ["projector", "clock"])
+def test_a_taken_port_is_told(process: str, tmp_path: Path) -> None:
     """The port, and that 0 finds a free one. `up` passes taken ones over (test_stack)."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        told = leadlog(f"run projector --web-port {port}", tmp_path, **variables(NOWHERE))
+        told = leadlog(f"run {process} --web-port {port}", tmp_path, **variables(NOWHERE))
     assert told.code == 1
     assert f"port {port} of 127.0.0.1 is taken; give another (0: a free one)" in told.text
 

@@ -15,11 +15,11 @@ import msgspec
 import structlog
 from aiohttp import web
 from aiokafka.errors import KafkaError
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services import settings
 from services.broker import ANSWER_SECONDS, Ends
-from services.daemon import PortTaken
+from services.daemon import listen
+from services.daemon import metrics as serve_metrics
 from services.projector import metrics
 from services.projector.progress import Progress
 from services.store.pool import PASSING
@@ -44,21 +44,15 @@ class Health:
         app = web.Application()
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/metrics", serve_metrics)
         self._runner = web.AppRunner(app, access_log=None)
         self._lookout: asyncio.Task[None] | None = None
 
     async def start(self, port: int) -> str:
         """Serves on METRICS_HOST (port 0: a free one) and returns the address. Raises PortTaken."""
-        await self._runner.setup()
-        host = settings.METRICS_HOST
-        try:
-            await web.TCPSite(self._runner, host, port).start()
-        except OSError as error:
-            raise PortTaken(f"port {port} of {host} is taken; give another (0: a free one)") from error
+        address = await listen(self._runner, port)
         self._lookout = asyncio.create_task(self._look(), name="lookout")
-        host, bound = self._runner.addresses[0][:2]
-        return f"http://{host}:{bound}"
+        return address
 
     async def stop(self) -> None:
         """Closes the server and the connection to Kafka."""
@@ -119,9 +113,6 @@ class Health:
         return web.Response(
             body=msgspec.json.encode(body), status=503 if reasons else 200, content_type="application/json"
         )
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _publish(progress: Progress) -> None:
