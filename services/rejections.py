@@ -16,9 +16,8 @@ from msgspec import Struct
 
 from schemas import contract, wire
 from schemas.instants import rfc3339
-from schemas.records import ID_CHARACTERS, TOPIC_OF, Micros, Record
+from schemas.records import TOPIC_OF, Micros, Record
 from schemas.wire import Decoder, Unreadable
-from services.projector.delivery import Record as Refused
 from services.store.pool import Connection
 from services.wording import legible
 
@@ -83,14 +82,6 @@ class Place(NamedTuple):
                 f"{text!r} names no record: expected topic-partition-offset, as lead.events-3-17"
             )
         return cls(found[1], int(found[2]), int(found[3]))
-
-
-class Origin(NamedTuple):
-    """Where a refused record comes from and which event it is, as far as it tells."""
-
-    source: str | None
-    event_id: str | None
-    subject_id: str | None
 
 
 class Rejection(Struct, frozen=True, kw_only=True):
@@ -171,26 +162,6 @@ def content_of(value: bytes | None, decoder: Decoder) -> dict[str, Any] | None:
         return msgspec.json.decode(value or b"", type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def origin_of(record: Refused, decoder: Decoder) -> Origin:
-    """By its content, else by its CloudEvents headers and key."""
-    headers: dict[str, Any] = dict(record.headers)
-    told: dict[str, Any] = {
-        "source": headers.get("ce_source"),
-        "event_id": headers.get("ce_id"),
-        "subject_id": headers.get("ce_subject", record.key),
-    }
-    told |= content_of(record.value, decoder) or {}
-    return Origin(*(_id(told[name]) for name in Origin._fields))
-
-
-def _id(told: object) -> str | None:
-    """Text or bytes as an id that Postgres can hold; None for anything else."""
-    if not isinstance(told, str | bytes):
-        return None
-    raw = told.encode("utf-8", "backslashreplace") if isinstance(told, str) else told
-    return raw.decode("utf-8", "backslashreplace")[:ID_CHARACTERS].replace("\0", "\\x00")
 
 
 def _text(raw: bytes) -> str:

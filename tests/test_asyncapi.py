@@ -14,9 +14,9 @@ from schemas.records import RECORDS
 from schemas.topics import MAX_MESSAGE_BYTES, TOPICS
 from schemas.wire import headers
 from services.projector.batch import rejection
-from services.projector.decoding import Reject
+from services.projector.decoding import Origin, Reject
 from services.projector.delivery import Record
-from services.rejections import REPAIRS_HEADER, Origin
+from services.rejections import REPAIRS_HEADER
 from tests.golden_files import fullest
 
 OFFICIAL = Path(__file__).parent / "schemas" / "asyncapi-3.1.0.json"

@@ -7,17 +7,17 @@ fold.
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
-from schemas.records import TOPIC_OF, Envelope
+from schemas.records import ID_CHARACTERS, TOPIC_OF, Envelope
 from schemas.records import Record as Event
 from schemas.wire import Decoder, UnknownSchema, Unreadable
 from services.projector.delivery import Record
 from services.projector.log import Arrival
 from services.registry import Registry, RegistryAway
-from services.rejections import Origin, origin_of
+from services.rejections import content_of
 
 RETRY_SECONDS = 1.0
 """Pause before a registry that is away is asked again."""
@@ -26,6 +26,14 @@ SHOWN_BYTES = 512
 """So much of a wrong key is told: a right one is an id of the contract."""
 
 log = structlog.get_logger()
+
+
+class Origin(NamedTuple):
+    """Where a refused record comes from and which event it is, as far as it tells."""
+
+    source: str | None
+    event_id: str | None
+    subject_id: str | None
 
 
 class Reject(NamedTuple):
@@ -110,3 +118,23 @@ def check_place(event: Envelope, record: Record) -> None:
 def shown(key: bytes | None) -> str:
     """A key as a message shows it: any length may come."""
     return repr(key) if key is None or len(key) <= SHOWN_BYTES else f"{key[:SHOWN_BYTES]!r} and so on"
+
+
+def origin_of(record: Record, decoder: Decoder) -> Origin:
+    """By its content, else by its CloudEvents headers and key."""
+    headers: dict[str, Any] = dict(record.headers)
+    told: dict[str, Any] = {
+        "source": headers.get("ce_source"),
+        "event_id": headers.get("ce_id"),
+        "subject_id": headers.get("ce_subject", record.key),
+    }
+    told |= content_of(record.value, decoder) or {}
+    return Origin(*(_id(told[name]) for name in Origin._fields))
+
+
+def _id(told: object) -> str | None:
+    """Text or bytes as an id that Postgres can hold; None for anything else."""
+    if not isinstance(told, str | bytes):
+        return None
+    raw = told.encode("utf-8", "backslashreplace") if isinstance(told, str) else told
+    return raw.decode("utf-8", "backslashreplace")[:ID_CHARACTERS].replace("\0", "\\x00")
