@@ -3,7 +3,7 @@
 Promises: a chunk is reported as taken once all of its records were acknowledged by all in-sync replicas, and
 chunks are reported in the order in which they came. A broker that is away is waited for up to a deadline;
 what was not acknowledged is then sent again, which is harmless: an event id counts once, and arrival decides
-nothing. Leaves checking of events to `schemas.contract` and positions in files to `services.feed`.
+nothing. Leaves checking of events to `schemas.contract` and positions in files to `services.json_lines`.
 """
 
 import asyncio

@@ -21,11 +21,11 @@ from schemas.contract import parse_line
 from schemas.records import MAX_INSTANT, TOPIC_OF
 from schemas.topics import INPUT_TOPICS
 from schemas.wire import Decoder
-from services import feed
+from services import json_lines
 from services.broker import end_offsets
-from services.feed import Bookmark, Position
 from services.generator import kinds
 from services.generator.stream import Plan, lines
+from services.json_lines import Bookmark, Position
 from services.settings import Addresses
 from tests.reading import everything
 from tests.servers import Servers, ready
@@ -216,7 +216,7 @@ async def test_a_position_counts_only_for_the_same_bytes_and_the_same_log(
     events = [GOOD | {"event_id": f"a-{number}"} for number in range(1_000)]
     write(file, events)
     with file.open("rb") as lines_of_file:
-        [chunk] = [chunk async for chunk in feed.read(lines_of_file, Position())]
+        [chunk] = [chunk async for chunk in json_lines.read(lines_of_file, Position())]
     reached = chunk.note.position
     Bookmark(file, "log-1").save(reached)
     assert Bookmark(file, "log-1").load() == reached
@@ -224,7 +224,7 @@ async def test_a_position_counts_only_for_the_same_bytes_and_the_same_log(
     write(file, [*events, GOOD | {"event_id": "more"}])
     assert Bookmark(file, "log-1").load() == reached
     with file.open("rb") as lines_of_file:
-        [chunk] = [chunk async for chunk in feed.read(lines_of_file, reached)]
+        [chunk] = [chunk async for chunk in json_lines.read(lines_of_file, reached)]
     assert [record.event_id for record in chunk.records] == ["more"]
     Bookmark(file, "log-1").save(chunk.note.position)
     assert Bookmark(file, "log-1").load().lines == 1_001

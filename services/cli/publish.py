@@ -9,10 +9,10 @@ from typing import BinaryIO
 import click
 import msgspec
 
-from services import feed, foreign, settings
+from services import foreign, json_lines, settings
 from services.cli.exits import AWAY, REFUSED, end, run
 from services.cli.sending import Display, collect_seldom, fault_lines, summary
-from services.feed import Bookmark, Position, Refusal, Step
+from services.json_lines import Bookmark, Position, Refusal, Step
 from services.publisher import Publisher, ServerAway
 from services.wording import legible
 
@@ -86,7 +86,7 @@ async def _publish(file: BinaryIO, as_json: bool, from_start: bool) -> tuple[Pos
         if reached.lines:
             display.say(f"going on after line {reached.lines:,}, up to which all was acknowledged")
             display.go_on(reached.offset, reached.taken)
-        await publisher.publish(feed.read(file, reached))
+        await publisher.publish(json_lines.read(file, reached))
         if bookmark:
             bookmark.forget()
         return reached, display.seconds, display.rate(reached.taken)

@@ -66,7 +66,7 @@ def _told(dsn: str) -> Iterator[None]:
 
 
 async def prepare(connection: asyncpg.Connection[Any]) -> None:
-    """Makes `timestamptz` an integer of microseconds and `jsonb` Python values."""
+    """Makes `timestamptz` an integer of microseconds."""
     await connection.set_type_codec(
         "timestamptz",
         schema="pg_catalog",
