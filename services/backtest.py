@@ -13,22 +13,22 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from projections import journey
-from projections.business_time import EARLIEST, LATEST
+from projections.business_time import DAY, EARLIEST, LATEST
 from projections.history import History
 from projections.journey import JourneyState
 from projections.rules import Rules
 from projections.state import Deals
+from schemas.instants import EPOCH
 from schemas.records import Envelope, Micros, SubjectsLinked
 
 PRESENT, CANDIDATE = "present", "candidate"
-DAY = 86_400_000_000
 LATE = DAY
 """A fact recorded longer after it happened was not known when it would have been decided on, microseconds."""
 UNCOMPARED = {"definition_version", "message"}
@@ -37,7 +37,6 @@ KEPT = {
     table.name: [place for place, name in enumerate(table.columns) if name not in UNCOMPARED]
     for table in journey.TABLES
 }
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 ADDED, REMOVED, MOVED, OTHERWISE = "new MQL", "no longer MQL", "MQL at another time", "otherwise"
 """How a journey changes."""

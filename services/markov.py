@@ -11,15 +11,12 @@ from datetime import date
 from typing import Any
 
 from projections import markov
+from projections.business_time import DAY
 from projections.definition import Attribution
 from schemas.records import Micros
 from services.store.pool import Connection
 from services.store.timeline import calendar_facts, rules_of
 from services.store.versions import promoted_version
-
-DAY = 86_400_000_000
-"""Microseconds."""
-
 
 REPORT_DATE = """
 select asked.on_date, least((asked.on_date + 1)::timestamp at time zone calendar.zone, now()) as ends_at

@@ -9,9 +9,10 @@ from typing import BinaryIO
 import click
 import msgspec
 
+from schemas.instants import EPOCH, MICROSECOND
 from services.generator import kinds, live
 from services.generator.arrival import Line
-from services.generator.stream import EPOCH, Plan, lines
+from services.generator.stream import Plan, lines
 
 LINES_AT_ONCE = 500
 """Lines written by one call when nothing holds them back."""
@@ -67,7 +68,7 @@ def command(
         raise click.UsageError("--events and --journeys exclude each other")
     if events is None and journeys is None and not is_live:
         events = DEFAULT_EVENTS
-    begin = (start.replace(tzinfo=UTC) - EPOCH).days * 86_400_000_000
+    begin = (start.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
     stream = lines(Plan(seed, events, journeys, begin, days, _shares(wanted)))
     if rate:
         stream = live.paced(stream, _per_second(rate))

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
+from projections.business_time import DAY
 from schemas.contract import parse_line
 from schemas.faults import Refused
 from schemas.instants import day_of, instant_of
@@ -23,7 +24,6 @@ from services.settings import addresses
 from services.store.pool import Connection
 from services.wording import instant, legible
 
-MICROS_PER_DAY = 86_400_000_000
 HEADINGS = ("place", "rejected at", "reason", "source", "event", "repaired by", "message")
 
 
@@ -50,7 +50,7 @@ class SinceType(click.ParamType):
         with suppress(ValueError):
             return instant_of(value)
         with suppress(ValueError):
-            return day_of(value) * MICROS_PER_DAY
+            return day_of(value) * DAY
         expected = "a day or an instant with offset, as 2026-03-01 or 2026-03-01T09:30:00Z"
         self.fail(f"{value!r}: expected {expected}", param, ctx)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from projections.business_time import DAY
 from projections.definition import DefinitionFaults
+from schemas.instants import EPOCH_DAY
 from schemas.records import Micros
 from services import what_if
 from services.cli.exits import REFUSED, ask, end
@@ -22,7 +24,7 @@ NOTE = (
 )
 HEADINGS = ("team", "clocks", "breaches", "avoided", "added", "alerts", "alerts per night")
 DAYS = 90
-DAY = click.DateTime(["%Y-%m-%d"])
+DATE = click.DateTime(["%Y-%m-%d"])
 
 
 @click.group("sla")
@@ -38,8 +40,8 @@ def command() -> None:
     type=TEXT_FILE,
     help="YAML: `sla:` with one policy, its id and what changes; `calendars:` if need be.",
 )
-@click.option("--from", "begin", type=DAY, metavar="DAY", help=f"UTC; {DAYS} days ago if left out.")
-@click.option("--until", type=DAY, metavar="DAY", help="UTC, exclusive; tomorrow if left out.")
+@click.option("--from", "begin", type=DATE, metavar="DAY", help=f"UTC; {DAYS} days ago if left out.")
+@click.option("--until", type=DATE, metavar="DAY", help="UTC, exclusive; tomorrow if left out.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def score(file: Path, begin: datetime | None, until: datetime | None, as_json: bool) -> None:
     """Score a changed policy on the clocks that started in a period."""
@@ -65,7 +67,7 @@ async def _score(connection: Connection, text: str, first: date, last: date) -> 
 
 
 def _micros(day: date) -> Micros:
-    return (day - date(1970, 1, 1)).days * 86_400_000_000
+    return (day.toordinal() - EPOCH_DAY) * DAY
 
 
 def _show(found: dict[str, Compared], days: int) -> None:

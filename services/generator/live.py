@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from schemas.instants import EPOCH
 from services.generator.arrival import Line
-from services.generator.stream import EPOCH, INSTANTS_OF
+from services.generator.stream import INSTANTS_OF
 
 REMEMBERED = 100_000
 """So many event ids are remembered with their shift: copies must stay equal to what was sent before."""

@@ -7,15 +7,14 @@ late and out-of-order are found by comparing, not by intention. Nothing arrives 
 from collections import deque
 from typing import Any
 
-from aiokafka.partitioner import murmur2
-
 from schemas.records import Micros
+from schemas.topics import EVENTS
 from services.generator import market
 from services.generator.chance import DAY, HOUR, MINUTE, SECOND, Chance
 from services.generator.kinds import ADDING, BIT, Shares
 from services.generator.story import MARKETING, SALES, WEBSITE, Body, Event, Story
+from services.producing import partition_of
 
-PARTITIONS = 12
 FUTURE_TOLERANCE: Micros = 5 * MINUTE
 PRIVACY_DESK = "privacy_desk"
 LONGEST_LAG = {WEBSITE: 2 * SECOND, MARKETING: 20 * SECOND, SALES: 2 * MINUTE, PRIVACY_DESK: SECOND}
@@ -156,7 +155,8 @@ class Mishaps:
         """Links taken back, subjects erased, retractions retracted, and what names each other in a circle."""
         chance, shares = self.chance, self.shares
         for event in story.links:
-            if _partition(event.body["subject_id"]) != _partition(event.body["other_subject_id"]):
+            ends = (event.body["subject_id"], event.body["other_subject_id"])
+            if len({partition_of(EVENTS, subject.encode()) for subject in ends}) > 1:
                 event.kinds |= BIT["linked_across"]
         if story.links and shares["linked"]:
             if chance.yes(shares["unlinked"] / shares["linked"]):
@@ -301,11 +301,6 @@ def _body(story: Story, record: str, subject: str, occurred: Micros, recorded: M
         "source": SALES,
     }
     return body
-
-
-def _partition(subject: str) -> int:
-    number: int = murmur2(subject.encode()) & 0x7FFFFFFF
-    return number % PARTITIONS
 
 
 def _occurred(event: Event) -> tuple[Micros, str]:

@@ -4,9 +4,9 @@ Promises: a story is a list of events with true times, each with the kinds it be
 reach the log, and what goes wrong on the way, is left to `mishaps`.
 """
 
-from datetime import date
 from typing import Any
 
+from schemas.instants import iso_date
 from schemas.records import Micros
 from services.generator import market
 from services.generator.chance import DAY, HOUR, MINUTE, SECOND, Chance, at_work, awake
@@ -17,7 +17,6 @@ Body = dict[str, Any]
 
 SALES, MARKETING, WEBSITE = "crm", "marketing_automation", "website"
 HOMEPAGE = "https://www.example.com"
-EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 MOST_TOUCHES = 400
 """A crawler's visits end somewhere."""
 
@@ -398,7 +397,7 @@ def negotiate(story: Story, deal_id: str) -> None:
 
 
 def _date(moment: Micros) -> str:
-    return date.fromordinal(EPOCH_ORDINAL + moment // DAY).isoformat()
+    return iso_date(moment // DAY)
 
 
 def lose(story: Story, contacts: list[Story], deal_id: str) -> None:

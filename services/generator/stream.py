@@ -4,12 +4,13 @@ Promises: `lines(plan)` is a function of the plan, byte for byte; memory does no
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
+from schemas.instants import EPOCH, iso_date
 from schemas.records import Micros
 from services.generator import market
 from services.generator.arrival import Arrivals, Line
@@ -18,7 +19,6 @@ from services.generator.kinds import ADDING, BIT, Shares
 from services.generator.mishaps import Mishaps
 from services.generator.story import MARKETING, Body, Event, tell
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 INSTANTS_OF: dict[str, tuple[str, ...]] = {
     "HandoffRejected": ("recycle_until",),
     "RevenueAdjusted": ("effective_at",),
@@ -123,7 +123,7 @@ def reference_facts(week: int, chance: Chance, plan: Plan) -> list[Event]:
 
 def holiday(week: int, moment: Micros) -> Body:
     """The office calendar with the usual holidays and one more, a fortnight ahead."""
-    day = (EPOCH + timedelta(microseconds=moment) + timedelta(days=14)).date().isoformat()
+    day = iso_date(moment // DAY + 14)
     body = _fact("CalendarChanged", "office", f"holiday-{week}", moment)
     return body | {
         "calendar_id": "office",

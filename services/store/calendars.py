@@ -10,7 +10,7 @@ measured them already.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from projections.business_time import Calendar
+from projections.business_time import DAY, Calendar
 from projections.rules import Rules
 from schemas.records import Micros
 from services import settings
@@ -45,8 +45,7 @@ comment on column {schema}.calendar_window.open_micros_before is
 LAID_OUT = ("calendar", "calendar_window")
 """Their names."""
 
-YEAR = 365 * 86_400_000_000
-"""Microseconds."""
+YEAR = 365 * DAY
 
 
 class Laid(NamedTuple):
