@@ -22,10 +22,11 @@ from services.definitions import publish
 from services.registry import Registry
 from services.settings import Addresses
 from services.store.definition_facts import record_activations
+from services.store.locks import stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import Connection, session
 from services.store.timeline import TimelineEntry
-from services.store.versions import FEEDING_LOCK, create_version, promote
+from services.store.versions import create_version, promote
 
 BY = Actor(kind="system", id="leadlog up")
 """Who agrees to the first definition."""
@@ -92,7 +93,7 @@ async def first_version(connection: Connection, text: str) -> str:
     """Builds and promotes v0001 unless somebody else just has."""
     timeline = [TimelineEntry(None, text)]
     async with connection.transaction():
-        await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+        await stop_feeding(connection)
         if await promoted_label(connection) is None:
             number = await create_version(connection, timeline)
             await promote(connection, number)

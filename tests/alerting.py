@@ -12,8 +12,9 @@ from schemas import records as r
 from schemas.derived import ClockWithdrawn, Derived
 from services.clock.look import look
 from services.clock.reconcile import reconcile
+from services.store.locks import stop_feeding
 from services.store.pool import Connection
-from services.store.versions import FEEDING_LOCK, promote
+from services.store.versions import promote
 from tests.feeding import DEFINITION, HUMAN, feed, prepare_database
 
 SECOND = 1_000_000
@@ -99,7 +100,7 @@ class Scene(Moment):
     async def take_over(self, number: int) -> None:
         """Promotes a version as the switch does."""
         async with self.connection.transaction():
-            await self.connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+            await stop_feeding(self.connection)
             await reconcile(self.connection, f"v{number:04d}")
             await promote(self.connection, number)
 

@@ -14,6 +14,7 @@ from schemas import records as r
 from schemas.derived import ClockMet, StageEntered
 from services import settings
 from services.clock import look, process
+from services.store.locks import CLOCK
 from services.store.timeline import TimelineEntry
 from services.store.versions import create_version
 from tests.alerting import REVIEW, TARGET, Alert, Scene, clocks, definition
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow]
 HOUR = 3600
 LEADER = f"""
 select pid from pg_locks join pg_database on oid = database
-where locktype = 'advisory' and objid = {process.LEADER_LOCK} and granted and datname = current_database()
+where locktype = 'advisory' and objid = {CLOCK} and granted and datname = current_database()
 """
 AS_IF_TIME_PASSED = """
 update v0001.sla_clock set due_at = now();

@@ -27,10 +27,11 @@ from schemas.records import (
 )
 from services.projector.lag import KEEP
 from services.store.calendars import calendar_rows
+from services.store.locks import FEEDING
 from services.store.pool import Connection, connect
 from services.store.promoted import promoted_views
 from services.store.timeline import TimelineEntry
-from services.store.versions import FEEDING_LOCK, create_version, promote
+from services.store.versions import create_version, promote
 from services.store.views import render, replace_views
 from tests.feeding import DEFINITION, prepare_database
 from tests.servers import Servers
@@ -702,7 +703,7 @@ async def test_the_reader_holds_nobody_up_and_keeps_nothing(servers: Servers) ->
     """An advisory lock of its own stopped the projector; large objects, and other databases, were open."""
     reader = await asyncpg.connect(servers.bi_dsn)
     try:
-        for attempt in (f"pg_advisory_lock({FEEDING_LOCK})", "lo_create(0)", "lo_from_bytea(0, 'x')"):
+        for attempt in (f"pg_advisory_lock({FEEDING})", "lo_create(0)", "lo_from_bytea(0, 'x')"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await reader.execute(f"begin read write; select {attempt}; commit")
             await reader.execute("rollback")

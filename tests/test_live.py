@@ -28,9 +28,10 @@ from services.projector.log import Grown
 from services.projector.refold import Refold
 from services.settings import Addresses
 from services.store.feeding import Fed, Version
+from services.store.locks import stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import create_pool
-from services.store.versions import FEEDING_LOCK, MARK_STALE, promote
+from services.store.versions import MARK_STALE, promote
 from tests import given as spec
 from tests import live
 from tests.comparison import differences, projected
@@ -322,7 +323,7 @@ async def test_a_fold_from_before_a_switch_concludes_nothing_and_one_after_it_do
     async def meanwhile(history: History, version: Version) -> JourneyState:
         if version.is_promoted and version.number == 1:
             async with store.pool.acquire() as connection, connection.transaction():
-                await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+                await stop_feeding(connection)
                 await promote(connection, 2)
         return await slices(history, version)
 

@@ -21,8 +21,9 @@ from services.replay.candidates import as_known
 from services.replay.log_rebuild import in_force
 from services.replay.runs import Candidate
 from services.replay.versions import ready
+from services.store.locks import stop_feeding
 from services.store.timeline import TimelineEntry
-from services.store.versions import FEEDING_LOCK, adopt_dates, count_stale, create_version
+from services.store.versions import adopt_dates, count_stale, create_version
 from tests import given as spec
 from tests import live, oracle, test_live
 from tests.comparison import differences
@@ -176,7 +177,7 @@ async def test_a_version_that_joins_later_has_the_dates_that_lie_after_its_begin
         await store.take(records)
         await store.settle()
         async with store.pool.acquire() as connection, connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+            await stop_feeding(connection)
             await adopt_dates(connection, number)
             await let_feed(connection, number)
             assert await count_stale(connection, "v0001", 1) == 0

@@ -17,9 +17,10 @@ from services.replay.switch import Blocked, previous, switch
 from services.replay.versions import Refused, retire
 from services.settings import Addresses
 from services.store.feeding import Fed
+from services.store.locks import share_feeding
 from services.store.pool import Connection, connect
 from services.store.timeline import TimelineEntry
-from services.store.versions import FEEDING_LOCK, create_version
+from services.store.versions import create_version
 from tests.feeding import DEFINITION, HUMAN, commands_on, demo_request, given
 from tests.live import let_feed, refolded
 from tests.servers import until
@@ -143,12 +144,12 @@ async def test_a_switch_that_waits_for_the_projector_lets_the_clock_work(
     monkeypatch.setattr(switching, "FEEDING_MILLISECONDS", 100)
     feeds, other = await connect(place.dsn), await connect(place.dsn)
     async with feeds.transaction():
-        await feeds.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
+        await share_feeding(feeds)
         waiting = asyncio.create_task(switch(place.connection, 2, HUMAN))
         for _ in range(5):
             await asyncio.sleep(0.1)
             await other.execute("set lock_timeout = 150; begin")
-            await other.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
+            await share_feeding(other)
             await other.execute("commit")
         with pytest.raises(Blocked, match="transaction of the projector"):
             await waiting
@@ -214,7 +215,7 @@ async def test_a_report_that_reads_a_retired_version_keeps_nobody_else_waiting(
         await until(is_retired, "the version is still fed")
         async with place.connection.transaction():
             await place.connection.execute("set local lock_timeout = '5s'")
-            await place.connection.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
+            await share_feeding(place.connection)
         assert not going.done()
     await going
     with pytest.raises(Refused, match="retired already"):

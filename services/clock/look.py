@@ -16,10 +16,10 @@ from schemas.records import Micros
 from services.clock import opening
 from services.clock.metrics import FIRED, LATE_SECONDS
 from services.store import obligations
+from services.store.locks import share_feeding
 from services.store.obligations import CLOCK_COLUMNS, DUE, TELL_CLOCK, Clock, Key, columns
 from services.store.outbox import conclude
 from services.store.pool import Connection
-from services.store.versions import FEEDING_LOCK
 
 INSTANTS_AT_ONCE = 5_000
 """Due instants, and as many warnings, taken in one look: bounds memory and the length of its transaction."""
@@ -112,7 +112,7 @@ class Looked(NamedTuple):
 async def look(connection: Connection) -> Looked:
     """Fires what is due now, in a transaction of its own; nothing while no version is promoted."""
     async with connection.transaction():
-        await connection.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
+        await share_feeding(connection)
         state = await connection.fetchrow(STATE, BEAT_SECONDS)
         if state is None:
             return Looked(0, None)

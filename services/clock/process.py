@@ -9,19 +9,18 @@ import asyncio
 
 from services.clock.look import look
 from services.clock.metrics import BEAT, LEADS
-from services.store.pool import connect, lead
+from services.store.locks import CLOCK, lead
+from services.store.pool import connect
 
 POLL_SECONDS = 0.5
 """Longest sleep between looks: what was changed to a near instant is found within."""
-LEADER_LOCK = 7_104_014
-"""Advisory lock, held by the clock that fires."""
 
 
 async def run(dsn: str) -> None:
     """Fires what is due until cancelled. Raises what `store.pool.PASSING` names when Postgres is away."""
     connection = await connect(dsn)
     try:
-        await lead(connection, LEADER_LOCK)
+        await lead(connection, CLOCK)
         LEADS.set(1)
         while True:
             looked = await look(connection)

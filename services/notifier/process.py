@@ -15,14 +15,13 @@ from services.notifier.config import Config
 from services.notifier.deliver import Delivery
 from services.notifier.dispatch import AGAIN, ONCE_MORE, dispatch
 from services.notifier.metrics import BEAT
-from services.store.pool import connect, lead
+from services.store.locks import CHANNELS, lead
+from services.store.pool import connect
 
 DISPATCH_SECONDS = 0.2
 """Pause between looks for changes of alerts."""
 DELIVER_SECONDS = 0.2
 """Pause between looks of a channel that has nothing to send."""
-LOCK_SPACE = 7_104_015_000_000
-"""First of the advisory locks of channels, one for each name."""
 
 log = structlog.get_logger()
 
@@ -53,7 +52,7 @@ async def _dispatch(dsn: str, config: Config) -> None:
 async def _channel(dsn: str, http: aiohttp.ClientSession, config: Config, name: str) -> None:
     connection = await connect(dsn)
     try:
-        await lead(connection, LOCK_SPACE + zlib.crc32(name.encode()))
+        await lead(connection, CHANNELS + zlib.crc32(name.encode()))
         delivery = Delivery(connection, http, config, name)
         while True:
             if not await delivery.step():

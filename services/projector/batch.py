@@ -22,12 +22,11 @@ from services.projector.redaction import erased_subjects, forget_rejects, person
 from services.rejections import Place
 from services.store.definition_facts import definition_facts
 from services.store.feeding import Fed
+from services.store.locks import share_feeding
 from services.store.outbox import Message, leave
 from services.store.pool import Connection
 from services.store.timeline import TimelineEntry
-from services.store.versions import FEEDING_LOCK, change_timelines, lay_out
-
-LOCK_FEEDING = "select pg_advisory_xact_lock_shared($1)"
+from services.store.versions import change_timelines, lay_out
 
 LOCK_POSITIONS = """
 select topic, partition, next_offset from log.position
@@ -85,7 +84,7 @@ class Batch:
         `seeds` are subjects to lock besides those of the batch. Raises OffsetGap, and Grown to be started
         again.
         """
-        await self._connection.execute(LOCK_FEEDING, FEEDING_LOCK)
+        await share_feeding(self._connection)
         stored = await self._lock_positions({(each.topic, each.partition) for each in records})
         reached = advance(stored, records)
         arrivals = [each for each in decoded.arrivals if each.offset >= stored[each.topic, each.partition]]

@@ -27,6 +27,7 @@ from schemas.records import (
     SubjectsLinked,
 )
 from schemas.topics import REFERENCE
+from services.store.locks import REJECTS
 from services.store.pool import Connection, copy_in
 
 
@@ -115,9 +116,6 @@ insert into log.event (event_id)
 select id from unnest($1::text[]) id order by id
 on conflict (event_id) do nothing
 """
-
-REJECTS_LOCK = 7_104_015
-"""Advisory lock: exclusive for whoever writes to `log.reject`."""
 
 LOCK_EVENTS = """
 select event_id, content_hash, subject_id, record_name, occurred_at, recorded_at, body, partition,
@@ -450,7 +448,7 @@ async def apply_erasures(connection: Connection, arrivals: list[Arrival]) -> set
 async def lock_rejects(connection: Connection) -> None:
     """Lets one transaction at a time add rejects or overwrite them, until it ends: numbers grow in the order
     of commit, and an erasure misses none."""
-    await connection.execute("select pg_advisory_xact_lock($1)", REJECTS_LOCK)
+    await connection.execute("select pg_advisory_xact_lock($1)", REJECTS)
 
 
 async def lock_journeys(connection: Connection, stored: Stored, seeds: set[str]) -> Journeys:

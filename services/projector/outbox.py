@@ -18,14 +18,13 @@ from aiokafka import AIOKafkaProducer
 from services.broker import AWAY, start_producer, stop_producer
 from services.producing import Outgoing, submit
 from services.projector import metrics
+from services.store.locks import OUTBOX
 from services.store.pool import PASSING
 
 BATCH = 500
 """Messages sent before the next look into the outbox: bounds memory, since a rejected record may be 1 MB."""
 IDLE_SECONDS = 0.5
 """Pause between looks into an empty outbox."""
-SENDER_LOCK = 7_104_018
-"""Advisory lock of the one that sends."""
 
 log = structlog.get_logger()
 
@@ -69,7 +68,7 @@ class Outbox:
         """Sends up to BATCH messages, unless another worker does; they leave the outbox only after the broker
         has them. Returns how many."""
         async with self._pool.acquire() as connection, connection.transaction():
-            is_mine = await connection.fetchval(LEAD, SENDER_LOCK)
+            is_mine = await connection.fetchval(LEAD, OUTBOX)
             rows = await connection.fetch(TAKE, BATCH) if is_mine else []
             if not rows:
                 return 0

@@ -39,8 +39,8 @@ from services.projector.fold import (
 )
 from services.projector.histories import read_histories
 from services.store.feeding import Fed, Version, read_rows
+from services.store.locks import JOURNEYS, share_feeding
 from services.store.pool import PASSING, Connection
-from services.store.versions import FEEDING_LOCK
 
 IDLE_SECONDS = 0.5
 """Pause between looks when nothing is stale."""
@@ -56,8 +56,6 @@ CATCH_UPS = 3
 """Looks for newer events of a long journey before its fold is stored, or it might stay behind for ever."""
 LONG_SECONDS = 0.1
 """After a journey that took longer the loop rests as long: one may get events all the time."""
-LOCK_SPACE = 7_104
-"""First key of the advisory locks that keep two loops off one journey."""
 
 log = structlog.get_logger()
 
@@ -143,7 +141,7 @@ class Refold:
 
     async def _take_up(self, connection: Connection, version: Version, journeys: Sequence[str]) -> None:
         """Folds those journeys that no other loop is at."""
-        space = (LOCK_SPACE, str(version.number))
+        space = (JOURNEYS, str(version.number))
         locked = [row["id"] for row in await connection.fetch(LOCK, *space, journeys)]
         try:
             if locked:
@@ -290,7 +288,7 @@ async def store_folds(connection: Connection, fed: Fed, version: Version, folds:
     fold away. What is concluded is up to the version as it is now: another may have been promoted.
     """
     async with connection.transaction():
-        await connection.execute("select pg_advisory_xact_lock_shared($1)", FEEDING_LOCK)
+        await share_feeding(connection)
         await connection.execute("select from log.reference_revision for share")
         today = next((each for each in await fed.load(connection) if each.number == version.number), None)
         if today is None or today.rules is not version.rules:

@@ -14,8 +14,9 @@ from services.replay.job import Progress, Report
 from services.replay.versions import INCOMPLETE, Found, Refused, find
 from services.settings import Addresses
 from services.store.feeding import Fed
+from services.store.locks import stop_feeding
 from services.store.pool import Connection, create_pool
-from services.store.versions import FEEDING_LOCK, adopt_dates, code_version, count_stale
+from services.store.versions import adopt_dates, code_version, count_stale
 
 FEW_JOURNEYS = 500
 """So many may be behind when the version joins: the refold loop needs a few seconds for them."""
@@ -85,7 +86,7 @@ async def _approach(connection: Connection, version: Found, refold: Refold, repo
 
 async def _join(connection: Connection, version: Found) -> None:
     async with connection.transaction():
-        await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+        await stop_feeding(connection)
         await adopt_dates(connection, version.number)  # what was agreed on meanwhile
         await _mark(connection, version)
         await connection.execute(f"drop table {version.schema}.revision")

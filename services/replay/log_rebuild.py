@@ -29,11 +29,12 @@ from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.definition_facts import definition_facts
 from services.store.feeding import Fed
+from services.store.locks import stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import Connection, session
 from services.store.positions import read_positions
 from services.store.timeline import TimelineEntry, timeline_json, with_entry
-from services.store.versions import FEEDING_LOCK, promote
+from services.store.versions import promote
 
 BUILT = """
 insert into ops.activation (event_id, version_no)
@@ -137,6 +138,6 @@ async def _version(
 async def _promote(connection: Connection, number: int) -> None:
     """What the topics say is in force takes effect; it is no new activation."""
     async with connection.transaction():
-        await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+        await stop_feeding(connection)
         await promote(connection, number)
         await connection.execute(BUILT, SOURCE, number)

@@ -19,15 +19,12 @@ from services.replay.job import Done, Job, Task
 from services.replay.tables import bare_tables
 from services.replay.topics import Range
 from services.settings import Addresses
+from services.store.locks import BUILD, BUILD_WANTED
 from services.store.pool import Connection, session
 from services.store.positions import read_positions
 from services.store.timeline import TimelineEntry, parse_timeline
 from services.store.versions import code_version, make_version
 
-LOCK = 7_104_013
-"""Advisory lock of whoever builds."""
-WANTED = 7_104_016
-"""Advisory lock, shared by all who wait for `LOCK`: a scheduled verification gives way to them."""
 GONE_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 0.1
 
@@ -83,20 +80,20 @@ async def only_builder(dsn: str) -> AsyncIterator[Connection]:
 
 async def _lock(connection: Connection) -> None:
     """The session of one who was just killed may live a moment longer, and so may one that gives way."""
-    if await connection.fetchval(TRY_LOCK, LOCK):
+    if await connection.fetchval(TRY_LOCK, BUILD):
         return
-    await connection.execute("select pg_advisory_lock_shared($1)", WANTED)
+    await connection.execute("select pg_advisory_lock_shared($1)", BUILD_WANTED)
     deadline = time.monotonic() + GONE_SECONDS
-    while not await connection.fetchval(TRY_LOCK, LOCK):
+    while not await connection.fetchval(TRY_LOCK, BUILD):
         if time.monotonic() > deadline:
             raise Busy("another replay is being built: `leadlog replay status` shows it")
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
-    await connection.execute("select pg_advisory_unlock_shared($1)", WANTED)
+    await connection.execute("select pg_advisory_unlock_shared($1)", BUILD_WANTED)
 
 
 async def is_wanted(connection: Connection) -> bool:
     """Whether anybody waits for the one who builds."""
-    return not await connection.fetchval("select pg_try_advisory_xact_lock($1)", WANTED)
+    return not await connection.fetchval("select pg_try_advisory_xact_lock($1)", BUILD_WANTED)
 
 
 async def begin(connection: Connection, addresses: Addresses, candidate: Candidate) -> Job:

@@ -18,8 +18,9 @@ from schemas.records import Actor
 from services.clock.reconcile import reconcile
 from services.replay.versions import INCOMPLETE, Found, Refused, find, promoted, timeline_of
 from services.store.definition_facts import record_activations
+from services.store.locks import stop_feeding
 from services.store.pool import Connection
-from services.store.versions import FEEDING_LOCK, code_version, count_stale, promote
+from services.store.versions import code_version, count_stale, promote
 
 ATTEMPT_MILLISECONDS = 40
 """What an attempt takes at most once it locks a view, and so what a reader that came after it waits."""
@@ -106,7 +107,7 @@ async def _attempt(
     """One transaction that waits for locks for a short time only."""
     async with connection.transaction():
         await connection.execute(f"set local lock_timeout = {FEEDING_MILLISECONDS}")
-        await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+        await stop_feeding(connection)
         before, after = await promoted(connection), await find(connection, number)
         await _check(connection, before, after)
         timeline = await timeline_of(connection, after)

@@ -12,9 +12,10 @@ from schemas.records import Micros
 from services import settings
 from services.replay.runs import Candidate, only_builder
 from services.settings import Addresses
+from services.store.locks import stop_feeding
 from services.store.pool import Connection
 from services.store.timeline import TimelineEntry, parse_timeline, with_entries
-from services.store.versions import FEEDING_LOCK, code_version, count_stale, dates_after, promoted_version
+from services.store.versions import code_version, count_stale, dates_after, promoted_version
 
 HAS_TABLES = "select exists (select from pg_namespace where nspname = $1)"
 
@@ -176,7 +177,7 @@ async def retire(addresses: Addresses, number: int) -> None:
         if not await connection.fetchval(HAS_TABLES, version.schema):
             raise Refused(f"{version} is {version.status} already: nothing of it is left")
         async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+            await stop_feeding(connection)
             await connection.execute("delete from ops.parked where version_no = $1", number)
             await connection.execute(
                 "update ops.version set status = 'retired' where version_no = $1", number

@@ -3,10 +3,8 @@ time."""
 
 from pathlib import Path
 
+from services.store import locks
 from services.store.pool import session
-
-LOCK = 7_104_011
-"""Advisory lock that lets one migration run at a time."""
 
 HISTORY = """
 create schema if not exists ops;
@@ -21,7 +19,7 @@ async def migrate(dsn: str, folder: Path) -> list[str]:
     """Applies what is missing of `folder/*.sql`, each file in a transaction; returns the names applied."""
     files = [(file.name, file.read_text()) for file in sorted(folder.glob("*.sql"))]  # noqa: ASYNC240 (a few kilobytes)
     async with session(dsn) as connection:
-        await connection.execute("select pg_advisory_lock($1)", LOCK)
+        await connection.execute("select pg_advisory_lock($1)", locks.MIGRATION)
         await connection.execute(HISTORY)
         done = {row["name"] for row in await connection.fetch("select name from ops.migration")}
         missing = [(name, sql) for name, sql in files if name not in done]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
@@ -31,8 +30,6 @@ PASSING = (
 """Errors of a server that is away, starting, stopping or full."""
 POSTGRES_EPOCH = 946_684_800_000_000
 """2000-01-01T00:00:00Z in microseconds since 1970: the zero of Postgres' binary instants."""
-STAND_BY_SECONDS = 0.5
-"""How soon one that stands by takes over a lock."""
 
 REFUSALS = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -94,17 +91,6 @@ async def session(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
         yield connection
     finally:
         await connection.close()
-
-
-async def lead(connection: Connection, lock: int) -> None:
-    """Waits until this connection holds an advisory lock for as long as it lives.
-
-    By looking: a session that waits for a lock inside Postgres would keep `vacuum` from its work.
-    """
-    while True:
-        if await connection.fetchval("select pg_try_advisory_lock($1)", lock):
-            return
-        await asyncio.sleep(STAND_BY_SECONDS)
 
 
 async def _as_it_is(connection: Any) -> None:

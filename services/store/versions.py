@@ -29,10 +29,6 @@ from services.store.timeline import (
 )
 from services.store.views import replace_views
 
-FEEDING_LOCK = 7_104_012
-"""Advisory lock: shared by whoever feeds versions, exclusive for whoever changes which are fed or
-promoted."""
-
 JOURNEY = table("""
 create table journey (
     journey_id text collate "C" not null,

@@ -24,7 +24,8 @@ from services.replay.verify import Verdict, last, verify
 from services.replay.versions import Refused
 from services.replay.workers import Effort
 from services.settings import Addresses
-from services.store.pool import Connection, connect, lead
+from services.store.locks import VERIFIER, lead
+from services.store.pool import Connection, connect
 from services.verifier import metrics
 
 LOOK_SECONDS = 5.0
@@ -34,8 +35,6 @@ GIVE_WAY_SECONDS = 0.5
 AGAIN_SECONDS = 60.0
 """Pause before a verification that could not be finished is tried again."""
 EFFORT = Effort(processes=1)
-LEADER_LOCK = 7_104_017
-"""Advisory lock, held by the verifier that works."""
 
 POSTPONED = (Busy, Refused, RegistryAway, Stalled, KafkaError, OffsetGap)
 """What ends a verification without an outcome."""
@@ -85,7 +84,7 @@ async def _tell(dsn: str) -> None:
 async def _work(addresses: Addresses) -> None:
     connection = await connect(addresses.postgres_dsn)
     try:
-        await lead(connection, LEADER_LOCK)
+        await lead(connection, VERIFIER)
         while True:
             done = not (await standing(connection)).is_due or await _verified(connection, addresses)
             await asyncio.sleep(LOOK_SECONDS if done else AGAIN_SECONDS)

@@ -24,7 +24,7 @@ import psutil
 from aiohttp import web
 
 from services.clock import look
-from services.clock.process import LEADER_LOCK
+from services.store.locks import CLOCK
 from services.store.pool import Connection, connect
 from tests.alerting import REVIEW, definition
 from tests.bench.ground import servers
@@ -170,7 +170,7 @@ async def million(admin_dsn: str, count: int, seconds: float) -> list[str]:
         async with processes(dsn, urls) as running:
             await asyncio.sleep(START_SECONDS)
             before = sum(running["clock"].cpu_times()[:2])
-            session = psutil.Process(await connection.fetchval(BACKEND, LEADER_LOCK))
+            session = psutil.Process(await connection.fetchval(BACKEND, CLOCK))
             began = sum(session.cpu_times()[:2])
             await asyncio.sleep(seconds)
             used = sum(running["clock"].cpu_times()[:2]) - before

@@ -24,10 +24,11 @@ from services.generator.stream import Plan, lines
 from services.publisher import Chunk, Publisher
 from services.registry import Registry
 from services.settings import Addresses
+from services.store.locks import stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import session
 from services.store.timeline import TimelineEntry
-from services.store.versions import FEEDING_LOCK, create_version, promote
+from services.store.versions import create_version, promote
 from tests.fresh import drop_database, empty_topics
 from tests.live import let_feed
 from tests.servers import LocalServers, RunningServers
@@ -159,7 +160,7 @@ async def _prepare(dsn: str, definitions: Sequence[Path]) -> None:
         for file in definitions:
             entry = TimelineEntry(None, file.read_text())
             async with connection.transaction():
-                await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+                await stop_feeding(connection)
                 number = await create_version(connection, [entry])
                 await let_feed(connection, number)
                 if number == 1:

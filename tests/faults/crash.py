@@ -33,10 +33,11 @@ import infra
 from services.deploy import publish_definition
 from services.registry import Registry
 from services.settings import Addresses
+from services.store.locks import stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import connect
 from services.store.timeline import TimelineEntry
-from services.store.versions import FEEDING_LOCK, create_version, promote
+from services.store.versions import create_version, promote
 from services.wait import Behind, wait
 from tests.faults.equality import Compared, compare
 from tests.faults.worker import Diary, Fate
@@ -241,7 +242,7 @@ class Trial:
         for timeline in VERSIONS:
             entries = [TimelineEntry(start, file.read_text()) for start, file in timeline]
             async with connection.transaction():
-                await connection.execute("select pg_advisory_xact_lock($1)", FEEDING_LOCK)
+                await stop_feeding(connection)
                 number = await create_version(connection, entries)
                 await let_feed(connection, number)
                 if number == 1:
