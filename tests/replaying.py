@@ -35,7 +35,7 @@ from services.registry import Registry
 from services.replay.build import build
 from services.replay.catch_up import catch_up
 from services.replay.diff import diff
-from services.replay.difference import Outcome, outcome
+from services.replay.diff_outcome import Outcome, outcome
 from services.replay.job import Progress
 from services.replay.runs import Candidate
 from services.replay.verify import Verdict, verify

@@ -20,7 +20,7 @@ from services.cli.exits import REFUSED, asking, end, run
 from services.cli.files import TEXT_FILE
 from services.cli.layout import console, plain, section, table
 from services.definitions import person
-from services.replay import candidates, difference
+from services.replay import candidates, diff_outcome
 from services.replay.build import build
 from services.replay.catch_up import catch_up
 from services.replay.diff import diff
@@ -284,11 +284,11 @@ def _instant(text: str | None) -> int | None:
         raise click.BadParameter(f"{text!r}: {error}; expected like 2026-03-01T09:30:00Z") from None
 
 
-async def _outcome(number: int, file: Any) -> difference.Outcome:
-    async def work(connection: Connection) -> difference.Outcome:
-        found = await difference.outcome(connection, number)
+async def _outcome(number: int, file: Any) -> diff_outcome.Outcome:
+    async def work(connection: Connection) -> diff_outcome.Outcome:
+        found = await diff_outcome.outcome(connection, number)
         if file is not None:
-            await difference.write_csv(connection, found.version.schema, file)
+            await diff_outcome.write_csv(connection, found.version.schema, file)
         return found
 
     return await asking(work)
@@ -374,7 +374,7 @@ def _version_object(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _as_json(found: difference.Outcome) -> dict[str, Any]:
+def _as_json(found: diff_outcome.Outcome) -> dict[str, Any]:
     versions = {
         name: {"number": each.number, "definition_version": each.label}
         for name, each in (("version", found.version), ("against", found.against))
@@ -390,11 +390,11 @@ def _as_json(found: difference.Outcome) -> dict[str, Any]:
     }
 
 
-def _named(names: Sequence[str], lines: difference.Lines) -> list[dict[str, Any]]:
+def _named(names: Sequence[str], lines: diff_outcome.Lines) -> list[dict[str, Any]]:
     return [dict(zip(names, line, strict=True)) for line in lines]
 
 
-def _show_outcome(found: difference.Outcome) -> None:
+def _show_outcome(found: diff_outcome.Outcome) -> None:
     out = console()
     out.print(f"{found.version} against {found.against}, which BI reads", style="bold", markup=False)
     if found.left_out:
@@ -407,7 +407,7 @@ def _show_outcome(found: difference.Outcome) -> None:
         _show_alerts(out, found.alerts)
 
 
-def _show_rows(out: Console, found: difference.Outcome) -> None:
+def _show_rows(out: Console, found: diff_outcome.Outcome) -> None:
     table(out, TABLES, found.tables, right=(*COUNTS, "journeys"))
     section(out, "Why")
     table(out, REASONS, found.reasons, right=("rows", "journeys"))
@@ -420,7 +420,7 @@ def _show_rows(out: Console, found: difference.Outcome) -> None:
             table(out, (name, *RANKED[1:]), lines, right=RANKED[1:])
 
 
-def _show_alerts(out: Console, changes: Sequence[difference.AlertChange]) -> None:
+def _show_alerts(out: Console, changes: Sequence[diff_outcome.AlertChange]) -> None:
     section(out, "What on-call would hear if BI read it now")
     lines = [(each.policy, _words(each), each.told, each.silent) for each in changes]
     table(out, ("policy", "obligation", "told", "silent"), lines, right=("told", "silent"))
@@ -429,5 +429,5 @@ def _show_alerts(out: Console, changes: Sequence[difference.AlertChange]) -> Non
         out.print(f"silent: overdue for more than {age} already when it came, so nobody is told")
 
 
-def _words(found: difference.AlertChange) -> str:
+def _words(found: diff_outcome.AlertChange) -> str:
     return WORDS.get(found.reason or found.change, f"closes, {found.reason}")

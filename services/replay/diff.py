@@ -3,7 +3,7 @@
 Promises: every row that differs is in the version's table `difference`, with what decides it otherwise (of a
 verification, with the first event that explains it); both versions are compared journey by journey at one
 instant, so live processing makes no difference. Journeys that are behind or parked in either version are left
-out and counted. A kill costs one unit. Leaves showing it to `difference`.
+out and counted. A kill costs one unit. Leaves showing it to `diff_outcome`.
 """
 
 from collections.abc import Mapping, Sequence
