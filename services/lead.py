@@ -13,7 +13,7 @@ from asyncpg import Record as Row
 
 from schemas.records import Envelope, EventRetracted, SubjectErased, SubjectsUnlinked, order_key
 from services.projector.decoding import Decoding
-from services.projector.histories import read_histories
+from services.projector.histories import members_of, read_histories
 from services.store.pool import Connection
 from services.store.reading import Rows, read_shown
 from services.store.timeline import calendar_facts, rules_of
@@ -134,20 +134,17 @@ async def read_lead(connection: Connection, some_id: str, decoding: Decoding) ->
 
 
 async def _read(connection: Connection, journey_id: str, version: Promoted, decoding: Decoding) -> Lead:
-    subjects = await connection.fetch(
-        "select subject_id from log.subject where journey_id = $1 order by subject_id", journey_id
-    )
-    members = [row["subject_id"] for row in subjects]
+    members = await members_of(connection, [journey_id])
     standing = await connection.fetchrow(
         STANDING.format(schema=version.schema_name), journey_id, version.version_no
     )
     assert standing is not None
     rules = rules_of(version.timeline, await calendar_facts(connection))
-    [history] = await read_histories(connection, {journey_id: members}, decoding)
+    [history] = await read_histories(connection, members, decoding)
     found = Trace() if standing["parked"] else trace(history, rules)
     return Lead(
         journey_id=journey_id,
-        subjects=members,
+        subjects=members[journey_id],
         definition_version=version.label,
         is_stale=standing["is_stale"],
         error=standing["parked"],
@@ -156,7 +153,7 @@ async def _read(connection: Connection, journey_id: str, version: Promoted, deco
             connection, "credit", journey_id, "model, won_at, effective_at, event_id, touched_at"
         ),
         faults=await _rows(connection, "fault", journey_id, "occurred_at, event_id, copy_no"),
-        timeline=await _timeline(connection, members, decoding, found),
+        timeline=await _timeline(connection, members[journey_id], decoding, found),
     )
 
 

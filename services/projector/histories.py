@@ -41,6 +41,16 @@ ROWS_AT_ONCE = 100
 """Events read before other tasks get a turn: about 2 ms."""
 
 
+async def members_of(connection: Connection, journeys: Sequence[str]) -> dict[str, list[str]]:
+    """The subjects of journeys."""
+    members: dict[str, list[str]] = {id: [] for id in journeys}
+    for row in await connection.fetch(
+        "select journey_id, subject_id from log.subject where journey_id = any($1) order by 2", journeys
+    ):
+        members[row["journey_id"]].append(row["subject_id"])
+    return members
+
+
 async def read_histories(
     connection: Connection,
     members: Mapping[str, Sequence[str]],

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from projections.history import History
 from projections.rules import Rules
 from services.projector.decoding import Decoding
-from services.projector.histories import read_histories
+from services.projector.histories import members_of, read_histories
 from services.replay.compare import KEYS, Difference, Key
-from services.replay.reasons import Why, members_of
+from services.replay.reasons import Why
 from services.replay.versions import Found, timeline_of
 from services.store.pool import Connection
 from services.store.timeline import calendar_facts, rules_of

@@ -13,7 +13,7 @@ from projections.history import History
 from projections.rules import Entry, Rules
 from schemas.records import CalendarChanged
 from services.projector.decoding import Decoding
-from services.projector.histories import read_histories
+from services.projector.histories import members_of, read_histories
 from services.replay.changes import Change, single_changes
 from services.replay.compare import Difference, Key, Keyed, differences, keyed
 from services.replay.versions import Found, timeline_of
@@ -124,13 +124,3 @@ def _schedule(entries: Sequence[Entry]) -> list[object]:
 
 def _places(found: Sequence[Difference]) -> Places:
     return {(each.table, each.key) for each in found}
-
-
-async def members_of(connection: Connection, journeys: Sequence[str]) -> dict[str, list[str]]:
-    """The subjects of journeys."""
-    members: dict[str, list[str]] = {id: [] for id in journeys}
-    for row in await connection.fetch(
-        "select journey_id, subject_id from log.subject where journey_id = any($1) order by 2", journeys
-    ):
-        members[row["journey_id"]].append(row["subject_id"])
-    return members
