@@ -11,7 +11,7 @@ from schemas.instants import rfc3339
 from services import settings
 from services.cli.exits import REFUSED, ask, end, run
 from services.cli.layout import console, table
-from services.notifier.config import Config, Faulty, read
+from services.notifier.config import Config, read
 from services.notifier.deliver import send
 from services.notifier.message import Message, Owed
 from services.notifier.sending import Again, Refused
@@ -122,10 +122,7 @@ def deliveries(waiting: bool, limit: int, as_json: bool) -> None:
 @click.argument("channel")
 def test(channel: str) -> None:
     """Send a made-up alert, and its end, over CHANNEL of the file LEADLOG_ALERTS."""
-    try:
-        config = read(settings.ALERTS)
-    except Faulty as error:
-        end(REFUSED, str(error))
+    config = read(settings.ALERTS)
     if channel not in config.channels:
         known = ", ".join(config.channels) or "none: LEADLOG_ALERTS names no file with channels"
         raise click.UsageError(f"there is no channel {channel}. There are: {known}")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -16,14 +16,13 @@ from schemas import faults
 from schemas.instants import rfc3339
 from schemas.records import Envelope, Micros, Team
 from services import definitions, settings
-from services.cli import backtest, exits
+from services.cli import backtest
 from services.cli.definition_file import read_file, show_changes
-from services.cli.exits import AWAY, REFUSED, USAGE, end
+from services.cli.exits import REFUSED, USAGE, ask, end
 from services.cli.files import TEXT_FILE
 from services.cli.layout import console, section, table
 from services.cli.sending import fault_lines
-from services.definitions import Desk, NoInstant, NotTaken, Refused, Standing, name_of
-from services.store.pool import Connection
+from services.definitions import Desk, Standing, name_of
 from services.wording import instant
 
 BY = click.option("--by", metavar="NAME", help="Who decides (default: your user name on this machine).")
@@ -271,7 +270,6 @@ def _instant(at: Micros | None) -> str | None:
 
 
 command.add_command(backtest.command)
-Answer = TypeVar("Answer")
 
 
 def decide(act: Callable[[Desk], Awaitable[Agreement]]) -> Agreement:
@@ -280,15 +278,3 @@ def decide(act: Callable[[Desk], Awaitable[Agreement]]) -> Agreement:
         return ask(lambda connection: act(Desk(connection, settings.addresses().kafka_bootstrap)))
     except faults.Refused as refused:
         end(REFUSED, "\n".join(["the fact is refused:", *fault_lines(refused.faults)]))
-
-
-def ask(question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
-    """Asks Postgres; what is refused ends the command with the reason."""
-    try:
-        return exits.ask(question)
-    except NoInstant as wrong:
-        end(USAGE, str(wrong))
-    except Refused as refused:
-        end(REFUSED, str(refused))
-    except NotTaken as behind:
-        end(AWAY, str(behind))

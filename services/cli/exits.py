@@ -18,10 +18,21 @@ import asyncpg
 import click
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError
 
-from services import settings
+from projections.definition import DefinitionFaults
+from services import definitions, settings
+from services.broker import WrongTopics
+from services.daemon import PortTaken
+from services.definitions import NoInstant, NotTaken
+from services.deploy import AlreadyStarted
 from services.environment import WrongSetting
-from services.registry import RegistryAway
+from services.notifier.config import Faulty
+from services.publisher import ServerAway
+from services.registry import RegistryAway, WrongIds
+from services.replay import versions
+from services.replay.runs import Busy
+from services.replay.switch import Blocked
 from services.settings import NotRunning
+from services.store import keys
 from services.store.pool import Connection, session
 from services.store.versions import NothingPromoted
 
@@ -40,6 +51,16 @@ SERVER_AWAY = (
     asyncpg.DiskFullError,
     ConnectionError,
 )
+REFUSALS = (
+    *(NothingPromoted, AlreadyStarted, WrongTopics, WrongIds, Faulty, PortTaken, DefinitionFaults),
+    *(definitions.Refused, versions.Refused, Busy, Blocked, keys.Unknown),
+)
+SAID: dict[type[Exception], int] = {
+    **dict.fromkeys((NotRunning, NotTaken, ServerAway), AWAY),
+    **dict.fromkeys((WrongSetting, NoInstant), USAGE),
+    **dict.fromkeys(REFUSALS, REFUSED),
+}
+"""Errors that say themselves what is wrong and what to do, to how they end a command: the first that fits."""
 NOT_READY = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
 """What a database makes of our queries that another release made, or nobody."""
 
@@ -69,12 +90,8 @@ class Kindly(click.Group):
         """Runs the command."""
         try:
             return super().invoke(ctx)
-        except NotRunning as error:
-            end(AWAY, str(error))
-        except WrongSetting as error:
-            end(USAGE, str(error))
-        except NothingPromoted as error:
-            end(REFUSED, str(error))
+        except tuple(SAID) as error:
+            end(next(code for kind, code in SAID.items() if isinstance(error, kind)), str(error))
         except NOT_READY as error:
             end(REFUSED, f"the database is not that of this release ({error}): {DEPLOY}")
         except asyncpg.InsufficientPrivilegeError as error:

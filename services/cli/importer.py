@@ -9,13 +9,13 @@ import click
 import msgspec
 
 from services import settings
-from services.cli.exits import AWAY, REFUSED, USAGE, end, run
+from services.cli.exits import REFUSED, USAGE, end, run
 from services.cli.files import TEXT_FILE, text_of
 from services.cli.sending import Display, collect_seldom, summary
 from services.importer.events import RowFault
 from services.importer.mapping import Mapping, MappingFaults, parse
 from services.importer.rows import BadRow, Import, Progress, WrongFiles, assign
-from services.publisher import Publisher, ServerAway
+from services.publisher import Publisher
 from services.wording import legible
 
 BAD_ROWS_SHOWN = 10
@@ -46,14 +46,11 @@ def command(files: tuple[Path, ...], mapping_file: Path, dry_run: bool, as_json:
     doing = "checking" if dry_run else "importing"
     with Display(f"{doing} {mapping.name}", job.total_bytes) as display:
         told = _Told(display, as_json)
-        try:
-            if dry_run:
-                run(_look(job, told.taken))
-            else:
-                bootstrap = settings.addresses().kafka_bootstrap
-                run(Publisher(bootstrap, taken=told.taken, say=display.say).publish(job.chunks()))
-        except ServerAway as away:
-            end(AWAY, str(away))
+        if dry_run:
+            run(_look(job, told.taken))
+        else:
+            bootstrap = settings.addresses().kafka_bootstrap
+            run(Publisher(bootstrap, taken=told.taken, say=display.say).publish(job.chunks()))
         seconds = display.seconds
     _sum_up(job, told, seconds, dry_run)
 

@@ -13,7 +13,6 @@ from services.cli.exits import REFUSED, ask, end
 from services.cli.layout import console, table
 from services.store.keys import (
     Key,
-    Unknown,
     end_key,
     new_secret,
     put_key,
@@ -101,11 +100,9 @@ def revoke(key_id: str) -> None:
 
 
 def _with(work: Callable[[Connection], Awaitable[Result]]) -> Result:
-    """Does something with a connection; an unknown key ends the command."""
+    """Does something with a connection."""
     try:
         return ask(work)
-    except Unknown as error:
-        end(REFUSED, str(error))
     except asyncpg.UndefinedTableError:
         end(REFUSED, "this database has no table of keys yet: `leadlog up` or `leadlog migrate` makes it")
 

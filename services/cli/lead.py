@@ -15,10 +15,9 @@ from schemas.currencies import display
 from services import definitions, settings
 from services.cli import lead_difference
 from services.cli.definition_file import read_file
-from services.cli.exits import REFUSED, USAGE, end, run
+from services.cli.exits import REFUSED, end, run
 from services.cli.files import TEXT_FILE
 from services.cli.layout import console, section, table
-from services.definitions import NoInstant, Refused
 from services.lead import Entry, Lead, Shown, Unknown, read_lead
 from services.lead_difference import Difference, as_known, under
 from services.projector.decoding import Decoding
@@ -56,10 +55,6 @@ def command(some_id: str, file: Path | None, when: str | None, as_json: bool) ->
         lead = run(read(some_id))
     except Unknown:
         end(REFUSED, f"no subject, journey or event has the id {some_id!r}. `leadlog wait`, if it is new.")
-    except NoInstant as wrong:
-        end(USAGE, str(wrong))
-    except Refused as refused:
-        end(REFUSED, str(refused))
     if as_json:
         click.echo(json.dumps(as_object(lead), indent=2))
     else:

@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from services import foreign, json_lines, settings
-from services.cli.exits import AWAY, REFUSED, end, run
+from services.cli.exits import REFUSED, end, run
 from services.cli.sending import Display, collect_seldom, fault_lines, summary
 from services.json_lines import Bookmark, Position, Refusal, Step
-from services.publisher import Publisher, ServerAway
+from services.publisher import Publisher
 from services.wording import legible
 
 
@@ -36,8 +36,6 @@ def command(file: BinaryIO, as_json: bool, from_start: bool) -> None:
     _refuse_foreign(file)
     try:
         position, seconds, rate = run(_publish(file, as_json, from_start))
-    except ServerAway as away:
-        end(AWAY, str(away))
     except BrokenPipeError:
         sys.exit(REFUSED)
     text = f"{position.taken:,} taken, {position.refused:,} refused, {seconds:.1f} s, {rate:,.0f} events/s"

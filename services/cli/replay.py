@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 
-from projections.definition import Definition, DefinitionFaults
+from projections.definition import Definition
 from schemas.instants import instant_of, rfc3339
 from services import settings
 from services.cli import verdict
@@ -26,10 +26,10 @@ from services.replay.catch_up import catch_up
 from services.replay.diff import diff
 from services.replay.job import Progress
 from services.replay.plan import Plan, plan
-from services.replay.runs import Busy, Candidate
-from services.replay.switch import Blocked, Switched, previous, switch
+from services.replay.runs import Candidate
+from services.replay.switch import Switched, previous, switch
 from services.replay.verify import Verdict, last, verify
-from services.replay.versions import Refused, overview, ready, retire
+from services.replay.versions import overview, ready, retire
 from services.replay.workers import NICENESS, Effort
 from services.store.pool import Connection
 from services.wording import duration, instant
@@ -252,17 +252,10 @@ def _effort(processes: int, full_speed: bool) -> Effort:
     return Effort(processes, 0 if full_speed else NICENESS)
 
 
-def kindly(work: Awaitable[Result]) -> Result:
-    """Runs the work; what it refuses, or who interrupts it, ends the command with what to do."""
-
-    async def refusing() -> Result:
-        try:
-            return await work
-        except (Refused, Busy, Blocked, DefinitionFaults) as error:
-            end(REFUSED, str(error))
-
+def kindly(work: Coroutine[Any, Any, Result]) -> Result:
+    """Runs the work; who interrupts it is told what to do."""
     try:
-        return run(refusing())
+        return run(work)
     except KeyboardInterrupt:
         end(REFUSED, "interrupted; what is done is kept, and the same command goes on from there")
 

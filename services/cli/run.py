@@ -10,9 +10,9 @@ from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.cli.exits import REFUSED, end
 from services.clock import process as clock_process
-from services.daemon import PortTaken, serve
+from services.daemon import serve
 from services.notifier import process as notifier_process
-from services.notifier.config import Faulty, read
+from services.notifier.config import read
 from services.projector.handler import Projector
 from services.settings import Addresses
 from services.verifier import process as verifier_process
@@ -80,7 +80,7 @@ def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
     try:
         handler = Projector(settings.addresses())
         code = worker.run(handler, topics, worker.identity(worker_id), web_port)
-    except (worker.AlreadyRunning, PortTaken) as error:
+    except worker.AlreadyRunning as error:
         end(REFUSED, str(error))
     sys.exit(code)
 
@@ -128,10 +128,7 @@ def notifier(web_port: int) -> None:
 
     A second notifier stands by, channel by channel.
     """
-    try:
-        config = read(settings.ALERTS)
-    except Faulty as error:
-        end(REFUSED, str(error))
+    config = read(settings.ALERTS)
     _serve("notifier", web_port, lambda addresses: notifier_process.run(addresses.postgres_dsn, config))
 
 
@@ -147,18 +144,12 @@ def verifier(web_port: int) -> None:
 
 
 def _serve(name: str, port: int, work: Callable[[Addresses], Awaitable[None]]) -> None:
-    try:
-        addresses = settings.addresses()
-        sys.exit(serve(name, port, lambda: work(addresses)))
-    except PortTaken as error:
-        end(REFUSED, str(error))
+    addresses = settings.addresses()
+    sys.exit(serve(name, port, lambda: work(addresses)))
 
 
 def _listen(name: str, create_app: Callable[[Addresses], Any], host: str, port: int) -> None:
     # The web server, likewise.
     from services import web_server  # noqa: PLC0415
 
-    try:
-        sys.exit(web_server.serve(name, create_app(settings.addresses()), host, port))
-    except PortTaken as error:
-        end(REFUSED, str(error))
+    sys.exit(web_server.serve(name, create_app(settings.addresses()), host, port))

@@ -19,13 +19,11 @@ from infra import stack as local
 from infra.stack import Stack
 from schemas.topics import INPUT_TOPICS
 from services import settings
-from services.broker import WrongTopics
 from services.cli.definition_file import read_file
 from services.cli.exits import AWAY, REFUSED, ask, end, run
 from services.cli.files import TEXT_FILE
-from services.deploy import AlreadyStarted, deploy, expect_new
+from services.deploy import deploy, expect_new
 from services.notifier.config import Faulty, read
-from services.registry import WrongIds
 from services.store.keys import put_key
 from services.store.migrate import migrate
 
@@ -93,19 +91,13 @@ def _expect_channels() -> None:
 def _expect_new() -> None:
     """Refuses a second definition before a running stack is touched."""
     with suppress(ConnectionError):  # what is away, `up` brings back first
-        try:
-            run(expect_new(settings.addresses().postgres_dsn))
-        except AlreadyStarted as error:
-            end(REFUSED, str(error))
+        run(expect_new(settings.addresses().postgres_dsn))
 
 
 def _deploy(text: str | None) -> None:
     """Migrations, topics, schemas and, on an empty log, the first projection version."""
     default = resources.files(projections).joinpath("default.yaml").read_text()
-    try:
-        deployed = run(deploy(settings.addresses(), MIGRATIONS, text, default))
-    except (AlreadyStarted, WrongTopics, WrongIds) as error:
-        end(REFUSED, str(error))
+    deployed = run(deploy(settings.addresses(), MIGRATIONS, text, default))
     _say(f"Definition {deployed.promoted} is {'now' if deployed.is_first else 'still'} in force.")
 
 
