@@ -1,9 +1,9 @@
 """`leadlog parked`: journeys set aside because their fold raised."""
 
 import json
-from typing import Any
 
 import click
+from asyncpg import Record as Row
 
 from services.cli.exits import REFUSED, ask, end
 from services.store.pool import Connection
@@ -58,7 +58,7 @@ def retry(journey_id: str | None) -> None:
     click.echo(f"{tried} parked journeys are tried again; `leadlog wait` tells when that is done")
 
 
-async def fetch_parked(connection: Connection) -> list[Any]:
+async def fetch_parked(connection: Connection) -> list[Row]:
     """All parked journeys of all versions."""
     return list(await connection.fetch(PARKED))
 

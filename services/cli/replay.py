@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 from rich.console import Console
@@ -127,7 +127,7 @@ def catch_up_command(number: int) -> None:
 @with_processes
 @full_speed
 def diff_command(
-    number: int, *, file: Any, show: bool, as_json: bool, processes: int, full_speed: bool
+    number: int, *, file: TextIO | None, show: bool, as_json: bool, processes: int, full_speed: bool
 ) -> None:
     """Compare a version row by row with the promoted one. Exit 1 when any row differs.
 
@@ -277,7 +277,7 @@ def _instant(text: str | None) -> int | None:
         raise click.BadParameter(f"{text!r}: {error}; expected like 2026-03-01T09:30:00Z") from None
 
 
-async def _outcome(number: int, file: Any) -> diff_outcome.Outcome:
+async def _outcome(number: int, file: TextIO | None) -> diff_outcome.Outcome:
     async def work(connection: Connection) -> diff_outcome.Outcome:
         found = await diff_outcome.outcome(connection, number)
         if file is not None:

@@ -13,10 +13,10 @@ import random
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import aiohttp
 import structlog
+from asyncpg import Record as Row
 
 from services.notifier import alertmanager, mail, webhook
 from services.notifier.config import Alertmanager, AnyChannel, Config, Webhook
@@ -168,7 +168,7 @@ class Delivery:
             return ALERTMANAGER_AT_ONCE
         return max(1, min(AT_ONCE, self._channel.per_minute // 60))
 
-    async def _tell(self, rows: Sequence[Any]) -> None:
+    async def _tell(self, rows: Sequence[Row]) -> None:
         told = await messages(self._connection, self._config, [row["alert_id"] for row in rows])
         first = {row["alert_id"] for row in rows if row["attempts"] == 1 and row["sent_at"] is None}
         over = [alert_id for alert_id in first if not told[alert_id].is_firing]
@@ -247,7 +247,7 @@ class Delivery:
         given_up = await self._connection.fetch(GIVE_UP, self._name, ids, after, None)
         GAVE_UP.labels(self._name).inc(len(given_up))
 
-    def _next(self, message: Message) -> Any:
+    def _next(self, message: Message) -> timedelta | None:
         """When to send the same again: only Alertmanager wants that, as long as the alert is active."""
         if isinstance(self._channel, Alertmanager) and message.is_firing:
             return timedelta(seconds=self._channel.resend)

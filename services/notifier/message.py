@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from asyncpg import Record as Row
 from msgspec import Struct
 
 from schemas.instants import rfc3339
@@ -98,16 +99,16 @@ class Message(Struct, frozen=True):
 async def messages(connection: Connection, config: Config, alerts: Sequence[int]) -> dict[int, Message]:
     """What is to be told of these alerts now."""
     now: Micros = await connection.fetchval("select now()")
-    owed: dict[int, list[Any]] = defaultdict(list)
+    owed: dict[int, list[Row]] = defaultdict(list)
     for row in await connection.fetch(OBLIGATIONS, list(alerts)):
         owed[row["alert_id"]].append(row)
     return {
-        alert["alert_id"]: _message(dict(alert), owed[alert["alert_id"]], config, now)
+        alert["alert_id"]: _message(alert, owed[alert["alert_id"]], config, now)
         for alert in await connection.fetch(ALERTS, list(alerts))
     }
 
 
-def _message(alert: dict[str, Any], rows: Sequence[Any], config: Config, now: Micros) -> Message:
+def _message(alert: Row, rows: Sequence[Row], config: Config, now: Micros) -> Message:
     owed = [_owed(row, config, now) for row in rows[:SHOWN]]
     by_policy = Counter(row["policy_id"] for row in rows)
     state = alert["outcome"] or "firing"
@@ -139,7 +140,7 @@ def _runbook(severity: str) -> str:
     return "sla-breach" if severity == "critical" else "sla-warning"
 
 
-def _owed(row: Any, config: Config, now: Micros) -> Owed:
+def _owed(row: Row, config: Config, now: Micros) -> Owed:
     due_at = row["due_at"]
     is_late = due_at is not None and due_at <= now and row["closed_at"] is None
     step = config.next_steps.get(row["policy_id"], "Do what ends the clock, or pause it with a reason.")
@@ -169,13 +170,13 @@ def _summary(owed: Sequence[Owed], state: str, severity: str) -> str:
     return " ".join(said.splitlines())
 
 
-def _digest(rows: Sequence[Any], now: Micros) -> str:
+def _digest(rows: Sequence[Row], now: Micros) -> str:
     """One line on many: how many of each policy are overdue, due soon and over."""
     counts = Counter((row["policy_id"], _stands(row, now)) for row in rows)
     return ", ".join(f"{number} x {policy} {what}" for (policy, what), number in sorted(counts.items()))
 
 
-def _stands(row: Any, now: Micros) -> str:
+def _stands(row: Row, now: Micros) -> str:
     if row["closed_at"] is not None:
         return "over"
     return "overdue" if row["due_at"] is not None and row["due_at"] <= now else "due soon"

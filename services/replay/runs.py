@@ -8,9 +8,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
+from asyncpg import Record as Row
 
 from schemas.records import Micros
 from schemas.topics import Offsets
@@ -130,7 +131,7 @@ async def _create(connection: Connection, candidate: Candidate) -> int:
     return number
 
 
-def _check(row: Any, candidate: Candidate) -> None:
+def _check(row: Row, candidate: Candidate) -> None:
     version = f"version {row['version_no']} ({row['label']})"
     way_out = f"`leadlog replay retire {row['version_no']}` throws it away"
     if row["code_version"] != code_version():

@@ -7,7 +7,9 @@ Leaves judging requests and events to `services.ingest`.
 import hashlib
 import secrets
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from asyncpg import Record as Row
 
 from schemas.records import TOPIC_OF, Micros
 from services.store.pool import Connection
@@ -120,5 +122,5 @@ async def note_use(connection: Connection, key_ids: Iterable[str]) -> None:
     await connection.execute(USED, list(key_ids))
 
 
-def _key(row: Any) -> Key:
+def _key(row: Row) -> Key:
     return Key(**dict(row) | {"records": frozenset(row["records"])})
