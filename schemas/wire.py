@@ -191,7 +191,9 @@ def _resolved(source: _Source, value: bytes) -> Any:
     except fastavro.read.SchemaResolutionError as fault:
         raise Unreadable("incompatible_schema", str(fault)) from None
     except MALFORMED as fault:
-        raise Unreadable("not_avro", f"the body does not fit its schema: {fault!r}") from None
+        # Not by its `repr`, which of a wrong encoding quotes the whole text.
+        found = f"{type(fault).__name__}: {fault}"
+        raise Unreadable("not_avro", f"the body does not fit its schema: {found}") from None
     if stream.tell() != len(value):
         raise Unreadable("not_avro", f"{len(value) - stream.tell()} bytes follow the record")
     return fields

@@ -15,9 +15,10 @@ from click.testing import CliRunner, Result
 from schemas import records as r
 from schemas.contract import parse, to_json
 from schemas.records import Envelope
-from schemas.wire import Decoder, encode, headers
+from schemas.wire import Decoder, Unreadable, encode, headers
 from services.cli import main
 from services.projector.delivery import Record
+from services.projector.redaction import FORGOTTEN
 from services.rejections import Page, read_page
 from services.settings import Addresses
 from services.store.feeding import Fed
@@ -172,17 +173,29 @@ async def _someone_waits(connection: Connection) -> bool:
 
 
 async def test_an_erasure_takes_the_values_of_rejected_records(database: str) -> None:
-    """Records of an erased subject keep reason and place, whether they came before the erasure or after."""
-    await take(database, REFUSED)
+    """Records of an erased subject keep reason and place, whether they came before the erasure or after. Keys
+    that were none and messages, which quote what was wrong, stayed."""
+    by_mail = [lying(GOOD, 5, key=b"kim@example.com"), lying(GOOD, 6, key=b"kim@example.com")]
+    spelt = msgspec.structs.replace(UNKNOWN_WORD, subject_id="web:5f3a", touch_type="kim@example.com")
+    await take(database, [*REFUSED, by_mail[0], lying(spelt, 0, partition=4)])
     connection = await connect(database)
     await feed(connection, [r.SubjectErased(**at(3, "erasure", "web:5f3a"), request_id="1")])
-    await live.take(connection, [lying(GOOD, 5, key=b"web:other")], Fed())
+    await live.take(connection, [by_mail[1]], Fed())
     kept = {each.place: each.content for each in (await pages(database)).rejections}
     assert [place for place, content in kept.items() if content] == ["lead.events-3-1"]
-    assert len(kept) == len(REFUSED) + 1
-    values = await connection.fetch("select value from log.reject where subject_id = 'web:5f3a'")
-    assert {row["value"] for row in values} == {None}
+    assert len(kept) == len(REFUSED) + 3
+    rows = await connection.fetch("select key, value, message from log.reject where subject_id = 'web:5f3a'")
+    assert {tuple(row) for row in rows} == {(None, None, FORGOTTEN)}
     await connection.close()
+
+
+def test_a_wrong_encoding_is_told_without_the_text() -> None:
+    """The message quoted all of it: as long as the record, and what it says about a person."""
+    mail = r.AttributeChanged(**at(1, "mail"), name="email", value="kim@example.com")
+    with pytest.raises(Unreadable) as refused:
+        Decoder().decode(encode(mail).replace(b"kim@", b"kim\xff"))
+    assert "can't decode byte 0xff" in refused.value.message
+    assert "example.com" not in refused.value.message
 
 
 def on(topics: Addresses, database: str) -> Callable[..., Result]:

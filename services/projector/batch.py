@@ -18,7 +18,7 @@ from services.projector.decoding import Decoded, Decoding, Reject
 from services.projector.delivery import OffsetGap, Record
 from services.projector.fold import BatchFold, plan
 from services.projector.log import Arrival, Stored, lock_journeys, lock_rejects, store
-from services.projector.redaction import erased_subjects, forget_rejects, personal_names, redact
+from services.projector.redaction import FORGOTTEN, erased_subjects, forget_rejects, personal_names, redact
 from services.rejections import Place
 from services.store.definition_facts import definition_facts
 from services.store.feeding import Fed
@@ -48,12 +48,11 @@ where position.topic = moved.topic and position.partition = moved.partition
 
 INSERT_REJECTS = """
 insert into log.reject (topic, partition, "offset", reason, message, source, event_id, subject_id, key, value)
-values (
-  $1, $2, $3, $4, $5, $6, $7, $8, $9,
-  case
-    when not exists (select from log.subject where subject_id = $8 and erased_at is not null) then $10::bytea
-  end
-)
+select $1, $2, $3, $4, case when is_erased then $11 else $5 end, $6, $7, $8,
+  case when not is_erased then $9::bytea end, case when not is_erased then $10::bytea end
+from (
+  select exists (select from log.subject where subject_id = $8 and erased_at is not null) as is_erased
+) as subject
 """
 
 DELETE_REFERENCE = "delete from log.reference where event_id = any($1) returning record_name"
@@ -191,7 +190,7 @@ class Batch:
             return
         await lock_rejects(self._connection)
         await forget_rejects(self._connection, erased)
-        await self._connection.executemany(INSERT_REJECTS, [row(each) for each in rejects])
+        await self._connection.executemany(INSERT_REJECTS, [(*row(each), FORGOTTEN) for each in rejects])
         await leave(self._connection, [rejection(each) for each in rejects])
         for each in rejects:
             metrics.REJECTS.labels(each.reason).inc()

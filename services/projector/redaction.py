@@ -17,17 +17,24 @@ from schemas.wire import encode
 from services.projector.decoding import Decoding
 from services.store.pool import Connection
 
-FORGET_REJECTS = "update log.reject set value = null where subject_id = any($1) and value is not null"
+FORGOTTEN = "what was wrong is forgotten with its subject, which was erased"
+"""Stands for the message about a reject, which may quote the record."""
+
+FORGET_REJECTS = """
+update log.reject set key = null, value = null, message = $2
+where subject_id = any($1) and message <> $2
+"""
 PROPOSALS = "select fact from log.reference where record_name = 'DefinitionProposed'"
 
 
 async def forget_rejects(connection: Connection, subjects: set[str]) -> None:
-    """Leaves of the rejects of these subjects only reason and ids: what cannot be read may be personal.
+    """Leaves of the rejects of these subjects only reason and ids: what cannot be read may be personal, and
+    so may a key that is none of the contract's, and what a message quotes.
 
     The caller holds the lock of the rejects.
     """
     if subjects:
-        await connection.execute(FORGET_REJECTS, list(subjects))
+        await connection.execute(FORGET_REJECTS, list(subjects), FORGOTTEN)
 
 
 async def redact(connection: Connection, subjects: set[str], decoding: Decoding) -> None:
