@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra import MIGRATIONS
+from schemas.records import AttributeChanged, SubjectErased
 from services import settings
 from services.replay.log_rebuild import log_rebuild
 from services.replay.log_verify import log_verify
@@ -15,11 +16,14 @@ from services.replay.switch import previous, switch
 from services.replay.versions import Refused, retire
 from services.replay.workers import Effort
 from services.settings import Addresses
+from services.store.migrate import migrate
 from services.store.pool import connect
+from tests import live
 from tests.faults.equality import compare
-from tests.feeding import HUMAN
+from tests.feeding import DEFINITION, HUMAN, at, demo_request
 from tests.fresh import empty_database
-from tests.replaying import SMALL, Case, Store, prepared, random_case
+from tests.histories import Timeline
+from tests.replaying import SMALL, Case, Store, decided, prepared, publish, random_case
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
@@ -106,6 +110,32 @@ async def test_what_was_believed_then_can_be_built(store: Store, case: Case) -> 
     assert {reason for reason, *_ in (await store.diff(number)).reasons} == {"facts recorded later"}
     with pytest.raises(Refused, match="as known"):
         await store.catch_up(number)
+
+
+async def test_an_erasure_reaches_versions_that_are_not_fed(database: str, topics: Addresses) -> None:
+    """A trial of what was known then, whose file calls no mail address personal, kept it when it was built
+    before the erasure, brought it back when it was built after it, and any diff wrote it out."""
+    trial: Timeline = [(None, DEFINITION.replace("[email, phone,", "[phone,"))]
+    mail = AttributeChanged(**at(0, "mail"), name="email", value="kim@example.com")
+    erasure = SubjectErased(**at(2, "erasure"), request_id="1")
+    records = live.on_topics([*decided(DEFINITION, 0), mail, demo_request(1, "form"), erasure])
+    await publish(topics.kafka_bootstrap, records)
+    await migrate(database, MIGRATIONS)
+    connection = await connect(database)
+    await live.add_versions(connection, [[(None, DEFINITION)]])
+    store = Store(topics._replace(postgres_dsn=database), connection, records)
+    await store.take(len(records) - 1)
+    kept = "select event_id, value from v{:04d}.attribute_change"
+    before = await store.build(trial, as_known_at=erasure.recorded_at - 1)
+    assert [tuple(row) for row in await connection.fetch(kept.format(before))] == [("mail", mail.value)]
+    assert [counts for _, *counts in (await store.diff(before)).tables] == [[1, 0, 0, 1]]
+    said = await connection.fetch(f"select after ->> 'name', after ->> 'value' from v{before:04d}.difference")
+    assert [tuple(row) for row in said] == [("email", None)]
+    await store.take(1)
+    after = await store.build(trial, as_known_at=erasure.recorded_at - 1)
+    for number in (before, after):
+        assert [tuple(row) for row in await connection.fetch(kept.format(number))] == [("mail", None)]
+    await connection.close()
 
 
 async def test_whatever_is_changed_by_hand_is_found(store: Store, case: Case) -> None:

@@ -1,9 +1,9 @@
-"""Overwrites the personal values of erased subjects in the log.
+"""Overwrites the personal values of erased subjects in the log, and in versions that no fold brings up.
 
 Promises: after an erasure no table of `log` holds a personal value of the subject, whenever its events
 arrive, and whenever a definition calls them personal; the content hash stays, so that a copy sent again is a
-duplicate. Which attributes are personal is what any definition ever proposed says. Leaves the rows of the
-versions to the fold, which sees only overwritten events.
+duplicate. Which attributes are personal is what any definition ever proposed says, also where a version's own
+says otherwise. Leaves the rows of the versions that are fed to the fold, which sees only overwritten events.
 """
 
 from functools import lru_cache
@@ -16,6 +16,7 @@ from schemas.records import DefinitionProposed
 from schemas.wire import encode
 from services.projector.decoding import Decoding
 from services.store.pool import Connection
+from services.store.versions import code_version
 
 FORGOTTEN = "what was wrong is forgotten with its subject, which was erased"
 """Stands for the message about a reject, which may quote the record."""
@@ -24,6 +25,22 @@ FORGET_REJECTS = """
 update log.reject set key = null, value = null, message = $2
 where subject_id = any($1) and message <> $2
 """
+# Trials, what was known then, versions of other code, and those with journeys whose rows stay as they were.
+NOT_BROUGHT_UP = """
+select schema_name from ops.version
+where status = 'built' or (status in ('fed', 'promoted') and (
+  code_version <> $1 or exists (select from ops.parked where parked.version_no = version.version_no)
+))
+"""
+FORGET_VALUES = """
+update {schema}.attribute_change as said set value = null, number_value = null
+from (
+  select event_id, subject_id from log.event union all select event_id, subject_id from log.event_copy
+) as named
+where named.subject_id = any($1) and named.event_id = said.event_id and said.name = any($2)
+  and said.value is not null
+"""
+
 PROPOSALS = "select fact from log.reference where record_name = 'DefinitionProposed'"
 
 
@@ -39,7 +56,7 @@ async def forget_rejects(connection: Connection, subjects: set[str]) -> None:
 
 async def redact(connection: Connection, subjects: set[str], decoding: Decoding) -> None:
     """Overwrites what is personal in the events of these subjects. Their journeys are locked."""
-    personal = await personal_names(connection)
+    personal, was_there = await personal_names(connection), False
     for table in ("event", "event_copy"):
         rows = await connection.fetch(
             f"select event_id, content_hash, body from log.{table} "
@@ -55,6 +72,17 @@ async def redact(connection: Connection, subjects: set[str], decoding: Decoding)
         await connection.executemany(
             f"update log.{table} set body = $3 where event_id = $1 and content_hash = $2", changed
         )
+        was_there = was_there or bool(changed)
+    if was_there:
+        for row in await connection.fetch(NOT_BROUGHT_UP, code_version()):
+            await forget_values(connection, row["schema_name"], subjects)
+
+
+async def forget_values(connection: Connection, schema: str, subjects: set[str]) -> None:
+    """Leaves of the personal attributes of these erased subjects, in a version's rows, only that they were
+    said."""
+    names = list(await personal_names(connection))
+    await connection.execute(FORGET_VALUES.format(schema=schema), list(subjects), names)
 
 
 async def erased_subjects(connection: Connection) -> set[str]:

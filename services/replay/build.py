@@ -9,6 +9,7 @@ import shutil
 
 from schemas.topics import IDENTITY, Offsets
 from services import settings
+from services.projector.redaction import erased_subjects, forget_values
 from services.replay import folding, ids, reading
 from services.replay.job import Done, Job, Report, Stopwatch, Task
 from services.replay.runs import Candidate, begin, forget_units, only_builder, read_ends
@@ -17,6 +18,7 @@ from services.replay.topics import units_of
 from services.replay.versions import forget_verifications
 from services.replay.workers import Effort, Workers
 from services.settings import Addresses
+from services.store.locks import stop_feeding
 from services.store.pool import Connection, session
 
 ON_DISK = ("route", "read", "ids", "settle")
@@ -68,6 +70,12 @@ async def make_key(job: Job, task: Task) -> Done:
 
 
 async def _finish(connection: Connection, job: Job) -> None:
+    """From here on an erasure finds the version; of those before it this forgets what was believed then, or
+    what only another definition calls personal."""
+    erased = await erased_subjects(connection)
+    await forget_values(connection, job.schema, erased)  # before the lock, which keeps everybody from feeding
     async with connection.transaction():
+        await stop_feeding(connection)
+        await forget_values(connection, job.schema, await erased_subjects(connection) - erased)
         for change in ("ops.version set status = 'built'", "ops.replay set built_at = now()"):
             await connection.execute(f"update {change} where version_no = $1", job.version_no)

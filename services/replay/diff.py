@@ -3,28 +3,32 @@
 Promises: every row that differs is in the version's table `difference`, with what decides it otherwise (of a
 verification, with the first event that explains it); both versions are compared journey by journey at one
 instant, so live processing makes no difference. Journeys that are behind or parked in either version are left
-out and counted. A kill costs one unit. Leaves showing it to `diff_outcome`.
+out and counted. What any definition calls personal is told without its value, since files are out of reach of
+an erasure. A kill costs one unit. Leaves showing it to `diff_outcome`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
+from projections import attribute_change
 from projections.journey import TABLES
 from projections.table import Table
 from services import settings
 from services.projector.decoding import Decoding
+from services.projector.redaction import personal_names
 from services.registry import Registry
-from services.replay.compare import UNCOMPARED, Difference, Keyed, differences, keyed
+from services.replay.compare import UNCOMPARED, Difference, Keyed, Values, differences, keyed
 from services.replay.first_events import first_events
 from services.replay.job import Done, Report, Stopwatch, Task
 from services.replay.reasons import Reasons
 from services.replay.runs import finish_unit, lock_unit, only_builder
-from services.replay.versions import INCOMPLETE, Found, Refused, find, promoted
+from services.replay.versions import INCOMPLETE, Found, Refused, find, promoted, timeline_of
 from services.replay.workers import Effort, Workers
 from services.settings import Addresses
 from services.store.pool import Connection, session
+from services.store.timeline import entries_of
 
 PHASE = "diff"
 
@@ -256,7 +260,10 @@ async def _explain(connection: Connection, pair: Pair, journeys: Sequence[str]) 
         else:
             reasons = await Reasons.between(connection, pair.against, pair.version)
             why = await reasons.of(connection, Decoding(registry), found, before)
-    rows = [_row(id, each, why[id, each.table, each.key]) for id, some in found.items() for each in some]
+    personal = await _personal(connection, pair)
+    rows = [
+        _row(id, each, why[id, each.table, each.key], personal) for id, some in found.items() for each in some
+    ]
     await connection.executemany(INSERT.format(schema=pair.version.schema), rows)
 
 
@@ -273,17 +280,37 @@ async def _read(
     return {id: keyed(some) for id, some in rows.items()}
 
 
-def _row(journey_id: str, found: Difference, why: Sequence[str]) -> tuple[object, ...]:
-    def encoded(value: object) -> str | None:
-        return None if value is None else msgspec.json.encode(value).decode()
+async def _personal(connection: Connection, pair: Pair) -> frozenset[str]:
+    """Names of attributes that a definition calls personal, also one that nobody has proposed."""
+    timelines = [await timeline_of(connection, each) for each in (pair.version, pair.against)]
+    own = (entry.definition.personal for timeline in timelines for entry in entries_of(timeline))
+    return (await personal_names(connection)).union(*own)
 
+
+def _row(
+    journey_id: str, found: Difference, why: Sequence[str], personal: Collection[str]
+) -> tuple[object, ...]:
+    before, after = found.before, found.after
+    if found.table == attribute_change.TABLE.name:
+        before, after = _without_value(before, personal), _without_value(after, personal)
     return (
         found.table,
         journey_id,
-        encoded(found.key),
+        _encoded(found.key),
         found.kind,
         found.columns,
-        encoded(found.before),
-        encoded(found.after),
+        None if before is None else _encoded(before),
+        None if after is None else _encoded(after),
         why,
     )
+
+
+def _without_value(values: Values | None, personal: Collection[str]) -> Values | None:
+    """What was said of an attribute, without the value if that is personal."""
+    if values is None or values["name"] not in personal:
+        return values
+    return values | {"value": None, "number_value": None}
+
+
+def _encoded(value: object) -> str:
+    return msgspec.json.encode(value).decode()
