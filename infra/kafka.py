@@ -80,6 +80,7 @@ def prepare(folder: Path, ports: Mapping[str, int]) -> None:
     """Write the configuration and, the first time, format the storage. Raises Failed."""
     data = folder / "data"
     folder.mkdir(exist_ok=True)
+    folder.chmod(0o700)  # the records say who the leads are
     (folder / "server.properties").write_text(properties(data, ports))
     (folder / "logging.properties").write_text(LOGGING)
     if not (data / "meta.properties").exists():

@@ -30,11 +30,13 @@ OWNER, READER, REGISTRY = "leadlog", "bi_reader", "registry"
 SUPERUSER = "postgres"
 GIVEN_ROLES = (OWNER, REGISTRY, READER)
 """The roles that are made, with a password each."""
+READER_CONNECTIONS = 50
+"""Of the server's hundred: BI tools whose pools grow cannot lock the projector and the door out."""
 STOP_SECONDS = 60
 CONNECT_TIMEOUT_SECONDS = 5
 
-# Postgres lets everybody who may connect take advisory locks, which hold the projector up, and make large
-# objects.
+# Postgres lets everybody who may connect take advisory locks, which hold the projector up, make large
+# objects, and write to the write-ahead log.
 KEEP_FOR_OWNER = f"""
 do $$
 declare
@@ -42,7 +44,8 @@ declare
 begin
   for routine in
     select oid from pg_proc
-    where pronamespace = 'pg_catalog'::regnamespace and proname ~ '^(pg_(try_)?advisory_|lo_|lowrite$)'
+    where pronamespace = 'pg_catalog'::regnamespace
+      and proname ~ '^(pg_(try_)?advisory_|pg_logical_emit_|lo_|lowrite$)'
   loop
     execute format('revoke execute on function %s from public', routine);
     execute format('grant execute on function %s to {OWNER}', routine);
@@ -166,7 +169,8 @@ def _programs_for_user(programs: Path) -> Path:
 
 
 def _reaches(path: Path) -> bool:
-    test = ["test", "-r", str(path)]
+    """Whether the server's user passes through a folder, or reads a file."""
+    test = ["test", "-x" if path.is_dir() else "-r", str(path)]
     return (
         subprocess.run(test, user=SYSTEM_USER, group=SYSTEM_USER, extra_groups=[], check=False).returncode
         == 0
@@ -273,6 +277,7 @@ async def create_roles_and_databases(superuser_dsn: str, passwords: Mapping[str,
     async with session(superuser_dsn) as connection:
         for role in GIVEN_ROLES:
             await _ensure_role(connection, role, passwords[role])
+        await connection.execute(f"alter role {READER} connection limit {READER_CONNECTIONS}")
         # The owner makes databases for tests and gives the reader its settings.
         await connection.execute(f"alter role {OWNER} createdb createrole")
         await connection.execute(f"grant {READER} to {OWNER} with admin option, inherit false, set false")

@@ -172,8 +172,8 @@ class Stack:
     def _make_folder(self) -> None:
         if not self.state.is_dir():
             self.state.mkdir(parents=True)
-            # As root, Postgres' own user passes through; passwords lie in files that only their owner reads.
-            self.state.chmod(0o755 if os.geteuid() == 0 else 0o700)
+            # As root, Postgres' own user passes through to its data; only the owner reads what lies beside.
+            self.state.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
     def _plan(self, workers: int) -> Plan:
         remembered = _ports(self.state)

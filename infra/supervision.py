@@ -73,6 +73,7 @@ class Supervisor:
     def run(self, programs: Iterable[Program]) -> None:
         """Start the daemon with these programs; a running one takes over what changed. Raises Failed."""
         self.logs.mkdir(exist_ok=True)
+        self.logs.chmod(0o700)
         self._write(configuration(self.folder, self.socket, self.logs, programs))
         if self.is_running():
             self._take_over()
@@ -225,7 +226,7 @@ logfile_maxbytes={LOG_SIZE}
 logfile_backups={LOG_COPIES}
 pidfile={_literal(str(folder / "supervisord.pid"))}
 directory={_literal(str(Path.cwd()))}
-umask=022
+umask=077
 {user}
 
 [rpcinterface:supervisor]

@@ -6,6 +6,7 @@ The rows under the views are put there by hand; that the projector makes such ro
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from infra.postgres import READER_CONNECTIONS
 from projections import definition
 from projections.rules import Entry, Rules
 from schemas.records import (
@@ -700,10 +702,12 @@ async def test_the_reader_cannot_write(bi: Connection, reader: Connection) -> No
 
 
 async def test_the_reader_holds_nobody_up_and_keeps_nothing(servers: Servers) -> None:
-    """An advisory lock of its own stopped the projector; large objects, and other databases, were open."""
+    """An advisory lock of its own stopped the projector; large objects, the write-ahead log, and other
+    databases, were open."""
     reader = await asyncpg.connect(servers.bi_dsn)
+    attempts = ("lo_create(0)", "lo_from_bytea(0, 'x')", "pg_logical_emit_message(false, 'x', 'x')")
     try:
-        for attempt in (f"pg_advisory_lock({FEEDING})", "lo_create(0)", "lo_from_bytea(0, 'x')"):
+        for attempt in (f"pg_advisory_lock({FEEDING})", *attempts):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await reader.execute(f"begin read write; select {attempt}; commit")
             await reader.execute("rollback")
@@ -712,6 +716,21 @@ async def test_the_reader_holds_nobody_up_and_keeps_nothing(servers: Servers) ->
     for database in ("postgres", "registry", "template1"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await asyncpg.connect(servers.bi_dsn, database=database)
+
+
+async def test_readers_leave_connections_to_the_services(servers: Servers) -> None:
+    """A pool that grew took every connection of the server: no worker and no door could come back."""
+    readers = []
+    try:
+        with suppress(asyncpg.TooManyConnectionsError):
+            for _ in range(2 * READER_CONNECTIONS):
+                readers.append(await asyncpg.connect(servers.bi_dsn))
+        assert 0 < len(readers) <= READER_CONNECTIONS
+        service = await asyncpg.connect(servers.addresses.postgres_dsn)
+        await service.close()
+    finally:
+        for each in readers:
+            await each.close()
 
 
 async def test_the_reader_is_stopped_after_half_a_minute(bi: Connection, reader: Connection) -> None:

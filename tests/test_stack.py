@@ -282,6 +282,12 @@ def test_nothing_listens_beyond_this_machine(own: Stack) -> None:
     assert {address for address, _ in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}
 
 
+def test_only_its_owner_reads_the_state_folder(own: Stack) -> None:
+    """Every user of the machine read the records of the broker, and so what was said of leads, and logs."""
+    open_to_others = [each.name for each in own.state.iterdir() if each.stat().st_mode & 0o077]
+    assert open_to_others == []
+
+
 def test_killed_postgres_comes_back_with_what_was_committed(own: Stack) -> None:
     """SIGKILL to Postgres: it is started again, and no committed row is lost."""
     dsn = addresses(own).postgres_dsn

@@ -35,7 +35,7 @@ async def build(addresses: Addresses, candidate: Candidate, report: Report, effo
         job = await begin(connection, addresses, candidate)
         if not job.folder.exists():
             await forget_units(connection, job.version_no, ON_DISK)
-            job.folder.mkdir(parents=True)
+            job.folder.mkdir(mode=0o700, parents=True)  # records as they came lie in it
         with Workers(connection, report, effort) as workers:
             await _phases(workers, job, await read_ends(connection, job.version_no))
         await add_indexes(connection, job.schema)
