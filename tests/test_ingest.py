@@ -333,11 +333,14 @@ def test_a_publisher_sees_what_of_its_source_was_refused(opened: Opened) -> None
 
 
 def test_another_path_or_method_says_where_to_look(opened: Opened) -> None:
-    """404 and 405 are problems too, and point to the description."""
+    """404 and 405 are problems too, and point to the description. A path with one slash too many was sent on,
+    key and all, to HTTP, although it had come through a proxy's HTTPS."""
+    slash = requests.post(f"{opened.door.url}/v1/events/", timeout=60)
     lost = requests.get(f"{opened.door.url}/events", timeout=60)
     wrong = requests.get(f"{opened.door.url}/v1/events", timeout=60)
     assert (lost.status_code, wrong.status_code, wrong.headers["allow"]) == (404, 405, "POST")
-    for answer in (lost, wrong):
+    assert (slash.status_code, slash.history) == (404, [])
+    for answer in (slash, lost, wrong):
         assert answer.headers["content-type"] == "application/problem+json"
         assert "/openapi.json" in answer.json()["detail"]
 

@@ -308,6 +308,7 @@ def test_what_people_wrote_is_text_and_nothing_foreign_is_loaded(web: Web) -> No
         assert page.headers["Cache-Control"] == "no-store"
     assert f"Spring {SCRIPT}" in web("/campaigns").words()
     assert requests.get(web("/").url, headers={"Host": "evil.example"}, timeout=60).status_code == 400
+    assert web("/leads/").status == 404  # sent on, it went from a proxy's HTTPS to HTTP
 
 
 def test_what_can_still_be_met_comes_first(web: Web, database: str) -> None:

@@ -116,7 +116,7 @@ def create_app(addresses: Addresses) -> Starlette:
         if not looking.cancelled():
             looking.result()
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/v1/events", door.post_events, methods=["POST"]),
             Route("/v1/limits", get_limits),
@@ -129,6 +129,8 @@ def create_app(addresses: Addresses) -> Starlette:
         lifespan=lifespan,
         exception_handlers={NotTaken: _not_taken, HTTPException: _http_problem, Exception: _defect},
     )
+    app.router.redirect_slashes = False  # it would send the client, and its key, from a proxy's HTTPS to HTTP
+    return app
 
 
 def _end_process(looking: asyncio.Task[None]) -> None:

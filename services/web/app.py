@@ -201,7 +201,7 @@ def create_app(addresses: Addresses) -> Starlette:
         yield
         await site.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", site.kept(site.page("overview", overview))),
             Route("/leads", site.page("leads", leads)),
@@ -221,6 +221,8 @@ def create_app(addresses: Addresses) -> Starlette:
         lifespan=lifespan,
         exception_handlers=dict.fromkeys(TOLD, site.error),
     )
+    app.router.redirect_slashes = False  # it would lead from a proxy's HTTPS to HTTP
+    return app
 
 
 async def livez(_: Request) -> Response:
