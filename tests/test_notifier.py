@@ -6,6 +6,7 @@ test_alerts, and kills to test_alerts_crash.
 
 import asyncio
 import contextlib
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -355,6 +356,16 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path) -> None:
     file.write_text("channels: {a: {type: pigeon}}")
     with pytest.raises(Faulty, match=r"Invalid value 'pigeon'.*channels"):
         read(str(file))
+
+
+@pytest.mark.parametrize("password", ["*geheim", "@geheim", '"geheim', "!geheim x", "'a' geheim"])
+def test_a_password_is_not_quoted_when_it_is_no_yaml(tmp_path: Path, password: str) -> None:
+    """The line stood on the terminal, and in the log at each of the notifier's attempts to start."""
+    file = tmp_path / "channels.yaml"
+    file.write_text(f"channels:\n  mail:\n    type: smtp\n    password: {password}\n    host: mx\n")
+    with pytest.raises(Faulty, match=r"line \d, column \d+, is no YAML") as refused:
+        read(str(file))
+    assert "geheim" not in "".join(traceback.format_exception(refused.value))
 
 
 @pytest.mark.parametrize(

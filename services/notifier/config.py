@@ -1,7 +1,7 @@
 """The file that says where alerts go: channels, what each takes, links and next steps.
 
-Promises: what was read is complete and typed; a wrong file is refused with the place of its first fault.
-Examples with comments are in infra/alerts/channels.yaml.
+Promises: what was read is complete and typed; a wrong file is refused with the place of its first fault, and
+without quoting it: it holds passwords. Examples with comments are in infra/alerts/channels.yaml.
 """
 
 from base64 import b64decode
@@ -104,9 +104,21 @@ def read(path: str) -> Config:
     try:
         config = msgspec.convert(yaml.safe_load(Path(path).read_text()), Config)
         _check(config)
+    except yaml.MarkedYAMLError as error:
+        raise _faulty(path, f"{_place(error)} is no YAML, or quotes are missing there") from None
     except (OSError, yaml.YAMLError, ValueError) as error:
-        raise Faulty(f"{path}: {error}; infra/alerts/channels.yaml shows how it is written") from error
+        raise _faulty(path, str(error)) from error
     return config
+
+
+def _faulty(path: str, found: str) -> Faulty:
+    return Faulty(f"{path}: {found}; infra/alerts/channels.yaml shows how it is written")
+
+
+def _place(error: yaml.MarkedYAMLError) -> str:
+    """Where it is; what PyYAML says of it quotes the line."""
+    mark = error.problem_mark
+    return f"line {mark.line + 1}, column {mark.column + 1}," if mark else "it"
 
 
 def _check(config: Config) -> None:
