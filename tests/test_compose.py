@@ -36,7 +36,13 @@ FILE = ROOT / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name for name, service in SERVICES.items() if service["image"] == "leadlog"}
-GIVEN = {"LEADLOG_PASSWORD": "3f0a", "LEADLOG_BI_PASSWORD": "b1", "LEADLOG_CLUSTER_ID": "3f0a1c" * 3 + "9b2d"}
+GIVEN = {
+    "LEADLOG_SUPERUSER_PASSWORD": "5c",
+    "LEADLOG_PASSWORD": "3f0a",
+    "LEADLOG_REGISTRY_PASSWORD": "7e",
+    "LEADLOG_BI_PASSWORD": "b1",
+    "LEADLOG_CLUSTER_ID": "3f0a1c" * 3 + "9b2d",
+}
 """What .env would hold."""
 PORTS = ("5432", "9092", "9093", "9094", "8081", "8080", "8088", "6066", "6067", "6068", "6069")
 """Ports in the containers."""
@@ -121,7 +127,8 @@ def test_postgres_has_the_settings_of_the_local_server(monkeypatch: pytest.Monke
 def test_the_registry_has_the_settings_of_the_local_one() -> None:
     """Stored in a database of its own; it listens on every address of its container."""
     inside = {"registry": 8081, "registry_management": 9000}
-    dsn = f"postgresql://{postgres.REGISTRY}:{GIVEN['LEADLOG_PASSWORD']}@postgres:5432/{postgres.REGISTRY}"
+    password = GIVEN["LEADLOG_REGISTRY_PASSWORD"]
+    dsn = f"postgresql://{postgres.REGISTRY}:{password}@postgres:5432/{postgres.REGISTRY}"
     local = registry.environment(inside, dsn)
     everywhere = {name: "0.0.0.0" for name in local if name.endswith("_HOST")}
     assert environment("registry") == local | everywhere
@@ -147,6 +154,19 @@ def test_what_must_be_given_is_made_by_the_loop_at_the_top() -> None:
     used = set(re.findall(r"\$\{(\w+)", FILE.read_text()))
     (loop,) = re.findall(r"for name in (.*); do", FILE.read_text())
     assert used == set(loop.split()) == set(GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("password", "known_to"),
+    [
+        ("LEADLOG_SUPERUSER_PASSWORD", {"postgres", "databases"}),
+        ("LEADLOG_REGISTRY_PASSWORD", {"registry", "databases"}),
+        ("LEADLOG_BI_PASSWORD", {"databases"}),
+    ],
+)
+def test_a_password_is_known_to_those_who_need_it(password: str, known_to: set[str]) -> None:
+    """The door, the page and the registry had that of the superuser, who may run programs on the server."""
+    assert {name for name, service in SERVICES.items() if password in str(service["environment"])} == known_to
 
 
 def test_an_installed_package_has_every_file(tmp_path: Path) -> None:
@@ -199,7 +219,7 @@ class Engine:
     def start_postgres(self) -> None:
         """The wheel's server with the command of the service."""
         where = postgres.place(self.folder)
-        postgres.prepare(where, int(self.ports["5432"]), GIVEN["LEADLOG_PASSWORD"])
+        postgres.prepare(where, int(self.ports["5432"]), GIVEN["LEADLOG_SUPERUSER_PASSWORD"])
         program = postgres.program(where)
         options = SERVICES["postgres"]["command"][1:]
         self.start([*program.command, *options], program.environment, program.user)
