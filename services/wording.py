@@ -1,4 +1,6 @@
-"""How events, amounts, instants and durations are said to people, on a terminal and on a page."""
+"""How events, amounts, instants and durations are said to people, on a terminal, on a page and in a file."""
+
+from typing import Any
 
 from schemas.currencies import display
 from schemas.instants import rfc3339
@@ -10,6 +12,8 @@ TELLING = (
     *("opportunity_id", "sales_stage", "other_subject_id", "evidence", "target_event_id", "link_event_id"),
 )
 """Fields by which people recognise an event, in the order shown."""
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""How a formula begins (OWASP, CSV injection)."""
 
 
 def legible(text: str) -> str:
@@ -17,6 +21,12 @@ def legible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def cell(value: Any) -> Any:
+    """A value of a CSV file. A text that a spreadsheet would take for a formula, and run, has `'` before it:
+    channels and campaigns are often what a visitor's address said."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
 
 
 def instant(at: str | Micros | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from infra import MIGRATIONS
 from schemas.records import AttributeChanged, SubjectErased
 from services import settings
+from services.replay.diff_outcome import write_csv
 from services.replay.log_rebuild import log_rebuild
 from services.replay.log_verify import log_verify
 from services.replay.switch import previous, switch
@@ -114,10 +116,11 @@ async def test_what_was_believed_then_can_be_built(store: Store, case: Case) -> 
 
 async def test_an_erasure_reaches_versions_that_are_not_fed(database: str, topics: Addresses) -> None:
     """A trial of what was known then, whose file calls no mail address personal, kept it when it was built
-    before the erasure, brought it back when it was built after it, and any diff wrote it out."""
+    before the erasure, brought it back when it was built after it, and any diff wrote it out. No id in the
+    file of a diff is a formula."""
     trial: Timeline = [(None, DEFINITION.replace("[email, phone,", "[phone,"))]
-    mail = AttributeChanged(**at(0, "mail"), name="email", value="kim@example.com")
-    erasure = SubjectErased(**at(2, "erasure"), request_id="1")
+    mail = AttributeChanged(**at(0, "mail", "=1+1"), name="email", value="kim@example.com")
+    erasure = SubjectErased(**at(2, "erasure", "=1+1"), request_id="1")
     records = live.on_topics([*decided(DEFINITION, 0), mail, demo_request(1, "form"), erasure])
     await publish(topics.kafka_bootstrap, records)
     await migrate(database, MIGRATIONS)
@@ -131,6 +134,9 @@ async def test_an_erasure_reaches_versions_that_are_not_fed(database: str, topic
     assert [counts for _, *counts in (await store.diff(before)).tables] == [[1, 0, 0, 1]]
     said = await connection.fetch(f"select after ->> 'name', after ->> 'value' from v{before:04d}.difference")
     assert [tuple(row) for row in said] == [("email", None)]
+    file = io.StringIO()
+    await write_csv(connection, f"v{before:04d}", file)
+    assert "attribute_change,added,'=1+1," in file.getvalue()
     await store.take(1)
     after = await store.build(trial, as_known_at=erasure.recorded_at - 1)
     for number in (before, after):

@@ -92,6 +92,14 @@ def test_text_and_csv_name_order_and_date(leadlog: Leadlog) -> None:
     assert sum(float(line["credit"]) for line in lines) == pytest.approx(3)
 
 
+def test_a_channel_that_is_a_formula_is_written_as_text(leadlog: Leadlog, database: str) -> None:
+    """It came from a visitor's address, and ran in the spreadsheet of whoever opened the file."""
+    asyncio.run(given(database, [touch("g", 0, '=HYPERLINK("http://evil")'), won("g", 1, "d5")]))
+    written = leadlog("report", "markov", "--csv", "--as-of", "2026-04-15").stdout
+    channels = {line["channel"] for line in csv.DictReader(written.splitlines())}
+    assert '\'=HYPERLINK("http://evil")' in channels
+
+
 def test_without_a_version_there_is_no_report(database: str) -> None:
     """The way out is named."""
     result = commands_on(database)("report", "markov")

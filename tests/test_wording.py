@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.wording import duration
+from services.wording import cell, duration
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,12 @@ from services.wording import duration
 def test_a_duration_has_two_neighbouring_units_at_most(seconds: float | None, said: str) -> None:
     """79 days and a second are not `79d 1s`."""
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [("=1+1", "'=1+1"), ("@x", "'@x"), ("-2", "'-2"), ("a=b", "a=b"), ("", ""), (-2, -2), (None, None)],
+)
+def test_a_cell_is_no_formula(value: object, written: object) -> None:
+    """Numbers stay numbers."""
+    assert cell(value) == written

@@ -23,7 +23,7 @@ from services.cli.definition_file import read_file, show_changes
 from services.cli.exits import run
 from services.cli.files import TEXT_FILE
 from services.cli.layout import console, section, table
-from services.wording import instant
+from services.wording import cell, instant
 
 Report = dict[str, Any]
 EXAMPLES = 10
@@ -97,7 +97,7 @@ def _exported(file: TextIO | None) -> Iterator[Callable[[Sequence[Changed]], Non
 
 def _cells(changed: Changed) -> list[Any]:
     return [
-        rfc3339(value) if name.endswith("_at") and value is not None else value
+        rfc3339(value) if name.endswith("_at") and value is not None else cell(value)
         for name, value in changed._asdict().items()
     ]
 

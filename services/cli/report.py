@@ -14,6 +14,7 @@ from services import settings
 from services.cli.exits import ask
 from services.cli.layout import console, table
 from services.store.versions import NothingPromoted
+from services.wording import cell
 
 UNATTRIBUTED = "unattributed"
 SAID = ("model", "order", "as_of", "quiet_days", "definition_version")
@@ -81,7 +82,7 @@ def write_csv(report: dict[str, Any]) -> None:
     writer = csv.DictWriter(sys.stdout, [*SAID, *COLUMNS], lineterminator="\n")
     writer.writeheader()
     for line in report["channels"]:
-        writer.writerow(said | line)
+        writer.writerow(said | line | {"channel": cell(line["channel"])})
     writer.writerow(said | {"channel": UNATTRIBUTED, "credit": report["unattributed"]})
 
 

@@ -14,6 +14,7 @@ import msgspec
 from services.clock.reconcile import would_change
 from services.replay.versions import INCOMPLETE, Found, Refused, find
 from services.store.pool import Connection
+from services.wording import cell
 
 FINISHED = """
 select against_no, left_out from ops.replay_diff where version_no = $1 and finished_at is not null
@@ -142,7 +143,7 @@ async def write_csv(connection: Connection, schema: str, file: IO[str]) -> int:
     writer.writerow(CSV_HEAD)
     written = 0
     async for line in _csv_lines(connection, schema):
-        writer.writerow(line)
+        writer.writerow(map(cell, line))
         written += 1
     return written
 
