@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from infra import MIGRATIONS
 from schemas.records import AttributeChanged, SubjectErased
 from services import settings
+from services.projector.delivery import OffsetGap
 from services.replay.diff_outcome import write_csv
 from services.replay.log_rebuild import log_rebuild
 from services.replay.log_verify import log_verify
@@ -162,6 +165,20 @@ async def test_whatever_is_changed_by_hand_is_found(store: Store, case: Case) ->
         await store.connection.execute(damage)
         checked = await log_verify(store.addresses, store.said.append)
         assert [each for each in checked if getattr(each, told)], damage
+
+
+async def test_a_hole_in_a_topic_is_named_by_all_that_read_it(store: Store, case: Case) -> None:
+    """With its offset, also when a process of the build meets it: the error once broke their pool instead."""
+    await store.take(len(case.records))
+    admin = AIOKafkaAdminClient(bootstrap_servers=store.addresses.kafka_bootstrap)
+    await admin.start()
+    await admin.delete_records({TopicPartition("lead.reference", 0): RecordsToDelete(before_offset=2)})
+    await admin.close()
+    hole = "lead.reference-0: offset 0 is expected, 2 came"
+    with pytest.raises(OffsetGap, match=hole):
+        await log_verify(store.addresses, store.said.append)
+    with pytest.raises(OffsetGap, match=hole):
+        await store.build(case.first)
 
 
 DAMAGES = {

@@ -26,6 +26,7 @@ from services.definitions import NoInstant, NotTaken
 from services.deploy import AlreadyStarted
 from services.environment import WrongSetting
 from services.notifier.config import Faulty
+from services.projector.delivery import OffsetGap
 from services.publisher import ServerAway
 from services.registry import RegistryAway, WrongIds
 from services.replay import versions
@@ -53,7 +54,7 @@ SERVER_AWAY = (
 )
 REFUSALS = (
     *(NothingPromoted, AlreadyStarted, WrongTopics, WrongIds, Faulty, PortTaken, DefinitionFaults),
-    *(definitions.Refused, versions.Refused, Busy, Blocked, keys.Unknown),
+    *(definitions.Refused, versions.Refused, Busy, Blocked, OffsetGap, keys.Unknown),
 )
 SAID: dict[type[Exception], int] = {
     **dict.fromkeys((NotRunning, NotTaken, ServerAway), AWAY),

@@ -23,12 +23,16 @@ class Record(NamedTuple):
 
 
 class OffsetGap(RuntimeError):
-    """A batch starts beyond the stored offset, so records in between are missing. Crash and read again."""
+    """Records between two offsets are missing: the reader skipped some, or the topic has a hole there."""
 
-    def __init__(self, partition: Partition, stored: int, got: int) -> None:
-        super().__init__(
-            f"{partition[0]}-{partition[1]}: stored next offset is {stored}, the batch starts at {got};"
-            " the worker must stop and read again from the stored offset"
+    def __init__(self, partition: Partition, expected: int, got: int) -> None:
+        super().__init__(partition, expected, got)  # as given: it comes out of worker processes too
+
+    def __str__(self) -> str:
+        (topic, partition), expected, got = self.args
+        return (
+            f"{topic}-{partition}: offset {expected} is expected, {got} came. A record is missing, or a"
+            " transactional producer left a hole: infra/runbooks/projector-stands.md"
         )
 
 

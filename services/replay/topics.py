@@ -100,4 +100,9 @@ async def _portions(
 def _check(place: TopicPartition, expected: int, records: Sequence[Any]) -> None:
     """Offsets are dense: the last one says whether any is missing."""
     if records and records[-1].offset != expected + len(records) - 1:
-        raise OffsetGap((place.topic, place.partition), expected, records[0].offset)
+        offset, got = next(
+            (offset, record.offset)
+            for offset, record in enumerate(records, expected)
+            if record.offset != offset
+        )
+        raise OffsetGap((place.topic, place.partition), offset, got)
