@@ -58,12 +58,13 @@ log.retention.ms=-1
 default.replication.factor=1
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
+
+# No transactions: their markers take offsets, and whoever looks for lost records needs offsets without holes.
+# Their topic asks for one broker more than there is: it is never made, and no transactional producer begins.
+transaction.state.log.replication.factor=2
 
 # A group of few members need not wait for more (default 3 s).
 group.initial.rebalance.delay.ms=0

@@ -7,6 +7,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
+from confluent_kafka import KafkaException, Producer
 
 from schemas.records import TOPIC_OF
 from schemas.topics import INPUT_TOPICS, TOPICS, Topic
@@ -75,6 +76,13 @@ async def test_records_arrive_with_headers_and_the_time_of_the_broker(topics: Ad
     read = await first(topics.kafka_bootstrap, TopicPartition("lead.identity", sent.partition))
     assert Decoder().decode(read.value) == record
     assert (read.key, list(read.headers), read.timestamp_type) == (key, headers(record), LOG_APPEND_TIME)
+
+
+def test_no_transactional_producer_begins(stack: Addresses) -> None:
+    """One that did left holes in the offsets, at which the projector stood for ever."""
+    producer = Producer({"bootstrap.servers": stack.kafka_bootstrap, "transactional.id": "streams"})
+    with pytest.raises(KafkaException):
+        producer.init_transactions(5)
 
 
 async def first(bootstrap: str, partition: TopicPartition) -> ConsumerRecord[bytes, bytes]:
