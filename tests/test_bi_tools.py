@@ -61,9 +61,10 @@ def dsn(stack: Addresses) -> Iterator[str]:
 
 
 async def _server(dsn: str, then: str) -> None:
-    """Drops the database, then does something."""
+    """Drops the database and dbt's role, then does something."""
     server = await asyncpg.connect(dsn)
     await drop_database(server, DATABASE)
+    await server.execute("drop role if exists your_role")
     await server.execute(then)
     await server.close()
 
@@ -184,6 +185,32 @@ def test_dbt_takes_the_sources(leadlog: Leadlog, tables: dict[str, Table], tmp_p
     assert found == {
         (view.name, column.name): column.comment for view in tables.values() for column in view.columns
     }
+
+
+def test_dbt_can_ask_how_fresh_the_sources_are(leadlog: Leadlog, engine: Engine) -> None:
+    """In the one view that knows, with the query that dbt makes of the file; it had nothing to do before."""
+    [source] = yaml.safe_load(leadlog("bi", "sources").stdout)["sources"]
+    [(view, config)] = [(view["name"], view["config"]) for view in source["tables"] if "config" in view]
+    with engine.connect() as connection:
+        query = f"select max({config['loaded_at_field']}), now() from {source['schema']}.{view}"
+        assert len(connection.execute(text(query)).one()) == 2
+
+
+def test_a_role_for_dbt_may_do_what_dbt_does(stack: Addresses, dsn: str) -> None:
+    """With the grants of the page: incremental models and snapshots need temporary tables, which the page
+    forgot."""
+    page = Path(infra.__file__).with_name("bi-tools.md").read_text()
+    [grants] = re.findall(r"```\n(grant .*?)```", page, re.DOTALL)
+    granted = grants.replace("database leadlog", f"database {DATABASE}")
+    asyncio.run(given(dsn, [], f"create role your_role login password 'x'; {granted}"))
+    place = dsn.rpartition("@")[2]
+    engine = sqlalchemy.create_engine(f"postgresql+psycopg2://your_role:x@{place}")
+    with engine.begin() as connection:
+        connection.execute(text("create schema analytics"))
+        connection.execute(text("create temporary table fresh as select * from bi.touch"))
+        connection.execute(text("create table analytics.touches as select * from fresh"))
+        connection.execute(text("create view analytics.leads as select * from bi.lead_current"))
+    engine.dispose()
 
 
 def test_without_a_version_there_are_no_sources(database: str) -> None:

@@ -29,6 +29,15 @@ order by class.relname, attribute.attnum
 
 DESCRIPTION = "select obj_description(oid) from pg_namespace where nspname = 'bi'"
 
+FRESHNESS = {
+    "loaded_at_field": "now() - lag_seconds * interval '1 second'",
+    "freshness": {
+        "warn_after": {"count": 15, "period": "minute"},
+        "error_after": {"count": 1, "period": "hour"},
+    },
+}
+"""What `dbt source freshness` asks of `data_freshness`; all views are as fresh, being written together."""
+
 Columns = Sequence[Mapping[str, Any]]
 
 
@@ -63,5 +72,6 @@ def as_source(description: str, columns: Columns) -> dict[str, Any]:
             {"name": row["column"], "description": row["comment"], "data_type": row["type"]}
             for row in of_view
         ]
-        tables.append({"name": view, "description": comment, "columns": shown})
+        config = {"config": FRESHNESS} if view == "data_freshness" else {}
+        tables.append({"name": view, "description": comment, **config, "columns": shown})
     return {"name": "leadlog", "schema": "bi", "description": description, "tables": tables}
