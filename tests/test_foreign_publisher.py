@@ -101,11 +101,13 @@ def test_a_schema_that_was_not_released_is_told_before_anything_is_sent(
 async def test_the_projector_reads_what_others_write_and_says_what_it_cannot(
     deployed: Registry, topics: Addresses
 ) -> None:
-    """A record comes as it was sent, on the partition of its key; one under another key is refused."""
+    """A record comes as it was sent, on the partition of its key; one under another key, or none, is
+    refused."""
     good, other = fullest("TouchRecorded"), fullest("SubjectsLinked")
     published(topics, good)
     published(topics, other)
     published(topics, good, key="someone else")
+    published(topics, good, key=None)
     read = await taken(topics, deployed)
     assert sorted((each.topic, each.record) for each in read.arrivals) == [
         ("lead.events", good),
@@ -114,8 +116,13 @@ async def test_the_projector_reads_what_others_write_and_says_what_it_cannot(
     assert {each.partition for each in read.arrivals if each.record == good} == {
         partition_of("lead.events", good.subject_id.encode())
     }
-    (refused,) = read.rejects
-    assert (refused.reason, refused.origin.event_id) == ("wrong_key", good.event_id)
+    assert {(refused.reason, refused.origin.event_id) for refused in read.rejects} == {
+        ("wrong_key", good.event_id)
+    }
+    assert {refused.message.partition(",")[0] for refused in read.rejects} == {
+        "the key is b'someone else'",
+        "the key is missing",
+    }
 
 
 def test_the_publisher_of_the_readme_works(deployed: Registry, topics: Addresses) -> None:

@@ -117,7 +117,9 @@ def check_place(event: Envelope, record: Record) -> None:
 
 def shown(key: bytes | None) -> str:
     """A key as a message shows it: any length may come."""
-    return repr(key) if key is None or len(key) <= SHOWN_BYTES else f"{key[:SHOWN_BYTES]!r} and so on"
+    if key is None:
+        return "missing"
+    return repr(key) if len(key) <= SHOWN_BYTES else f"{key[:SHOWN_BYTES]!r} and so on"
 
 
 def origin_of(record: Record, decoder: Decoder) -> Origin:
