@@ -293,9 +293,9 @@ class PredicateReader:
         return comparable(self.reading.text(node))
 
     def _read_number(self, node: Node) -> float:
-        """As a double when it is no whole number: so are the values that it is compared with."""
+        """As a double when it is no whole number (50.0 is one), like the values that it is compared with."""
         found = self.reading.number(node)
-        return found if isinstance(found, int) else float(found)
+        return int(found) if found.denominator == 1 else float(found)
 
 
 def _listed(given: Mapping[str, Node]) -> str:

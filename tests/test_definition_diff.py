@@ -140,13 +140,15 @@ def test_a_change_is_told_in_the_language_of_the_trade(
 
 
 def test_the_same_meaning_in_another_notation_is_no_change() -> None:
-    """Order where it does not count, one value or a list of it, units, defaults written out, comments."""
+    """Order where it does not count, one value or a list of it, units, numbers, defaults written out,
+    comments."""
     assert diff(DEFINITION, DEFINITION) == []
     edits = [
         ("[demo_request, contact_sales, pricing], within: 30d", "[pricing, contact_sales, demo_request]"),
         ("touch_type: form_submitted", "within: 720h, touch_type: [form_submitted]"),
         ("                - {score_at_least: 50}\n", ""),
         ("exists: false}}\n", "exists: false}}\n                - {score_at_least: 50}\n"),
+        ("company_size, at_least: 20}", "company_size, at_least: 20.0}"),
         ("lookback: 365d", "# a year"),
     ]
     assert changes(*edits) == []
