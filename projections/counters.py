@@ -26,7 +26,6 @@ def step(moment: Moment) -> None:
     counters.seen.add(type(event).__name__)
     if isinstance(event, TouchRecorded):
         _count_touch(counters, moment.definition, event)
-        _expire(counters, event.occurred_at)
     elif isinstance(event, AttributeChanged):
         _set_attribute(moment, event)
 

@@ -421,7 +421,10 @@ THEMES: dict[str, tuple[set[str], list[int]]] = {
         {name for _, name, _ in KINDS if name.startswith(("Opportunity", "Customer", "Revenue", "Touch"))},
         DAYS,
     ),
-    "wins": ({"OpportunityWon", "OpportunityReopened", "RevenueAdjusted"}, [0, 1, 2, 5]),
+    "wins": (
+        {"TouchRecorded", "OpportunityWon", "OpportunityReopened", "RevenueAdjusted"},
+        [0, 1, 2, 5],
+    ),
     "touches": ({"TouchRecorded"}, [0, 0, 1, 2, 7, 9]),
     "pauses": ({"ClockPaused", "ClockResumed", "CalendarChanged"}, [0, 0, 1]),
     "handoffs": ({"HandoffAccepted", "HandoffRejected", "StageChanged", "AttributeChanged"}, [0, 1, 2, 5]),

@@ -158,6 +158,14 @@ def test_eligible_touches_are_inclusive_on_both_ends() -> None:
     assert list(eligible(times, WON_AT, 30 * DAY)) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(("model", "first"), [("pos40", 2), ("j", 1), ("inverse_j", 3)])
+def test_short_paths_have_no_middle(model: str, first: int) -> None:
+    """One touch gets all, two share as the ends do."""
+    assert weights(Model(model, model), path_of_days([5], known=9, opened=None)) == [1]
+    two = weights(Model(model, model), path_of_days([5, 3], known=9, opened=None))
+    assert two == [Fraction(first, 4), 1 - Fraction(first, 4)]
+
+
 def test_w30_gives_nothing_to_touches_after_the_last_position() -> None:
     """The middle of w30 ends with the opportunity."""
     path = path_of_days([40, 35, 30, 20, 10], known=30, opened=20)

@@ -4,11 +4,13 @@ Guards the stored instants. Guarded elsewhere: business hours themselves, and th
 is a view.
 """
 
+from projections import identity, journey
 from projections.definition import parse
 from projections.rules import Entry, Rules
 from schemas import records as r
 from tests.given import (
     DEFINITION,
+    HOUSE,
     MACHINE,
     PERSON,
     Cells,
@@ -17,6 +19,7 @@ from tests.given import (
     assigned,
     at,
     attribute,
+    by_table,
     calendar,
     demo,
     erased,
@@ -201,11 +204,22 @@ def test_max_pause_bounds_the_sum_of_pauses() -> None:
     )
 
 
+def test_a_second_pause_while_paused_changes_nothing() -> None:
+    """Nor does a resumption of what runs."""
+    assert clock(given(MQL, resumed("mon 12:00")), "contact") == clock(given(MQL), "contact")
+    spec = given(MQL, paused("mon 12:00"), paused("mon 13:00"), resumed("mon 14:00"), resumed("mon 15:00"))
+    contact = clock(spec, "contact")
+    assert (contact["paused_seconds"], contact["due_at"]) == (2 * 3600, at("tue 12:00"))
+
+
 def test_pauses_of_one_policy_leave_others_alone() -> None:
-    """A pause that names a policy is meant for it."""
+    """A pause, or its end, that names a policy is meant for it."""
     spec = given(MQL, paused("mon 12:00", "review"))
     assert clock(spec, "contact")["paused_from"] is None
     assert clock(spec, "review")["paused_from"] == at("mon 12:00")
+    both = given(MQL, paused("mon 11:00"), resumed("mon 12:00", "contact"))
+    assert clock(both, "contact")["paused_from"] is None
+    assert clock(both, "review")["paused_from"] == at("mon 11:00")
 
 
 def test_a_pause_at_or_after_due_or_before_the_start_has_no_effect() -> None:
@@ -226,6 +240,16 @@ def test_an_open_clock_is_measured_from_its_start_by_a_later_calendar() -> None:
     late = calendar("tue 09:00", {day: [["12:00", "13:00"]] for day in ("mon", "tue", "wed", "fri")})
     spec = given(MQL).under(rules(DEFINITION, late))
     assert clock(spec, "review")["due_at"] == at("fri 13:00")
+
+
+def test_a_calendar_fact_after_the_last_event_needs_no_other_fold() -> None:
+    """The state that was folded before it was known shows the rows of one that knew it."""
+    late = calendar("tue 09:00", {day: [["12:00", "13:00"]] for day in ("mon", "tue", "wed", "fri")})
+    known = rules(DEFINITION, late)
+    for events in ([MQL], [MQL, paused("mon 11:00")], [MQL, erased("tue 08:00")]):
+        [history] = identity.journeys(events).values()
+        before, after = journey.fold(history, HOUSE), journey.fold(history, known)
+        assert by_table(journey.rows(before, known)) == by_table(journey.rows(after, known))
 
 
 def test_a_closed_clock_keeps_the_calendar_of_its_end() -> None:

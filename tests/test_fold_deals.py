@@ -90,14 +90,15 @@ def test_opened_again_without_amount_changes_nothing() -> None:
     assert deal(spec)["amount_minor"] == 500
 
 
-def test_opened_after_the_win_says_only_when() -> None:
-    """A late opening dates the deal; amount, account and stage stay those of the win."""
+def test_opened_after_the_end_says_only_when() -> None:
+    """A late opening dates the deal; amount, account and stage stay those of the win or loss."""
     spec = given(won("mon 09:00")).when(
         opened("mon 10:00", account_id="acme", amount_minor=7, currency="USD")
     )
     found = deal(spec)
     assert (found["opened_at"], found["account_id"], found["amount_minor"]) == (at("mon 10:00"), None, 1000)
     spec.then_lead(stage="Customer")
+    given(lost("mon 09:00"), opened("mon 10:00")).then_lead(stage="Lost", open_opportunities=0)
 
 
 def test_changed_says_how_much_while_open() -> None:
@@ -130,6 +131,7 @@ def test_lost_with_reason() -> None:
     )
     again = deal(spec.when(reopened("mon 11:00")))
     assert (again["status"], again["loss_reason"], again["closed_at"]) == ("open", None, None)
+    assert deal(given(lost("mon 10:00", why="")))["loss_reason"] is None
 
 
 def test_money_is_summed_per_currency_for_wins_in_force() -> None:
@@ -199,16 +201,20 @@ def test_lookback_is_inclusive() -> None:
     inside = touch("mon 09:00", id="inside", occurred_at=limit, recorded_at=limit)
     outside = touch("mon 09:00", id="outside", occurred_at=limit - 1, recorded_at=limit)
     assert set(amounts(given(outside, inside, win), "first")) == {"inside"}
+    older = touch("mon 09:00", id="older", occurred_at=limit - 2, recorded_at=limit)
+    last = touch("mon+5 09:00", id="last")  # at which the older ones are dropped
+    assert set(amounts(given(older, outside, inside, last, win), "first")) == {"inside", "last"}
 
 
 def test_a_touch_at_the_instant_of_the_win_counts_wherever_it_sorts() -> None:
     """Also when its event comes after the win, after an adjustment and after the reversal."""
     late = touch("wed 09:00", id="zzz")
-    spec = given(*PATH, won("wed 09:00", 1000), adjusted("wed 09:00", 10, id="won wed 09:00 +"), late)
-    assert amounts(spec, "last") == {**dict.fromkeys(amounts(spec, "last"), 0), "zzz": 1000}
-    assert amounts(spec, "last", "adjustment")["zzz"] == 10
+    spec = given(*PATH, won("wed 09:00", 1001), adjusted("wed 09:00", 9, id="won wed 09:00 +"), late)
+    assert amounts(spec, "last") == {**dict.fromkeys(amounts(spec, "last"), 0), "zzz": 1001}
+    assert amounts(spec, "last", "adjustment")["zzz"] == 9
     undone = spec.when(reopened("wed 09:00", id="won wed 09:00 ++"))
     assert amounts(undone, "last", "reversal")["zzz"] == -1010
+    assert sorted(amounts(undone, "linear", "reversal").values()) == [-254, -252, -252, -252]
 
 
 def test_only_configured_touches_count() -> None:
@@ -233,14 +239,17 @@ def test_configured_exposures_count_as_touches() -> None:
     )
 
 
-def test_channels_are_those_of_the_version_in_force_at_the_win() -> None:
-    """A touch before the switch is classified by the rules after it."""
+def test_channels_and_touches_are_those_of_the_version_in_force_at_the_win() -> None:
+    """Touches on either side of the switch are chosen and classified by the rules after it."""
     second = DEFINITION.replace("version: 1", "version: 2").replace(
         "channel: newsletter}, channel: email", "channel: web}, channel: site"
     )
+    second = second.replace("touch_type: [page_view, form_submitted,", "touch_type: [page_view, chat,")
     timeline = Rules([Entry(None, parse(DEFINITION)), Entry(at("tue 00:00"), parse(second))])
-    [row] = given(touch("mon 09:00"), won("wed 09:00")).under(timeline).table("credit")
-    assert (row["channel"], row["definition_version"]) == ("site", "house@1+house@2")
+    events = (touch("mon 09:00"), demo("mon 10:00"), touch("tue 10:00", touch_type="chat"), won("wed 09:00"))
+    rows = given(*events).under(timeline).table("credit")
+    assert [row["touch_event_id"] for row in rows] == ["touch mon 09:00", "touch tue 10:00"]
+    assert (rows[0]["channel"], rows[0]["definition_version"]) == ("site", "house@1+house@2")
 
 
 def test_an_adjustment_keeps_the_weights_of_the_win() -> None:
@@ -249,6 +258,7 @@ def test_an_adjustment_keeps_the_weights_of_the_win() -> None:
         adjusted("wed 11:00", -300, effective_at=at("fri 09:00"))
     )
     assert amounts(spec, "linear", "adjustment") == dict.fromkeys(amounts(spec, "linear"), -100)
+    assert sorted(amounts(spec, "w30", "adjustment").values()) == [-150, -150, 0]
     adjustments = [row for row in spec.table("credit") if row["kind"] == "adjustment"]
     assert {(row["event_id"], row["effective_at"]) for row in adjustments} == {
         ("adjusted wed 11:00", at("fri 09:00"))
@@ -268,6 +278,7 @@ def test_a_reversal_takes_back_win_and_adjustments() -> None:
         }
         assert deal(spec)["adjusted_minor"] == 0
         spec.then("lead_money")
+        assert spec.when(lost("fri 10:00")).table("credit") == spec.table("credit")
 
 
 def test_a_second_win_replaces_the_first() -> None:
@@ -298,6 +309,14 @@ def test_known_entry_may_be_inferred() -> None:
     spec = given(touch("mon 09:00"), demo("tue 09:00"), touch("wed 09:00"), won("fri 09:00"))
     positions = {row["touch_event_id"]: row["positions"] for row in spec.table("credit")}
     assert positions == {"touch mon 09:00": "FT", "demo tue 09:00": "LC", "touch wed 09:00": "CW"}
+
+
+def test_without_a_known_stage_the_first_event_stands_for_the_entry() -> None:
+    """LC is the last touch at or before it."""
+    house = rules(DEFINITION.replace("  - {name: Known, role: known}\n", ""))
+    spec = given(touch("mon 09:00"), touch("tue 09:00"), won("fri 09:00")).under(house)
+    positions = {row["touch_event_id"]: row["positions"] for row in spec.table("credit")}
+    assert positions == {"touch mon 09:00": "FT,LC", "touch tue 09:00": "CW"}
 
 
 def test_old_touches_are_dropped_from_the_state_without_changing_a_row() -> None:

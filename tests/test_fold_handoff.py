@@ -18,6 +18,7 @@ from tests.given import (
     moved,
     opened,
     rejected,
+    reopened,
     rules,
     touch,
     won,
@@ -96,6 +97,13 @@ def test_any_other_move_above_sal_bypasses_it(event: Envelope) -> None:
     given(MQL, event).then("handoff", {"outcome": "bypassed", "reason_code": None})
 
 
+def test_a_reopened_deal_bypasses_it_where_there_is_no_opportunity_stage() -> None:
+    """The move to sql is nobody's acceptance."""
+    house = rules(DEFINITION.replace("  - {name: Opportunity, role: opportunity}\n", ""))
+    spec = given(lost("mon 08:00"), moved("mon 09:00", "MQL"), reopened("mon 10:00")).under(house)
+    spec.then("handoff", {"outcome": "bypassed"})
+
+
 def test_moves_below_mql_or_to_a_detour_withdraw_it() -> None:
     """Marketing took it back, or the lead was lost."""
     for event in (
@@ -123,6 +131,9 @@ def test_a_second_entry_after_a_decision_opens_a_second() -> None:
     """Each real entry into mql is one hand-off."""
     spec = given(MQL, rejected("mon 10:00"), demo("mon 11:00"))
     spec.then("handoff", {"outcome": "rejected"}, {"outcome": None, "opened_at": at("mon 11:00")})
+    spec = spec.when(accepted("mon 12:00"))
+    spec.then("handoff", {"outcome": "rejected", "ended_at": at("mon 10:00")}, {"outcome": "accepted"})
+    spec.then_lead(flags="")
 
 
 def test_accepted_without_mql_is_taken_and_flagged() -> None:

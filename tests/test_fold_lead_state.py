@@ -16,6 +16,7 @@ from tests.given import (
     adjusted,
     assigned,
     at,
+    changed,
     churned,
     demo,
     exposed,
@@ -56,13 +57,13 @@ def test_exposures_never_score() -> None:
 
 
 def test_a_switch_counts_anew_with_the_version_in_force() -> None:
-    """Touches since the last return are scored by the new lines; before the first valid_from the first
-    counts."""
+    """Touches since the last return are scored by the new lines, also one that gets no credit; before the
+    first valid_from the first counts."""
     second = DEFINITION.replace("version: 1", "version: 2").replace(
         "page_view, points: 5", "page_view, points: 50"
     )
     timeline = Rules([Entry(at("tue 00:00"), parse(DEFINITION)), Entry(at("wed 00:00"), parse(second))])
-    spec = given(touch("mon 09:00")).under(timeline)
+    spec = given(touch("mon 09:00", direction="outbound")).under(timeline)
     spec.then_lead(score=5, stage="Visitor", definition_version="house@1+house@2")
     spec.when(resumed("tue 09:00")).then_lead(score=5)
     spec.when(resumed("wed 00:00")).then_lead(score=50, stage="Engaged")
@@ -154,7 +155,10 @@ def test_assignment_replaces_owner_and_team() -> None:
         ("note_missing", (demo("mon 09:00"),), rejected("tue 09:00", "other", note="")),
         ("money_without_currency", (), opened("tue 09:00", amount_minor=5)),
         ("money_without_currency", (), won("tue 09:00", currency="")),
+        ("money_without_currency", (), changed("tue 09:00", amount_minor=5)),
         ("money_without_currency", (), renewed("tue 09:00", amount_minor=1)),
+        ("money_without_currency", (won("mon 09:00"),), churned("tue 09:00", amount_minor=1)),
+        ("money_without_currency", (won("mon 09:00"),), adjusted("tue 09:00", 5, currency="")),
         ("no_win_to_adjust", (opened("mon 09:00"),), adjusted("tue 09:00", 5)),
         ("no_win_to_adjust", (won("mon 09:00"), reopened("mon 10:00")), adjusted("tue 09:00", 5)),
         ("currency_mismatch", (won("mon 09:00"),), adjusted("tue 09:00", 5, currency="USD")),

@@ -10,9 +10,10 @@ import pytest
 from tests.given import (
     DEFINITION,
     HOUR,
-    PERSON,
+    MACHINE,
     Spec,
     accepted,
+    assigned,
     at,
     attribute,
     calendar,
@@ -107,10 +108,10 @@ def test_stage_changed_moves_forward_without_reason() -> None:
 
 
 def test_stage_changed_moves_out_of_every_detour() -> None:
-    """From a detour a success stage needs no reason, and a lower one is no fault."""
+    """From a detour a success stage needs no reason, not even the lowest."""
     for detour in ("Recycled", "Nurture", "Disqualified", "Lost", "Churned"):
-        spec = given(moved("mon 10:00", detour, "why")).when(moved("mon 11:00", "Known"))
-        assert stages(spec)[-1] == "Known"
+        spec = given(moved("mon 10:00", detour, "why")).when(moved("mon 11:00", "Visitor"))
+        assert stages(spec) == ["Visitor", detour, "Visitor"]
 
 
 def test_stage_changed_backward_with_reason() -> None:
@@ -124,7 +125,7 @@ def test_stage_changed_backward_with_reason() -> None:
 
 def test_stage_changed_to_the_present_stage_has_no_effect() -> None:
     """Saying again where the lead is makes no visit, not even for a machine at sql."""
-    spec = given(accepted("mon 09:00")).when(moved("mon 10:00", "SQL", by=PERSON))
+    spec = given(accepted("mon 09:00")).when(moved("mon 10:00", "SQL", by=MACHINE))
     assert stages(spec)[-1] == "SQL"
     assert spec.table("fault") == []
 
@@ -133,6 +134,24 @@ def test_rule_enters_the_highest_stage_that_holds() -> None:
     """Engaged and mql both hold: mql is entered, engaged inferred."""
     spec = given(touch("mon 09:00", touch_type="content_downloaded", offer_id="demo"))
     assert stages(spec) == ["Visitor", "(Known)", "(Engaged)", "MQL"]
+
+
+def test_a_stage_without_a_rule_is_passed_over() -> None:
+    """A rule of known is asked below an engaged without one, and a known lead still rises by rule."""
+    text = DEFINITION.replace(", enter: {score_at_least: 10}", "")
+    text = text.replace("role: known}", "role: known, enter: {event: LeadAssigned}}")
+    spec = given(touch("mon 09:00"), assigned("mon 10:00", "ann")).under(rules(text))
+    assert stages(spec) == ["Visitor", "Known"]
+    assert stages(spec.when(demo("mon 11:00"))) == ["Visitor", "Known", "(Engaged)", "MQL"]
+    again = given(moved("mon 09:00", "Recycled", "early"), assigned("mon 10:00", "ann")).under(rules(text))
+    assert stages(again) == ["Visitor", "Recycled", "Known"]
+
+
+def test_a_move_forward_may_be_followed_by_a_rule() -> None:
+    """The event's own effect comes first, and both stages are really entered at it."""
+    text = DEFINITION.replace("enter: {score_at_least: 10}", "enter: {event: SubjectsLinked}")
+    spec = given(touch("mon 09:00"), linked("mon 10:00", "web:1")).under(rules(text))
+    assert stages(spec) == ["Visitor", "Known", "Engaged"]
 
 
 def test_rules_do_not_move_a_lead_at_or_above_mql() -> None:
@@ -240,9 +259,18 @@ def test_lost_after_a_churn_leads_back_to_churned() -> None:
 
 
 def test_a_win_that_no_longer_counts_does_not_outlive_a_churn() -> None:
-    """Lost after its own win, the win-back leaves the customer churned."""
+    """Lost after its own win, the win-back leaves the customer churned, and so does the next loss."""
     spec = given(won("mon 09:00", deal="one"), churned("mon 10:00"), won("mon 11:00", deal="two"))
-    assert stages(spec.when(lost("mon 12:00", "two")))[-1] == "Churned"
+    spec = spec.when(lost("mon 12:00", "two"))
+    assert stages(spec)[-1] == "Churned"
+    assert stages(spec.when(lost("mon 13:00", "three")))[-1] == "Churned"
+
+
+def test_a_win_that_counts_outlives_a_churn_before_it() -> None:
+    """Won back, the customer stays one when a third deal is lost."""
+    spec = given(won("mon 09:00", deal="one"), churned("mon 10:00"), won("mon 11:00", deal="two"))
+    spec = spec.when(opened("mon 12:00", "three"), lost("mon 13:00", "three"))
+    assert stages(spec)[-1] == "Customer"
 
 
 def test_lost_after_a_renewal_leads_to_won() -> None:
@@ -264,6 +292,8 @@ def test_reopened_goes_to_opportunity_unless_another_deal_is_won() -> None:
 def test_reopening_what_is_not_decided_has_no_effect() -> None:
     """Neither an open deal nor an unknown one moves the lead."""
     assert stages(given(touch("mon 09:00"), reopened("mon 10:00"))) == ["Visitor"]
+    spec = given(opened("mon 09:00"), moved("mon 10:00", "SQL", "mistake"), reopened("mon 11:00"))
+    assert stages(spec)[-1] == "SQL"
 
 
 def test_churned_and_renewed() -> None:
@@ -271,6 +301,8 @@ def test_churned_and_renewed() -> None:
     spec = given(won("mon 09:00")).when(churned("mon 10:00"))
     assert stages(spec)[-1] == "Churned"
     assert stages(spec.when(renewed("mon 11:00"), renewed("mon 12:00")))[-2:] == ["Churned", "Customer"]
+    aside = given(won("mon 09:00"), moved("mon 10:00", "Nurture", "upsell"), renewed("mon 11:00"))
+    assert stages(aside)[-1] == "Nurture"
 
 
 def test_a_role_that_the_definition_lacks_is_no_move() -> None:
