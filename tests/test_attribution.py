@@ -166,6 +166,12 @@ def test_short_paths_have_no_middle(model: str, first: int) -> None:
     assert two == [Fraction(first, 4), 1 - Fraction(first, 4)]
 
 
+def test_u50_knows_two_positions() -> None:
+    """Half to the first touch, half to the one that made the lead known."""
+    path = path_of_days([40, 35, 30, 20], known=30, opened=20)
+    assert weights(Model("u50", "u50"), path) == [Fraction(1, 2), 0, Fraction(1, 2), 0]
+
+
 def test_w30_gives_nothing_to_touches_after_the_last_position() -> None:
     """The middle of w30 ends with the opportunity."""
     path = path_of_days([40, 35, 30, 20, 10], known=30, opened=20)
@@ -201,3 +207,10 @@ def test_decay_counts_fractions_of_a_half_life() -> None:
     path = path_of_days([3.5, 0], known=3, opened=1)
     ((floats, _),) = evaluate([Model("decay", "d")], path, 0)
     assert floats[0] / floats[1] == pytest.approx(0.5**0.5, abs=1e-15)
+
+
+def test_decay_splits_money_by_twelve_decimals() -> None:
+    """The shares are 0.4142135623730950... and 0.5857864376269049..."""
+    path = path_of_days([3.5, 0], known=3, opened=1)
+    ((_, amounts),) = evaluate([Model("decay", "d")], path, 10**15)
+    assert amounts == [414_213_562_373_000, 585_786_437_627_000]

@@ -244,6 +244,8 @@ def test_a_target_beyond_the_year_9999_is_due_at_the_end_of_time() -> None:
     assert calendar.elapsed(-(2**80), 2**80) == calendar.elapsed(EARLIEST, LATEST + 1)
     assert calendar.elapsed(LATEST, 2**80) == 0
     assert ROUND_THE_CLOCK.due(2**62, 2**62) == LATEST
+    night = Calendar("night", "UTC", {day: [["22:00", "06:00"]] for day in WEEKDAYS})
+    assert night.elapsed(at("9999-12-31T12:00Z"), LATEST + 1) == 2 * HOUR
 
 
 def test_round_the_clock_in_a_zone_is_calendar_time() -> None:

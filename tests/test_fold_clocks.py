@@ -67,6 +67,13 @@ def test_every_warning_has_a_row() -> None:
     assert [(w["share"], w["warn_at"]) for w in warnings] == [(0.5, at("mon 12:00")), (0.8, at("mon 13:12"))]
 
 
+def test_a_policy_without_warnings_has_none() -> None:
+    """An empty list is not the default."""
+    spec = given(MQL).under(rules(without_contact().replace("warn_at: [0.5, 0.8]", "warn_at: []")))
+    assert clock(spec, "review")["warn_at"] is None
+    spec.then("sla_warning")
+
+
 def test_a_clock_in_calendar_time_has_no_calendar() -> None:
     """Nights count, and the row names no calendar."""
     contact = clock(given(MQL), "contact")
@@ -235,10 +242,18 @@ def test_a_stop_during_a_pause_ends_it() -> None:
     assert (review["due_at"], review["paused_from"]) == (at("tue 12:00"), None)
 
 
+def test_a_pause_that_ended_before_the_stop_keeps_its_end() -> None:
+    """What was worked after it counts."""
+    review = clock(given(MQL, paused("mon 11:00"), resumed("mon 12:00"), accepted("mon 13:00")), "review")
+    assert (review["business_seconds_used"], review["paused_seconds"]) == (2 * 3600, 3600)
+    assert review["due_at"] == at("mon 15:00")
+
+
 def test_an_open_clock_is_measured_from_its_start_by_a_later_calendar() -> None:
-    """Also when the fact comes after the journey's last event."""
+    """Also when the fact comes after the journey's last event; of several the last one counts."""
     late = calendar("tue 09:00", {day: [["12:00", "13:00"]] for day in ("mon", "tue", "wed", "fri")})
-    spec = given(MQL).under(rules(DEFINITION, late))
+    early = calendar("mon 08:00", {"mon": [["10:00", "11:00"]]})
+    spec = given(MQL).under(rules(DEFINITION, late, early))
     assert clock(spec, "review")["due_at"] == at("fri 13:00")
 
 
@@ -291,8 +306,9 @@ def test_a_clock_keeps_the_policy_of_its_start() -> None:
 
 
 def test_erasure_cancels_what_is_still_running() -> None:
-    """At the erasure, by the erasure; clocks that ended stay as they were."""
-    spec = given(MQL, touch("mon 11:00", **CALL), erased("mon 12:00", recorded="mon 12:05"))
+    """At the first erasure, by that erasure; clocks that ended stay as they were."""
+    erasures = (erased("mon 12:00", recorded="mon 12:05"), erased("mon 13:00"))
+    spec = given(MQL, touch("mon 11:00", **CALL), *erasures)
     review = clock(spec, "review")
     assert (review["cancelled_reason"], review["stopped_at"]) == ("erased", at("mon 12:00"))
     assert (review["stopped_event_id"], review["stopped_recorded_at"]) == (

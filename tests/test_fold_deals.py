@@ -203,7 +203,11 @@ def test_lookback_is_inclusive() -> None:
     assert set(amounts(given(outside, inside, win), "first")) == {"inside"}
     older = touch("mon 09:00", id="older", occurred_at=limit - 2, recorded_at=limit)
     last = touch("mon+5 09:00", id="last")  # at which the older ones are dropped
-    assert set(amounts(given(older, outside, inside, last, win), "first")) == {"inside", "last"}
+    short = parse(DEFINITION.replace("lookback: 30d", "lookback: 1d"))
+    timeline = Rules([Entry(None, short), Entry(limit - DAY, parse(DEFINITION))])
+    for rules_in_force in (rules(), timeline):
+        spec = given(older, outside, inside, last, win).under(rules_in_force)
+        assert set(amounts(spec, "first")) == {"inside", "last"}
 
 
 def test_a_touch_at_the_instant_of_the_win_counts_wherever_it_sorts() -> None:

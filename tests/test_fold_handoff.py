@@ -161,12 +161,13 @@ def test_accepted_by_import_is_flagged() -> None:
         handoff_status="accepted", flags="reviewer_unknown"
     )
     given(MQL, moved("mon 10:00", "SQL", by=IMPORT)).then_lead(flags="reviewer_unknown")
+    given(MQL, moved("mon 10:00", "SAL", by=IMPORT)).then_lead(flags="")
 
 
 def test_flags_are_sorted_and_stay() -> None:
-    """Two flags stand in one text."""
-    spec = given(accepted("mon 10:00", by=IMPORT), moved("mon 11:00", "Nurture", "later"))
-    spec.then_lead(flags="accepted_without_mql,reviewer_unknown")
+    """Two flags stand in one text, each once."""
+    spec = given(moved("mon 09:00", "SQL", by=IMPORT), moved("mon 10:00", "Nurture", "later"))
+    spec.when(accepted("mon 11:00", by=IMPORT)).then_lead(flags="accepted_without_mql,reviewer_unknown")
 
 
 def test_an_accepted_lead_stays_accepted_under_a_stricter_rule() -> None:

@@ -47,8 +47,9 @@ def test_score_expires_inclusive_at_the_last_folded_event() -> None:
 
 
 def test_points_without_expiry_stay() -> None:
-    """A line without `expires_after` counts for ever."""
-    given(touch("mon 09:00", touch_type="content_downloaded"), resumed("mon+50 09:00")).then_lead(score=10)
+    """A line without `expires_after` counts for ever, also for a touch that gets no credit."""
+    push = touch("mon 09:00", touch_type="content_downloaded", direction="outbound")
+    given(push, resumed("mon+50 09:00")).then_lead(score=10)
 
 
 def test_exposures_never_score() -> None:
@@ -63,10 +64,11 @@ def test_a_switch_counts_anew_with_the_version_in_force() -> None:
         "page_view, points: 5", "page_view, points: 50"
     )
     timeline = Rules([Entry(at("tue 00:00"), parse(DEFINITION)), Entry(at("wed 00:00"), parse(second))])
-    spec = given(touch("mon 09:00", direction="outbound")).under(timeline)
+    spec = given(exposed("mon 08:00"), touch("mon 09:00", direction="outbound")).under(timeline)
     spec.then_lead(score=5, stage="Visitor", definition_version="house@1+house@2")
     spec.when(resumed("tue 09:00")).then_lead(score=5)
     spec.when(resumed("wed 00:00")).then_lead(score=50, stage="Engaged")
+    spec.when(resumed("wed 00:00"), resumed("tue+1 00:00")).then_lead(score=0)
 
 
 def test_a_switch_does_not_bring_back_what_a_return_forgot() -> None:
@@ -99,13 +101,13 @@ def test_the_offer_that_pulled_the_lead_in() -> None:
     spec = given(
         touch("mon 08:00", campaign_id="no offer"),
         touch("mon 09:00", direction="outbound", offer_id="pushed"),
-        touch("mon 10:00", offer_id="paper"),
+        touch("mon 10:00", offer_id="paper", campaign_id="winter"),
         demo("tue 09:00", campaign_id="spring"),
         touch("wed 09:00", offer_id="after"),
     )
     spec.then_lead(
         first_offer_id="paper",
-        first_campaign_id=None,
+        first_campaign_id="winter",
         last_offer_before_mql_id="demo",
         last_campaign_before_mql_id="spring",
     )

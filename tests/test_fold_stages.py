@@ -174,9 +174,12 @@ def test_rules_leave_other_detours_alone() -> None:
 
 
 def test_a_return_starts_predicates_again() -> None:
-    """Points and touches from before a return no longer count."""
+    """Points, touches and events from before a return no longer count, nor does what they would lose."""
     early = given(touch("mon 09:00"), moved("mon 10:00", "Recycled", "early"))
     early.then_lead(score=0)
+    early.when(resumed("mon+2 09:00")).then_lead(score=0)
+    house = rules(DEFINITION.replace("enter: {score_at_least: 10}", "enter: {event: TouchRecorded}"))
+    early.when(resumed("mon 11:00")).under(house).then_lead(stage="Recycled")
     spec = early.when(touch("mon 11:00"))
     spec.then_lead(score=5, stage="Recycled")
     spec.when(touch("mon 12:00")).then_lead(score=10, stage="Engaged")

@@ -95,6 +95,12 @@ def test_a_conflict_shows_in_the_journey_of_its_own_subject() -> None:
     assert found[LEAD]["fault"] == set()
 
 
+def test_faults_of_copies_stand_in_one_order() -> None:
+    """Whatever came first: equal journeys are equal states."""
+    copies = [touch("mon 09:00", id=name, channel=channel) for name in "xy" for channel in ("a", "b")]
+    assert identity.journeys(copies) == identity.journeys(reversed(copies))
+
+
 def test_a_retraction_works_before_and_after_its_target_and_under_any_subject() -> None:
     """It acts by the id that it names alone."""
     kept = touch("mon 09:00")
@@ -164,6 +170,8 @@ def test_a_control_from_the_future_has_no_effect() -> None:
         "web:1",
     }
     assert identity.journeys([erased("mon 10:00", **future)])[LEAD].erased == []
+    early = retracted("mon 10:00", "demo mon 09:00", **future)
+    assert identity.journeys([demo("mon 09:00"), early])[LEAD].events == [demo("mon 09:00")]
 
 
 def test_linked_subjects_are_one_journey_named_by_the_smallest() -> None:
@@ -209,6 +217,19 @@ def test_a_closed_set_of_names_is_resolved_without_records() -> None:
     }
     resolution = resolve_retractions(named)
     assert resolution == Resolution(frozenset({"touch", "link"}), frozenset(), frozenset({"r3"}))
+
+
+def test_what_a_retraction_names_waits_for_all_that_name_it() -> None:
+    """`taking` would take the touch back, but is taken back itself, at the end of a longer chain."""
+    named = {
+        "touch": Naming("TouchRecorded"),
+        "taking": Naming("EventRetracted", "touch"),
+        "unlink": Naming("SubjectsUnlinked", "taking"),
+        "r1": Naming("EventRetracted", "taking"),
+        "r2": Naming("EventRetracted", "r1"),
+        "r3": Naming("EventRetracted", "r2"),
+    }
+    assert resolve_retractions(named).removed == {"taking", "r2"}
 
 
 def test_erasure_redacts_personal_values_and_changes_no_row() -> None:
