@@ -214,9 +214,10 @@ def test_max_pause_bounds_the_sum_of_pauses() -> None:
 def test_a_second_pause_while_paused_changes_nothing() -> None:
     """Nor does a resumption of what runs."""
     assert clock(given(MQL, resumed("mon 12:00")), "contact") == clock(given(MQL), "contact")
-    spec = given(MQL, paused("mon 12:00"), paused("mon 13:00"), resumed("mon 14:00"), resumed("mon 15:00"))
+    spec = given(MQL, paused("mon 12:00"), resumed("mon 13:00"))
+    spec = spec.when(paused("mon 14:00"), paused("mon 15:00"), resumed("mon 16:00"), resumed("mon 17:00"))
     contact = clock(spec, "contact")
-    assert (contact["paused_seconds"], contact["due_at"]) == (2 * 3600, at("tue 12:00"))
+    assert (contact["paused_seconds"], contact["due_at"]) == (3 * 3600, at("tue 13:00"))
 
 
 def test_pauses_of_one_policy_leave_others_alone() -> None:

@@ -6,6 +6,7 @@ Guards rows and signs. Guarded elsewhere: the weights of each model, and how a d
 from projections import identity, journey
 from projections.definition import parse
 from projections.rules import Entry, Rules
+from schemas.records import Utm
 from tests.given import (
     DAY,
     DEFINITION,
@@ -146,6 +147,7 @@ def test_money_is_summed_per_currency_for_wins_in_force() -> None:
         {"currency": "USD", "won_minor": 50, "adjusted_minor": 0},
     )
     spec.then_lead(open_opportunities=1, won_opportunities=2)
+    given(won("mon 09:00", 0)).then("lead_money", {"currency": "EUR", "won_minor": 0})
 
 
 def test_renewal_and_churn_leave_deals_alone() -> None:
@@ -241,6 +243,14 @@ def test_configured_exposures_count_as_touches() -> None:
         "paid",
         "spring",
     )
+
+
+def test_a_channel_rule_by_utm_decides_where_credit_goes() -> None:
+    """What the rule asks of a touch is remembered until the win."""
+    rule = "{match: {utm_source: google, utm_medium: cpc, utm_campaign: brand}, channel: paid}"
+    house = rules(DEFINITION.replace("channels:\n", f"channels:\n  - {rule}\n"))
+    found = touch("mon 09:00", utm=Utm(source="google", medium="cpc", campaign="brand"))
+    given(found, won("tue 09:00")).under(house).then("credit", {"channel": "paid"})
 
 
 def test_channels_and_touches_are_those_of_the_version_in_force_at_the_win() -> None:

@@ -44,6 +44,7 @@ def test_score_expires_inclusive_at_the_last_folded_event() -> None:
     spec = given(touch("mon 09:00"))
     spec.when(resumed("mon+1 09:00")).then_lead(score=5)
     spec.when(resumed("mon+1 09:01")).then_lead(score=0)
+    spec.when(touch("tue 09:00"), resumed("mon+1 09:01")).then_lead(score=5)
 
 
 def test_points_without_expiry_stay() -> None:
@@ -161,6 +162,7 @@ def test_assignment_replaces_owner_and_team() -> None:
         ("money_without_currency", (), renewed("tue 09:00", amount_minor=1)),
         ("money_without_currency", (won("mon 09:00"),), churned("tue 09:00", amount_minor=1)),
         ("money_without_currency", (won("mon 09:00"),), adjusted("tue 09:00", 5, currency="")),
+        ("no_win_to_adjust", (touch("mon 09:00"),), adjusted("tue 09:00", 5)),
         ("no_win_to_adjust", (opened("mon 09:00"),), adjusted("tue 09:00", 5)),
         ("no_win_to_adjust", (won("mon 09:00"), reopened("mon 10:00")), adjusted("tue 09:00", 5)),
         ("currency_mismatch", (won("mon 09:00"),), adjusted("tue 09:00", 5, currency="USD")),

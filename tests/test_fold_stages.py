@@ -103,8 +103,8 @@ def test_skipped_stages_are_inferred_at_the_same_instant() -> None:
 
 
 def test_stage_changed_moves_forward_without_reason() -> None:
-    """Up needs no reason."""
-    assert stages(given(moved("mon 09:00", "SAL")))[-1] == "SAL"
+    """Up needs no reason, and below sql no person."""
+    assert stages(given(moved("mon 09:00", "SAL", by=MACHINE)))[-1] == "SAL"
 
 
 def test_stage_changed_moves_out_of_every_detour() -> None:
@@ -352,15 +352,18 @@ def test_a_visit_is_measured_by_the_calendar_as_of_its_end() -> None:
 
 
 def test_reason_of_a_visit_is_that_of_the_leaving_event() -> None:
-    """An empty reason is none."""
+    """An empty reason is none; an inferred visit was left at once for the same reason."""
     spec = given(demo("mon 09:00"), moved("mon 10:00", "SAL", "")).when(moved("mon 11:00", "MQL", "too soon"))
     assert [v["reason_code"] for v in spec.table("stage_visit")[3:]] == [None, "too soon", None]
+    skipping = given(moved("mon 09:00", "Engaged", "call"))
+    assert [v["reason_code"] for v in skipping.table("stage_visit")] == ["call", "call", None]
 
 
 def test_previous_stage_and_furthest_role() -> None:
     """The previous stage is the last real visit before; the furthest role stays."""
     spec = given(touch("mon 09:00"), demo("mon 10:00"), rejected("mon 11:00"))
     spec.then_lead(stage="Recycled", previous_stage="MQL", furthest_role="mql", stage_role="recycled")
+    given(moved("mon 09:00", "Engaged"), moved("mon 10:00", "SAL")).then_lead(previous_stage="Engaged")
 
 
 def test_rule_with_not_holds_without_any_touch() -> None:
