@@ -110,11 +110,13 @@ def random_predicate(rng: Random, depth: int) -> Row:
 
 def random_attribute_test(rng: Random) -> Row:
     test: Row = {"name": rng.choice(["country", "size"])}
-    match rng.choice(["in", "in", "is", "at_least", "at_least"]):
+    match rng.choice(["in", "in", "is", "at_most", "at_least", "at_least"]):
         case "in":
             return test | {"in": rng.choice([["DE", "AT"], ["DE"], [50, True], "DE"])}
         case "is":
             return test | {"is": rng.choice([True, False, "DE", 1, 50])}
+        case "at_most":
+            return test | {"at_most": rng.choice([1, 49])}
     return test | {"at_least": rng.choice([1, 50])}
 
 

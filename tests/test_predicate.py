@@ -104,6 +104,7 @@ def test_a_touch_meets_every_condition(
     ("condition", "value", "expected"),
     [
         ({"is": True}, True, True),
+        ({"is": True}, False, False),
         ({"is": True}, 1.0, False),
         ({"is": True}, "true", False),
         ({"is": 1}, 1.0, True),
@@ -120,6 +121,8 @@ def test_a_touch_meets_every_condition(
         ({"at_least": 0}, True, False),
         ({"at_least": 5}, "50", False),
         ({"at_most": 10}, 10.0, True),
+        ({"at_most": 10}, 10.1, False),
+        ({"at_most": 10}, "1", False),
         ({"at_least": 1, "at_most": 10}, 11.0, False),
         ({"at_least": 0}, float("nan"), False),
         ({"exists": True}, False, True),
