@@ -238,6 +238,7 @@ def test_a_far_target_is_fast() -> None:
 
 def test_a_target_beyond_the_year_9999_is_due_at_the_end_of_time() -> None:
     """LATEST is the answer, and instants beyond the calendar's years count as its nearest end."""
+    assert at("9999-12-31T23:59:59.999999Z") == LATEST
     calendar = Calendar("c", "Pacific/Auckland", {"mon": [["09:00", "09:01"]]})
     assert calendar.due(at("2026-08-03T07:00Z"), 3650 * DAY) == LATEST
     assert calendar.due(2**80, 1) == LATEST
