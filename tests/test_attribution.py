@@ -158,12 +158,16 @@ def test_eligible_touches_are_inclusive_on_both_ends() -> None:
     assert list(eligible(times, WON_AT, 30 * DAY)) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("model", "first"), [("pos40", 2), ("j", 1), ("inverse_j", 3)])
-def test_short_paths_have_no_middle(model: str, first: int) -> None:
-    """One touch gets all, two share as the ends do."""
-    assert weights(Model(model, model), path_of_days([5], known=9, opened=None)) == [1]
-    two = weights(Model(model, model), path_of_days([5, 3], known=9, opened=None))
-    assert two == [Fraction(first, 4), 1 - Fraction(first, 4)]
+@pytest.mark.parametrize(
+    ("model", "shares"),
+    [("pos40", (40, 20, 40)), ("j", (20, 20, 60)), ("inverse_j", (60, 20, 20))],
+)
+def test_short_paths_have_no_middle(model: str, shares: tuple[int, int, int]) -> None:
+    """One touch gets all, two share as the ends do, from three on there is a middle."""
+    first, middle, last = (Fraction(share, 100) for share in shares)
+    paths = [path_of_days(days, 9, None) for days in ([5.0], [5.0, 3.0], [5.0, 3.0, 1.0])]
+    found = [weights(Model(model, model), path) for path in paths]
+    assert found == [[1], [first / (first + last), last / (first + last)], [first, middle, last]]
 
 
 def test_u50_knows_two_positions() -> None:

@@ -236,6 +236,12 @@ def test_a_far_target_is_fast() -> None:
     assert (closing.hour, closing.minute) == (10, 0)
 
 
+def test_a_window_may_begin_two_dates_before_the_year_of_utc() -> None:
+    """A day and a night far in the west: the window of 30 December is open until noon of 1 January."""
+    west = Calendar("west", "Etc/GMT+12", {day: [["23:59", "23:58"]] for day in WEEKDAYS})
+    assert west.elapsed(at("2027-01-01T00:00Z"), at("2027-01-01T12:00Z")) == 12 * HOUR - MINUTE
+
+
 def test_a_target_beyond_the_year_9999_is_due_at_the_end_of_time() -> None:
     """LATEST is the answer, and instants beyond the calendar's years count as its nearest end."""
     assert at("9999-12-31T23:59:59.999999Z") == LATEST
