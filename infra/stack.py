@@ -37,6 +37,8 @@ GIVEN_BY = {
     "registry": "LEADLOG_REGISTRY_URL",
 }
 """Every server, and what gives it; all other processes are the product's own."""
+DEPLOYED = "deployed"
+"""The file that says so of the local Postgres."""
 ROLES = (postgres.SUPERUSER, postgres.OWNER, postgres.REGISTRY, postgres.READER)
 
 Question = Callable[[], Awaitable[bool]]
@@ -90,6 +92,14 @@ class Stack:
     def known(self) -> dict[str, Any]:
         """What the last `up` wrote: addresses, ports, folders. Empty while the stack is down."""
         return _read(self.state / "stack.json")
+
+    def has_definition(self) -> bool:
+        """Whether the Postgres of this folder had a definition after a former `up`. Asks no server."""
+        return (self.state / DEPLOYED).exists() and (self.state / "postgres").exists()
+
+    def remember_definition(self) -> None:
+        """Lets `has_definition` be known while the servers are down."""
+        (self.state / DEPLOYED).touch()
 
     def up(self, workers: int, say: Say, *, with_services: bool = False) -> Addresses:
         """Start what is not given and wait until all of it answers. Services wait for `start_services`, which

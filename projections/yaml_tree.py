@@ -339,6 +339,7 @@ def _sequence(path: str, events: Iterator[yaml.Event], reading: Reading, depth: 
 
 def _mapping(path: str, events: Iterator[yaml.Event], reading: Reading, depth: int) -> dict[str, Node]:
     found: dict[str, Node] = {}
+    lines: dict[str, list[int]] = {}
     for event in events:
         if isinstance(event, yaml.MappingEndEvent):
             break
@@ -351,10 +352,19 @@ def _mapping(path: str, events: Iterator[yaml.Event], reading: Reading, depth: i
             continue
         place = _join(path, _shown(event.value))
         _refuse_anchor(event, place, reading)
-        if event.value in found:
-            reading.faults.append(Fault(_line(event), place, "the same key again", "each key once"))
+        lines.setdefault(event.value, []).append(_line(event))
         found[event.value] = _node(next(events), place, events, reading, depth + 1)
+    for key, written in lines.items():
+        _refuse_repeated(_join(path, _shown(key)), written, reading)
     return found
+
+
+def _refuse_repeated(path: str, lines: Sequence[int], reading: Reading) -> None:
+    """Every place of a key that stands more than once: any of them may be the one that is meant."""
+    if len(lines) > 1:
+        for line in set(lines):
+            others = ", ".join(str(other) for other in lines if other != line) or str(line)
+            reading.faults.append(Fault(line, path, f"the same key as in line {others}", "each key once"))
 
 
 def _scalar(

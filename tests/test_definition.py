@@ -446,9 +446,18 @@ def test_what_no_tree_should_have_hides_no_other_fault(said: str, says: str) -> 
     """An anchor, an alias, a key twice or none that is text, and a second document are a fault each."""
     assert said in DOCUMENTED
     text = DOCUMENTED.replace("target: 24h", "target: 24").replace(said, says, 1)
-    paths = [fault.path for fault in faults_of(text)]
+    paths = {fault.path for fault in faults_of(text)}
     assert len(paths) == 2, paths
     assert "sla[1].target" in paths
+
+
+def test_a_key_twice_is_a_fault_at_both_places() -> None:
+    """Only the second was told, so whoever deleted that one kept the value that nobody had looked at."""
+    found = faults_of(DOCUMENTED.replace("version: 3", "version: 4\nversion: 3", 1))
+    assert [(fault.line, fault.path, fault.value) for fault in found] == [
+        (2, "version", "the same key as in line 3"),
+        (3, "version", "the same key as in line 2"),
+    ]
 
 
 def test_the_quotes_that_are_the_fault_are_told() -> None:

@@ -73,6 +73,7 @@ TOUCH = """
         channel: {column: origin, empty: no_origin}
 """
 NO_COLUMN = "an id with a column in it, such as crm:{id}: each row is another event"
+NO_EMAIL = "use the id of your system, or email-sha256: and the SHA-256 of the address in lower case"
 NO_BRACE = "a column between two braces, such as {id}"
 NO_FORMAT = "iso, epoch_s, epoch_ms, or a strptime format such as %d.%m.%Y %H:%M"
 PEOPLE = "email;company;size\nann@x.example;Ann & Co;12\nann@x.example;Second;\n"
@@ -433,6 +434,7 @@ rows:
         ("direction: {column: origin, else: both}", "one of inbound, outbound"),
         ("channel: 5", "a text"),
         ("channel: {column: origin, empty: 5}", "a text"),
+        ("subject_id: ann@x.example", f"an opaque id; {NO_EMAIL}"),
     ],
 )
 def test_what_could_never_be_right_is_a_fault_of_the_mapping(wrong: str, expected: str) -> None:
@@ -445,6 +447,29 @@ def test_what_could_never_be_right_is_a_fault_of_the_mapping(wrong: str, expecte
     with pytest.raises(MappingFaults) as told_of:
         parse(HEAD + "\n".join(lines))
     assert [fault.expected for fault in told_of.value.faults] == [expected]
+
+
+def test_constants_that_break_a_rule_are_told_once() -> None:
+    """A wrong currency, or a reason that needs a note, was told with each row instead of its line."""
+    kept = "\n".join(TOUCH.splitlines()[:7])
+    reject = "HandoffRejected\n        reason_code: other\n        return_to: nurture"
+    win = "OpportunityWon\n        opportunity_id: 'd{id}'\n        amount_minor: 1\n        currency: EURO"
+    told = []
+    for record in (reject, win, f"{reject}\n        note: '{{why}}'"):
+        try:
+            parse(HEAD + kept.replace("TouchRecorded", record))
+        except MappingFaults as faults:
+            told += [(fault.line, fault.value) for fault in faults.faults]
+    assert told == [(12, "note"), (15, "EURO")]
+
+
+def test_parts_of_a_cell_need_ids_of_their_own() -> None:
+    """Without {each} in it, all parts had one id: all but the first were conflicts."""
+    with pytest.raises(MappingFaults) as told:
+        parse(HEAD + LINK.replace('"merge:{id}:{each}"', '"merge:{id}"'))
+    [fault] = told.value.faults
+    assert (fault.path, fault.value) == ("rows[0].events[0].event_id", '"merge:{id}"')
+    assert "{each}" in fault.expected
 
 
 def test_a_column_that_is_there_twice_is_not_chosen_from(tmp_path: Path) -> None:

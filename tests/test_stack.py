@@ -367,6 +367,16 @@ def test_down_and_up_keep_everything_though_the_ports_are_taken(own: Stack) -> N
 
 
 @pytest.mark.slow
+def test_a_second_definition_is_refused_before_a_stack_is_started(serving: Stack) -> None:
+    """The servers were started, left without their services, and only then was it refused."""
+    assert leadlog(serving, "down").returncode == 0
+    refused = leadlog(serving, "up", "--definition", str(DEFINITION))
+    assert (refused.returncode, serving.supervisor.is_running()) == (1, False)
+    assert "is in force already" in refused.stderr
+    assert leadlog(serving, "up").returncode == 0
+
+
+@pytest.mark.slow
 def test_up_after_the_supervisor_was_killed_leaves_one_of_each(own: Stack) -> None:
     """What a killed supervisor left running is ended before anything is started on the same data."""
     asyncio.run(put_row(addresses(own).postgres_dsn))

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 import projections
 from infra import MIGRATIONS, artifacts, doctor, kafka, logs, postgres, supervision
@@ -22,7 +20,8 @@ from services import settings
 from services.cli.definition_file import read_file
 from services.cli.exits import AWAY, REFUSED, ask, end, run
 from services.cli.files import TEXT_FILE
-from services.deploy import deploy, expect_new
+from services.cli.layout import console, table
+from services.deploy import AlreadyStarted, deploy, expect_new
 from services.notifier.config import Faulty, read
 from services.store.keys import put_key
 from services.store.migrate import migrate
@@ -63,12 +62,13 @@ def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
     began = time.monotonic()
     text = read_file(definition_file).text if definition_file else None
     _expect_channels()
-    if text is not None and stack.supervisor.is_running():
-        _expect_new()
+    if text is not None:
+        _expect_new(stack)
     with _kindly(AWAY):
         addresses = stack.up(workers, _say, with_services=not servers_only)
         if not servers_only:
             _deploy(text)
+            stack.remember_definition()
             _let_in(stack.known()["ingest_key"])
             stack.start_services()
             known = stack.known()
@@ -88,10 +88,16 @@ def _expect_channels() -> None:
         end(REFUSED, f"LEADLOG_ALERTS: {error}")
 
 
-def _expect_new() -> None:
-    """Refuses a second definition before a running stack is touched."""
+def _expect_new(stack: Stack) -> None:
+    """Refuses a second definition before anything is started or touched."""
+    given = settings.given_servers().get("postgres_dsn")
+    dsn = given or stack.known().get("postgres_dsn")
     with suppress(ConnectionError):  # what is away, `up` brings back first
-        run(expect_new(settings.addresses().postgres_dsn))
+        if dsn is not None:
+            run(expect_new(dsn))
+            return
+    if given is None and stack.has_definition():
+        raise AlreadyStarted("a definition")
 
 
 def _deploy(text: str | None) -> None:
@@ -176,13 +182,14 @@ def status(as_json: bool) -> None:
 
 
 def _show(now: dict[str, Any]) -> None:
-    console = Console()
-    table = Table("process", "state", "pid", "for")
-    for process in now["processes"].values():
-        table.add_row(process["name"], process["state"].lower(), str(process["pid"] or ""), _age(process))
-    console.print(table)
+    rows = [
+        (process["name"], process["state"].lower(), process["pid"] or None, _age(process))
+        for process in now["processes"].values()
+    ]
+    table(console(), ("process", "state", "pid", "for"), rows, right=("pid",))
+    click.echo()
     for name in SHOWN:
-        console.print(f"{name:16} {now.get(name) or 'none'}", soft_wrap=True, highlight=False)
+        click.echo(f"{name:16} {now.get(name) or 'none'}")
 
 
 def _age(process: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ with its line. What needs the CSV files to see (missing columns) is checked by `
 Leaves what a field is made of to `fields`.
 """
 
+import time
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from functools import reduce
@@ -13,7 +14,8 @@ from typing import Any, NamedTuple
 from msgspec import inspect
 
 from projections.yaml_tree import Fault, Node, Reading, one_of, read
-from schemas.faults import FIELDS
+from schemas.contract import record_of
+from schemas.faults import FIELDS, Refused
 from schemas.records import RECORDS, Envelope
 from services.importer.fields import Fields
 from services.importer.values import ABSENT, Maker, Row, is_true, parts_of
@@ -174,7 +176,7 @@ class _Parser:
         return Join(name, tuple(pairs), on, required)
 
     def _event(self, node: Node) -> Event:
-        before = len(self.fields.used)
+        before, faults = len(self.fields.used), len(self.reading.faults)
         given = dict(self.reading.mapping(node))
         clauses = {name: given.pop(name) for name in CLAUSES if name in given}
         record = self.reading.choice(clauses.get("record", node), list(RECORDS))
@@ -186,9 +188,14 @@ class _Parser:
         parts = self._each(clauses["each"]) if "each" in clauses else None
         if parts is None:
             self._no_part(before)
+        else:
+            self._ids_of_parts(given, fields)
+        made = _made(record, fields)
+        if len(self.reading.faults) == faults:
+            self._constants(node, given, made)
         when = self._when(clauses["when"]) if "when" in clauses else _always
         is_gone = self._when(clauses["retract"]) if "retract" in clauses else _never
-        return Event(when, parts, _made(record, fields), is_gone, _retraction(fields))
+        return Event(when, parts, made, is_gone, _retraction(fields))
 
     def _fields(self, record: str, given: dict[str, Node]) -> list[FieldMaker]:
         known = {each.name: each for each in FIELDS.get(record, ())}
@@ -221,6 +228,22 @@ class _Parser:
         for place, column in self.fields.used[before:]:
             if column == PART:
                 self.reading.fault(place, "a column; {each} stands for a part of the cell that `each` names")
+
+    def _ids_of_parts(self, given: dict[str, Node], fields: Iterable[FieldMaker]) -> None:
+        if any(each.name == "event_id" and PART not in each.columns for each in fields):
+            self.reading.fault(given["event_id"], "an id with {each} in it: each part is another event")
+
+    def _constants(self, node: Node, given: dict[str, Node], made: Made) -> None:
+        """Reports what the mapping itself says against a rule of the contract: every row would be bad."""
+        from_columns = {each.name for each in made.fields}
+        try:
+            record_of(made.record, made.constants, time.time_ns() // 1000)
+        except Refused as refused:
+            for fault in refused.faults:
+                name = fault.path.partition("/")[2].partition("/")[0]
+                if fault.code != "missing_field" and name not in from_columns:
+                    expected = f"{fault.expected}; {fault.hint}" if fault.hint else fault.expected
+                    self.reading.fault(given.get(name, node), expected, None if name in given else name)
 
     def _each(self, node: Node) -> Callable[[Row], list[str]]:
         """The parts of a cell, each of which is an event."""
