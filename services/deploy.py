@@ -1,7 +1,7 @@
 """The first start: migrations, topics, schemas, the definition facts, the first projection version.
 
 Promises: safe to run again after a crash at any point; on a log that has a promoted version only migrations,
-topics and schemas are looked after. Leaves starting processes to whoever calls.
+topics, schemas and the views of `bi` are looked after. Leaves starting processes to whoever calls.
 """
 
 import time
@@ -20,6 +20,7 @@ from schemas.topics import REFERENCE
 from services.broker import connected, ensure_topics
 from services.definitions import publish
 from services.registry import Registry
+from services.replay.switch import renew
 from services.settings import Addresses
 from services.store.definition_facts import record_activations
 from services.store.locks import stop_feeding
@@ -57,7 +58,8 @@ async def deploy(
     """Brings servers to the state that the services need.
 
     `definition_text` is the YAML of the first definition; None takes `default` when the log is new. Raises
-    AlreadyStarted when one is given though a version is promoted, and DefinitionFaults.
+    AlreadyStarted when one is given though a version is promoted, DefinitionFaults, and Blocked when readers
+    keep the views of an earlier release.
     """
     applied = await migrate(addresses.postgres_dsn, migrations)
     await ensure_topics(addresses.kafka_bootstrap)
@@ -68,6 +70,7 @@ async def deploy(
         if label is not None:
             if definition_text is not None:
                 raise AlreadyStarted(label)
+            await renew(connection)
             return Deployed(applied, label, False)
         text = definition_text if definition_text is not None else default
         await publish_definition(addresses, text)

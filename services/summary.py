@@ -22,6 +22,10 @@ SINCE = """
 select coalesce($1::date, '-infinity')::timestamp at time zone zone from bi.calendar where is_default
 """
 
+UNTIL = """
+select coalesce($1::date + 1, 'infinity')::timestamp at time zone zone from bi.calendar where is_default
+"""
+
 # `in`, not a join: Postgres takes the leads for few, and would look each one up by itself.
 FUNNEL = """
 with lead as (
@@ -145,6 +149,12 @@ async def begin_of(connection: Connection, since: date | None) -> int:
     """The instant from which a date counts: its beginning where the definition's calendar is."""
     begin: int = await connection.fetchval(SINCE, since)
     return begin
+
+
+async def end_of(connection: Connection, until: date | None) -> int:
+    """The instant up to which a date counts, with all of that date."""
+    end: int = await connection.fetchval(UNTIL, until)
+    return end
 
 
 async def read_summary(connection: Connection, models: Sequence[str], since: date | None) -> dict[str, Any]:

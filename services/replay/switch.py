@@ -8,8 +8,9 @@ version that is fed, up to date and agreed on takes over. Leaves bringing it up 
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 
@@ -20,7 +21,8 @@ from services.replay.versions import INCOMPLETE, Found, Refused, find, promoted,
 from services.store.definition_facts import record_activations
 from services.store.locks import stop_feeding
 from services.store.pool import Connection
-from services.store.versions import code_version, count_stale, promote
+from services.store.versions import code_version, count_stale, promote, show
+from services.store.views import are_outdated
 
 ATTEMPT_MILLISECONDS = 40
 """What an attempt takes at most once it locks a view, and so what a reader that came after it waits."""
@@ -58,6 +60,9 @@ order by promoted_at desc limit 1
 """
 
 
+Result = TypeVar("Result")
+
+
 class Blocked(RuntimeError):
     """Sessions kept the views locked all the time; nothing was changed."""
 
@@ -74,13 +79,29 @@ class Switched(NamedTuple):
 
 async def switch(connection: Connection, number: int, by: Actor) -> Switched:
     """Promotes a version, in somebody's name. Raises Refused, Blocked."""
+    began = time.monotonic()
+    (before, after), attempts = await _patiently(connection, partial(_attempt, connection, number, by))
+    return Switched(before, after, attempts, time.monotonic() - began)
+
+
+async def renew(connection: Connection) -> None:
+    """Lets BI read the promoted version by the views of this release, where an earlier one made them. Raises
+    Blocked."""
+    if await are_outdated(connection):
+        await _patiently(connection, partial(_renew, connection))
+
+
+async def _patiently(
+    connection: Connection, attempt: Callable[[int], Coroutine[Any, Any, Result]]
+) -> tuple[Result, int]:
+    """What an attempt, told for how many milliseconds it may wait for a lock, gives in the end, and how many
+    it took. Raises Blocked."""
     began, attempts = time.monotonic(), 0
     while True:
         attempts += 1
         try:
-            attempt = _attempt(connection, number, by, _lock_milliseconds(attempts))
-            before, after = await asyncio.wait_for(attempt, PATIENCE_SECONDS)
-            return Switched(before, after, attempts, time.monotonic() - began)
+            result = await asyncio.wait_for(attempt(_lock_milliseconds(attempts)), PATIENCE_SECONDS)
+            return result, attempts
         except GIVEN_IN:
             if connection.is_in_transaction():  # the time limit met the rollback itself
                 await connection.execute("rollback")
@@ -113,10 +134,23 @@ async def _attempt(
         timeline = await timeline_of(connection, after)
         await record_activations(connection, after.number, timeline, by, time.time_ns() // 1000)
         await reconcile(connection, after.schema)
-        await connection.execute(f"set local statement_timeout = {ATTEMPT_MILLISECONDS}")
-        await connection.execute(f"set local lock_timeout = {lock_milliseconds}")
+        await _limit(connection, lock_milliseconds)
         await promote(connection, number)
     return before, after
+
+
+async def _renew(connection: Connection, lock_milliseconds: int) -> None:
+    async with connection.transaction():
+        await connection.execute(f"set local lock_timeout = {FEEDING_MILLISECONDS}")
+        await stop_feeding(connection)
+        present = await promoted(connection)
+        await _limit(connection, lock_milliseconds)
+        await show(connection, present.schema)
+
+
+async def _limit(connection: Connection, lock_milliseconds: int) -> None:
+    await connection.execute(f"set local statement_timeout = {ATTEMPT_MILLISECONDS}")
+    await connection.execute(f"set local lock_timeout = {lock_milliseconds}")
 
 
 async def _check(connection: Connection, before: Found, after: Found) -> None:

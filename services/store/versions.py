@@ -234,4 +234,9 @@ async def promote(connection: Connection, version_no: int) -> None:
         "returning schema_name",
         version_no,
     )
+    await show(connection, schema)
+
+
+async def show(connection: Connection, schema: str) -> None:
+    """Lets BI read the tables of this schema by the views of this release. In the caller's transaction."""
     await replace_views(connection, await promoted_views(connection, schema, SHOWN))

@@ -84,6 +84,12 @@ def _texts() -> dict[str, str]:
     return {view: texts[view] for view in TopologicalSorter(reads).static_order()}
 
 
+async def are_outdated(connection: Connection) -> bool:
+    """Whether another release made the views, or fewer of them."""
+    made = {row["name"]: row["sql"] for row in await connection.fetch(MADE)}
+    return made != render().views
+
+
 async def replace_views(connection: Connection, promoted: Sequence[str]) -> None:
     """Lets the views read what the SQL of `promoted_views` says, in the caller's transaction; makes missing
     ones.

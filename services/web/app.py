@@ -38,9 +38,9 @@ from services.projector.redaction import personal_names
 from services.registry import Registry
 from services.settings import Addresses
 from services.store.pool import DATA_ERRORS, PASSING, Connection, connect
-from services.store.reading import read_shown
+from services.store.reading import Rows, read_shown
 from services.store.versions import NothingPromoted, promoted_version
-from services.summary import MODELS, begin_of, known_models, read_numbers
+from services.summary import MODELS, begin_of, end_of, known_models, read_numbers
 from services.web import reading
 from services.web.filters import FILTERS, path
 
@@ -60,7 +60,19 @@ HEADERS = {
 """Nothing but this page's own style is loaded, and nothing of it is kept: it shows who the leads are."""
 OUTCOMES = ("open", "accepted", "rejected", "bypassed", "withdrawn")
 HANDOFF_STATUSES = ("none", *OUTCOMES)
+CLOCK_STATES = {
+    "met": ["met", "met_logged_late"],
+    "met_logged_late": ["met_logged_late"],
+    "breached": ["breached"],
+    "overdue": ["overdue"],
+    "running": ["running", "warned"],
+    "paused": ["paused"],
+    "cancelled": ["cancelled"],
+}
+"""What the overview counts together."""
+DEAL_STATUSES = ("open", "won", "lost")
 SEGMENTS = ("offer", "campaign", "channel")
+ORDERS = ("most leads", "best conversion", "fastest")
 DAYS = (7, 30, 90, 180, 365)
 PAGES_AT_MOST = 1_000
 """Of a list: further down nobody looks, and Postgres would sort for nothing."""
@@ -160,6 +172,7 @@ class Site:
             "timeline": [_without(entry, personal) for entry in lead.timeline],
             "meetings": await read_shown(connection, reading.MEETINGS, lead.journey_id),
             "requests": await read_shown(connection, reading.REQUESTS, lead.journey_id),
+            "campaigns": await reading.read_met_campaigns(connection, lead.journey_id),
         }
 
     async def error(self, request: Request, error: Exception) -> Response:
@@ -208,6 +221,9 @@ def create_app(addresses: Addresses) -> Starlette:
             Route("/find", find),
             Route("/lead/{some_id:path}", site.page("lead", site.lead)),
             Route("/handoffs", site.page("handoffs", handoffs)),
+            Route("/clocks", site.kept(site.page("clocks", clocks))),
+            Route("/deals", site.page("deals", deals)),
+            Route("/credit", site.kept(site.page("credit", credit))),
             Route("/conversion", site.kept(site.page("conversion", conversion))),
             Route("/campaigns", site.page("campaigns", campaigns)),
             Route("/definition", site.page("definition", definition)),
@@ -239,6 +255,7 @@ async def overview(connection: Connection, request: Request) -> Shown:
         "summary": await read_numbers(
             connection, await known_models(connection) if wants_all else MODELS, since
         ),
+        "rejections": await read_shown(connection, reading.REJECTIONS, begin),
         "months": await read_shown(connection, reading.ACCEPTANCE, begin, reading.MONTHS),
         "months_at_most": reading.MONTHS,
     }
@@ -251,7 +268,7 @@ async def leads(connection: Connection, request: Request) -> Shown:
     wanted = {
         "stage": _one_of(request, "stage", roles, ""),
         "handoff": _one_of(request, "handoff", HANDOFF_STATUSES, ""),
-        **_wanted(request, "owner", "offer"),
+        **_wanted(request, "owner", "offer", "campaign"),
         "reached": _one_of(request, "reached", roles, ""),
     }
     since, page = _date(request), _page_number(request.query_params.get("page", "1"))
@@ -259,7 +276,7 @@ async def leads(connection: Connection, request: Request) -> Shown:
     limit, offset = reading.LEADS_A_PAGE, (page - 1) * reading.LEADS_A_PAGE
     total = await connection.fetchval(reading.HOW_MANY_LEADS, *conditions)
     return {
-        "wanted": wanted | {"since": since.isoformat() if since else ""},
+        "wanted": wanted | _dates(since=since),
         "leads": await read_shown(connection, reading.LEADS, *conditions, limit, offset),
         "total": total,
         "page": page,
@@ -273,14 +290,67 @@ async def handoffs(connection: Connection, request: Request) -> Shown:
     """What waits for sales: open hand-offs by present owner, those that can still be met first; or those that
     ended in one way, the latest first."""
     outcome = _one_of(request, "outcome", OUTCOMES, "open")
-    wanted, since = {"outcome": outcome} | _wanted(request, "owner", "team"), _date(request)
-    conditions = *wanted.values(), await begin_of(connection, since)
-    found = await read_shown(connection, reading.HANDOFFS, *conditions, reading.HANDOFFS_AT_MOST)
+    wanted = {"outcome": outcome} | _wanted(request, "owner", "team", "reason")
+    since, until = _date(request), _date(request, "until")
+    conditions = *wanted.values(), await begin_of(connection, since), await end_of(connection, until)
+    found = await read_shown(connection, reading.HANDOFFS, *conditions, reading.ROWS_AT_MOST)
     return {
-        "wanted": wanted | {"since": since.isoformat() if since else ""},
+        "wanted": wanted | _dates(since=since, until=until),
         "outcomes": OUTCOMES,
-        "handoffs": found,
-        "total": found[0]["total"] if found else 0,
+        **_listed("handoffs", found),
+    }
+
+
+async def clocks(connection: Connection, request: Request) -> Shown:
+    """Service levels: who met them and who did not, and the clocks behind that."""
+    policies = [row["policy_id"] for row in await read_shown(connection, reading.POLICIES)]
+    wanted = {
+        "policy": _one_of(request, "policy", policies, ""),
+        **_wanted(request, "owner", "team"),
+    }
+    since, state = _date(request), _one_of(request, "state", tuple(CLOCK_STATES), "")
+    conditions = *wanted.values(), await begin_of(connection, since)
+    states = CLOCK_STATES.get(state, [])
+    found = await read_shown(connection, reading.CLOCKS, *conditions, states, reading.ROWS_AT_MOST)
+    return {
+        "wanted": wanted | {"state": state} | _dates(since=since),
+        "policies": policies,
+        "states": CLOCK_STATES,
+        "owners": await read_shown(connection, reading.OWNERS, *conditions, reading.OWNERS_AT_MOST),
+        **_listed("clocks", found),
+    }
+
+
+async def deals(connection: Connection, request: Request) -> Shown:
+    """Opportunities, each once, those that closed last first."""
+    wanted = {
+        "status": _one_of(request, "status", DEAL_STATUSES, ""),
+        **_wanted(request, "owner", "currency"),
+    }
+    since = _date(request)
+    conditions = *wanted.values(), await begin_of(connection, since)
+    found = await read_shown(connection, reading.DEALS, *conditions, reading.ROWS_AT_MOST)
+    return {"wanted": wanted | _dates(since=since), "statuses": DEAL_STATUSES, **_listed("deals", found)}
+
+
+async def credit(connection: Connection, request: Request) -> Shown:
+    """What a model gives to the touches of a channel, deal by deal."""
+    models = await known_models(connection)
+    currencies = [row["currency"] for row in await read_shown(connection, reading.CURRENCIES)]
+    wanted = {
+        "model": _one_of(request, "model", models, next(iter(models), "")),
+        **_wanted(request, "channel"),
+        "currency": _one_of(request, "currency", currencies, next(iter(currencies), "")),
+    }
+    since = _date(request)
+    conditions = *wanted.values(), await begin_of(connection, since)
+    found = await read_shown(connection, reading.CREDIT, *conditions, reading.ROWS_AT_MOST)
+    return {
+        "wanted": wanted | _dates(since=since),
+        "models": models,
+        "currencies": currencies,
+        "sum_minor": found[0]["sum_minor"] if found else 0,
+        **_listed("credit", found),
     }
 
 
@@ -291,12 +361,14 @@ async def conversion(connection: Connection, request: Request) -> Shown:
         "by": _one_of(request, "by", SEGMENTS, "offer"),
         "to": _one_of(request, "to", [row["role"] for row in targets], "won"),
         "days": int(_one_of(request, "days", [str(days) for days in DAYS], "90")),
+        "order": _one_of(request, "order", ORDERS, ORDERS[0]),
     }
     return {
         "chosen": chosen,
         "segments": SEGMENTS,
         "stages": targets,
         "spans": DAYS,
+        "orders": ORDERS,
         "rows": await read_shown(connection, reading.CONVERSION, *chosen.values(), reading.SEGMENTS_AT_MOST),
     }
 
@@ -336,8 +408,17 @@ def _wanted(request: Request, *names: str) -> dict[str, str]:
     return {name: request.query_params.get(name, "").strip() for name in names}
 
 
-def _date(request: Request) -> date | None:
-    text = request.query_params.get("since")
+def _listed(name: str, found: Rows) -> Shown:
+    """A list without pages, and how many there are."""
+    return {name: found, "total": found[0]["total"] if found else 0}
+
+
+def _dates(**dates: date | None) -> dict[str, str]:
+    return {name: each.isoformat() if each else "" for name, each in dates.items()}
+
+
+def _date(request: Request, name: str = "since") -> date | None:
+    text = request.query_params.get(name)
     try:
         return date.fromisoformat(text) if text else None
     except ValueError as error:

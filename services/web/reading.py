@@ -26,16 +26,17 @@ WANTED = """
 from bi.lead_current
 where ($1 = '' or stage_role = $1) and ($2 = '' or handoff_status = $2) and ($3 = '' or owner_id = $3)
   and ($4 = '' or $4 in (first_offer_id, last_offer_before_mql_id))
-  and ($5 = '' or journey_id in (select journey_id from bi.stage_visit where stage_role = $5))
-  and ($6::timestamptz = '-infinity'
-    or journey_id in (select journey_id from bi.stage_visit where visit_no = 1 and entered_at >= $6))
+  and ($5 = '' or $5 in (first_campaign_id, last_campaign_before_mql_id))
+  and ($6 = '' or journey_id in (select journey_id from bi.stage_visit where stage_role = $6))
+  and ($7::timestamptz = '-infinity'
+    or journey_id in (select journey_id from bi.stage_visit where visit_no = 1 and entered_at >= $7))
 """
 LEADS = f"""
 select journey_id, stage, stage_entered_at, handoff_status, owner_id, team_id, score,
   first_offer_id, last_offer_before_mql_id, last_event_at, is_parked
 {WANTED}
 order by last_event_at desc, journey_id
-limit $7 offset $8
+limit $8 offset $9
 """
 HOW_MANY_LEADS = f"select count(*) {WANTED}"
 
@@ -53,13 +54,6 @@ order by stage.position
 """
 
 HANDOFFS = """
-with clock as (
-  select distinct on (journey_id) journey_id, policy_id, state, due_at,
-    extract(epoch from due_at - now())::double precision as seconds_left
-  from bi.sla_clock
-  where state in ('running', 'warned', 'paused', 'overdue')
-  order by journey_id, due_at
-)
 select handoff.journey_id, lead.owner_id, lead.team_id, handoff.ended_at, handoff.reason_code,
   extract(epoch from coalesce(handoff.ended_at, now()) - handoff.opened_at)::double precision
     as waiting_seconds,
@@ -68,15 +62,97 @@ select handoff.journey_id, lead.owner_id, lead.team_id, handoff.ended_at, handof
   count(*) over () as total
 from bi.handoff
 join bi.lead_current as lead using (journey_id)
-left join clock on clock.journey_id = handoff.journey_id and handoff.outcome is null
+left join lateral (
+  select policy_id, state, due_at, extract(epoch from due_at - now())::double precision as seconds_left
+  from bi.sla_clock
+  where journey_id = handoff.journey_id and state in ('running', 'warned', 'paused', 'overdue')
+  order by due_at limit 1
+) as clock on handoff.outcome is null
 where coalesce(handoff.outcome, 'open') = $1 and ($2 = '' or lead.owner_id = $2)
-  and ($3 = '' or lead.team_id = $3) and coalesce(handoff.ended_at, handoff.opened_at) >= $4
+  and ($3 = '' or lead.team_id = $3) and ($4 = '' or handoff.reason_code = $4)
+  and coalesce(handoff.ended_at, handoff.opened_at) >= $5
+  and coalesce(handoff.ended_at, handoff.opened_at) < $6
 order by handoff.ended_at desc,
   case when clock.state = 'overdue' then 3 when clock.state is null then 2 else 1 end,
   abs(clock.seconds_left), handoff.opened_at desc, handoff.journey_id
+limit $7
+"""
+ROWS_AT_MOST = 200
+"""Of a list without pages; its first line says how many there are."""
+
+REJECTIONS = """
+select reason_code, count(*) as handoffs, count(*)::double precision / sum(count(*)) over () as share
+from bi.handoff
+where outcome = 'rejected' and ended_at >= $1
+group by 1 order by 2 desc, 1
+"""
+
+# Most clocks start before anybody has the lead: then by who has it now, as in bi.sla_met_by_owner.
+CLOCKS_WANTED = """
+with clock as (
+  select clock.*, coalesce(clock.owner_id, lead.owner_id) as owner,
+    coalesce(clock.team_id, lead.team_id) as team
+  from bi.sla_clock as clock
+  left join bi.lead_current as lead using (journey_id)
+),
+wanted as (
+  select * from clock
+  where ($1 = '' or policy_id = $1) and ($2 = '' or owner = $2) and ($3 = '' or team = $3)
+    and coalesce(due_at, started_at) >= $4
+)
+"""
+CLOCKS = f"""
+{CLOCKS_WANTED}
+select journey_id, policy_id, state, started_at, due_at, stopped_at, late_seconds, owner, team,
+  cancelled_reason, count(*) over () as total
+from wanted
+where cardinality($5::text[]) = 0 or state = any($5)
+order by coalesce(due_at, started_at) desc, journey_id, policy_id limit $6
+"""
+OWNERS = f"""
+{CLOCKS_WANTED}
+select owner, team, count(*) filter (where state in ('met', 'met_logged_late')) as met,
+  count(*) filter (where state = 'breached') as breached,
+  count(*) filter (where state = 'overdue') as overdue,
+  count(*) filter (where state in ('met', 'met_logged_late'))::double precision / count(*) as sla_met
+from wanted
+where state in ('met', 'met_logged_late', 'breached', 'overdue')
+group by 1, 2 order by count(*) filter (where state in ('breached', 'overdue')) desc, 1, 2 limit $5
+"""
+OWNERS_AT_MOST = 50
+POLICIES = "select distinct policy_id from bi.sla_clock order by 1"
+
+DEALS = """
+select opportunity.journey_id, opportunity.opportunity_id, opportunity.status, opportunity.closed_at,
+  greatest(extract(epoch from coalesce(opportunity.closed_at, now()) - opportunity.opened_at), 0)
+    ::double precision as open_seconds,
+  opportunity.amount_minor, opportunity.adjusted_minor, opportunity.currency,
+  opportunity.loss_reason, opportunity.is_shared, lead.owner_id,
+  coalesce(lead.last_offer_before_mql_id, lead.first_offer_id) as offer_id,
+  coalesce(lead.last_campaign_before_mql_id, lead.first_campaign_id) as campaign_id,
+  count(*) over () as total
+from bi.opportunity
+join bi.lead_current as lead using (journey_id)
+where opportunity.is_counted and ($1 = '' or opportunity.status = $1) and ($2 = '' or lead.owner_id = $2)
+  and ($3 = '' or coalesce(opportunity.currency, 'none') = $3)
+  and coalesce(opportunity.closed_at, opportunity.opened_at, '-infinity') >= $4
+order by coalesce(opportunity.closed_at, opportunity.opened_at) desc nulls last, opportunity.opportunity_id
 limit $5
 """
-HANDOFFS_AT_MOST = 200
+
+CREDIT = """
+select credit.journey_id, credit.opportunity_id, credit.kind, credit.won_at, credit.touched_at,
+  credit.channel, credit.campaign_id, credit.offer_id, credit.positions, credit.weight,
+  credit.amount_minor, credit.currency, count(*) over () as total,
+  sum(credit.amount_minor) over ()::bigint as sum_minor
+from bi.credit
+join bi.opportunity using (journey_id, opportunity_id)
+where opportunity.is_counted and credit.model = $1 and ($2 = '' or credit.channel = $2)
+  and credit.currency = $3 and credit.won_at >= $4
+order by credit.won_at desc, credit.journey_id, credit.opportunity_id, credit.touched_at
+limit $5
+"""
+CURRENCIES = "select distinct currency from bi.credit order by 1"
 
 CAMPAIGNS = """
 with pulled_in as (
@@ -97,7 +173,8 @@ order by coalesce(ends_at < now(), false), case when ends_at < now() then ends_a
 """
 
 TALKING_POINTS = """
-select campaign_id, kind, body from bi.campaign_talking_point order by campaign_id, position
+select campaign_id, kind, body from bi.campaign_talking_point
+where campaign_id = any($1) order by campaign_id, position
 """
 
 # From the hand-offs, not from mql_acceptance: a date may be in the middle of a month.
@@ -105,19 +182,25 @@ ACCEPTANCE = """
 select date_trunc('month', handoff.ended_at at time zone calendar.zone)::date as month,
   count(*) filter (where handoff.outcome = 'accepted') as accepted,
   count(*) filter (where handoff.outcome = 'rejected') as rejected,
-  count(*) filter (where handoff.outcome = 'accepted')::double precision / count(*) as acceptance
+  count(*) filter (where handoff.outcome = 'accepted')::double precision / count(*) as acceptance,
+  (date_trunc('month', min(handoff.ended_at) at time zone calendar.zone) + interval '1 month - 1 day')::date
+    as until
 from bi.handoff
 join bi.calendar on calendar.is_default
 where handoff.outcome in ('accepted', 'rejected') and handoff.ended_at >= $1
-group by 1 order by 1 desc limit $2
+group by 1, calendar.zone order by 1 desc limit $2
 """
 MONTHS = 12
 
 CONVERSION = """
-select segment, leads, immature_leads, converted, conversion, median_days
+select segment, leads, immature_leads, converted, conversion, median_days, leads < 20 as is_small
 from bi.conversion_by_segment
 where segment_kind = $1 and to_role = $2 and within_days = $3
-order by leads desc, segment limit $4
+order by $4 <> 'most leads' and leads < 20,
+  case when $4 = 'fastest' then median_days end,
+  case when $4 = 'best conversion' then conversion end desc nulls last,
+  leads desc, segment
+limit $5
 """
 SEGMENTS_AT_MOST = 100
 
@@ -125,6 +208,13 @@ DRIFT = """
 select week, compared_with, journeys, disagreeing, share, mql_here_only, mql_there_only
 from bi.definition_drift order by week desc, compared_with limit $1
 """
+
+MET_CAMPAIGNS = """
+select campaign_id, name, last_seen_at, exposures, inbound_touches, is_first, is_last_before_mql
+from bi.lead_campaign where journey_id = $1
+order by is_last_before_mql desc, is_first desc, last_seen_at desc, campaign_id limit $2
+"""
+MET_CAMPAIGNS_AT_MOST = 5
 
 MEETINGS = """
 select event_id, held_at, kind, outcome, stage, actor_id from bi.meeting where journey_id = $1
@@ -152,9 +242,18 @@ async def read_basics(connection: Connection) -> dict[str, Any]:
 
 async def read_campaigns(connection: Connection) -> Rows:
     """The calendar, each campaign with its `points`: those to come and under way first."""
-    campaigns = await read_shown(connection, CAMPAIGNS)
+    return await _with_points(connection, await read_shown(connection, CAMPAIGNS))
+
+
+async def read_met_campaigns(connection: Connection, journey_id: str) -> Rows:
+    """The campaigns that a lead met, each with its `points`: those that pulled it in, then the latest."""
+    found = await read_shown(connection, MET_CAMPAIGNS, journey_id, MET_CAMPAIGNS_AT_MOST)
+    return await _with_points(connection, found)
+
+
+async def _with_points(connection: Connection, campaigns: Rows) -> Rows:
     points: dict[str, Rows] = {}
-    for row in await read_shown(connection, TALKING_POINTS):
+    for row in await read_shown(connection, TALKING_POINTS, [each["campaign_id"] for each in campaigns]):
         points.setdefault(row["campaign_id"], []).append(row)
     return [row | {"points": points.get(row["campaign_id"], [])} for row in campaigns]
 
