@@ -252,7 +252,7 @@ PUBLISH_RETRY_SECONDS = number("PUBLISH_RETRY_SECONDS", 1)
 """Pause between two tries to reach a broker that is away, seconds."""
 
 PROGRESS_SECONDS = number("PROGRESS_SECONDS", 10)
-"""Where there is no terminal to draw a bar on, `publish` and `import` say so often how far they are."""
+"""Where there is no terminal to draw on, `publish`, `import` and `wait` say so often how far they are."""
 
 TOPIC_COPIES = number("TOPIC_COPIES", 1)
 """Replication factor of topics that are created, 1 since the local stack has one broker. A cluster of three

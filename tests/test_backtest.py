@@ -148,7 +148,9 @@ def test_the_numbers_are_those_that_sql_counts(database: str, tmp_path: Path) ->
     file, export = tmp_path / "candidate.yaml", tmp_path / "changed.csv"
     file.write_text(CANDIDATE_TEXT)
     leadlog = commands_on(database)
-    result = leadlog("definition", "backtest", str(file), "--jobs", "2", "--json", "--export", str(export))
+    result = leadlog(
+        "definition", "backtest", str(file), "--processes", "2", "--json", "--export", str(export)
+    )
     assert result.exit_code == 0, result.output
     numbers, wanted = json.loads(result.stdout), asyncio.run(counted(database))
     for side in (PRESENT, CANDIDATE):
@@ -197,7 +199,7 @@ def test_the_page_says_what_changes_and_what_is_not_known(database: str, tmp_pat
             "offer_id: [demo_request, contact_sales, pricing], within", "offer_id: pricing, within"
         )
     )
-    text = commands_on(database)("definition", "backtest", str(file), "--jobs", "1").stdout
+    text = commands_on(database)("definition", "backtest", str(file), "--processes", "1").stdout
     assert "2 leads, 2 events" in text
     assert "MQL now needs 1 form_submitted for offer pricing" in text
     assert "Only default@1: 2, of which sales accepted 0 and 0 became customers." in text

@@ -569,6 +569,16 @@ def test_a_dry_run_shows_the_first_faults_and_what_would_be_sent(tmp_path: Path)
     assert summary["files"] == {"touches-2026.csv": {"rows": 15, "bad": 12, "without_event": 0}}
 
 
+def test_a_missing_value_is_told_as_such(tmp_path: Path) -> None:
+    """Whoever forgot an id read `found None`, which is no word of a CSV file."""
+    make(tmp_path, TOUCH, "id,time,origin\n,2026-03-01,x\n")
+    lines = run_dry(tmp_path, TOUCH).stderr.splitlines()
+    assert (
+        lines[1]
+        == "  column id, TouchRecorded/event_id: missing_field: expected a value; the field is required"
+    )
+
+
 def test_without_a_terminal_progress_is_told_in_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

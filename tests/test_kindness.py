@@ -22,7 +22,9 @@ from click.testing import CliRunner
 from infra.stack import Stack
 from services import settings
 from services.cli import main
+from services.cli import wait as waiting
 from services.settings import Addresses
+from services.wait import Behind
 from tests.servers import RunningServers, Servers
 from tests.test_publish import LEADLOG
 
@@ -417,3 +419,12 @@ def test_no_network_is_told_by_the_installation(tmp_path: Path) -> None:
     assert told.code == 1
     assert "leadlog: pip failed, its message is above. Is there a network" in told.text
     assert "HTTPS_PROXY names a proxy" in told.text
+
+
+def test_waiting_on_a_pipe_says_now_and_then_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each change was a line, five a second, of numbers that nobody could read."""
+    with waiting.Told(quiet=False) as told:
+        for records in (17_542, 16_542, 15_542):
+            told.report(Behind(records, 2, 6_500))
+    told_lines = capsys.readouterr().err.splitlines()
+    assert told_lines == ["still 17,542 events to read, 2 leads to bring up to date, 6,500 messages to send"]

@@ -36,6 +36,18 @@ def test_no_column_and_no_digit_is_lost(columns: int, wrapped: list[str]) -> Non
     assert (len(lines) == 1 + len(ROWS)) == (columns >= 200)
 
 
+def test_words_stay_whole_while_there_is_room_for_them() -> None:
+    """On 80 columns `definition list` broke headings and dates within words."""
+    out = Console(file=StringIO(), width=80)
+    rows = [("default@1", "was in force", *("2026-11-26 19:49:27",) * 2, *("leadlog up",) * 3)]
+    headings = ("definition", "status", "since", "proposed", "by", "marketing", "sales")
+    layout.table(out, headings, rows)
+    assert isinstance(out.file, StringIO)
+    cells = " ".join(str(cell) for row in (headings, *rows) for cell in row)
+    assert sorted(out.file.getvalue().split()) == sorted(cells.split())
+    assert all(len(line) <= 80 for line in out.file.getvalue().splitlines())
+
+
 def test_a_row_longer_than_any_terminal_stays_one_line_in_a_pipe() -> None:
     """So that grep finds whole lines."""
     out = Console(file=StringIO(), width=layout.PIPE_COLUMNS, soft_wrap=True)

@@ -75,10 +75,14 @@ CHANNELS = 1_000
 
 @click.group("alerts")
 def command() -> None:
-    """What on-call was told: hand-offs that nobody looks after in time."""
+    """What on-call was told: hand-offs that wait for too long."""
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+NO_ALERT = (
+    "no such alert: what was long overdue when it was read, as imported history is, tells nobody; the page "
+    "and `leadlog summary` count it"
+)
 LIMIT = click.option("--limit", default=100, show_default=True, help="Rows at most, the latest first.")
 
 
@@ -88,7 +92,7 @@ LIMIT = click.option("--limit", default=100, show_default=True, help="Rows at mo
 @JSON
 def list_alerts(with_closed: bool, limit: int, as_json: bool) -> None:
     """List open alerts, the latest first. Instants are UTC."""
-    _print(fetch(ALERTS, with_closed, limit), LISTED, as_json, "no alert is open")
+    _print(fetch(ALERTS, with_closed, limit), LISTED, as_json, NO_ALERT)
 
 
 @command.command("show")

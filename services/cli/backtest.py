@@ -44,11 +44,15 @@ GLANCE: tuple[tuple[str, str], ...] = (
 @click.argument("file", type=TEXT_FILE)
 @click.option("--export", type=click.File("w"), help="All journeys that change, as CSV.")
 @click.option(
-    "--jobs", type=click.IntRange(1, 64), default=os.cpu_count(), show_default="all cores", help="Processes."
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=os.cpu_count(),
+    show_default="all cores",
+    help="Processes that work at once.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(file: Path, export: TextIO | None, jobs: int, as_json: bool) -> None:
-    """What FILE would have made of all history, beside the definition in force. Changes nothing.
+def command(file: Path, export: TextIO | None, processes: int, as_json: bool) -> None:
+    """What FILE would have made of all history. Beside the definition in force; changes nothing.
 
     Leads that FILE would hand to sales and the present definition does not were never worked: what depends on
     them is shown as a range, from all of them lost to as their peers.
@@ -62,7 +66,7 @@ def command(file: Path, export: TextIO | None, jobs: int, as_json: bool) -> None
             examples.extend(changed[: EXAMPLES - len(examples)])
             move(share)
 
-        found = run(_run(candidate, jobs, done))
+        found = run(_run(candidate, processes, done))
     numbers = report(found.tally)
     if as_json:
         names = {"present_version": found.present, "candidate_version": candidate.label, "zone": found.zone}
@@ -71,8 +75,10 @@ def command(file: Path, export: TextIO | None, jobs: int, as_json: bool) -> None
         _show(console(), found, candidate, numbers, examples)
 
 
-async def _run(candidate: Definition, jobs: int, done: Callable[[float, list[Changed]], None]) -> Backtested:
-    return await backtest(settings.addresses(), candidate, jobs, done)
+async def _run(
+    candidate: Definition, processes: int, done: Callable[[float, list[Changed]], None]
+) -> Backtested:
+    return await backtest(settings.addresses(), candidate, processes, done)
 
 
 @contextmanager

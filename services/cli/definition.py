@@ -31,7 +31,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of tex
 
 @click.group("definition")
 def command() -> None:
-    """What both teams agree on: check it, try it, propose it, approve it, schedule it.
+    """What both teams agree on: check, try, propose, approve it.
 
     A definition that changes the past takes effect by `leadlog replay`; one that counts from a future date on
     by `schedule`.
@@ -80,7 +80,7 @@ def approve(definition_id: str, version: int, team: Team, by: str | None) -> Non
 @click.option("--from", "day", metavar="DATE", required=True, help="2026-01-31, or an instant with offset.")
 @BY
 def schedule(definition_id: str, version: int, day: str, by: str | None) -> None:
-    """Let VERSION of the definition ID count from a future date on; the past stays as it is.
+    """Let VERSION of the definition ID count from a date on. The past stays as it is.
 
     A date begins at midnight in the zone of the definition's calendar. What was scheduled cannot be taken
     back, but replaced: schedule the present version for the same date.
@@ -98,7 +98,10 @@ def schedule(definition_id: str, version: int, day: str, by: str | None) -> None
 @click.option("--yaml", "as_yaml", is_flag=True, help="The file as it was proposed, and nothing else.")
 @JSON
 def show(definition_id: str, version: int, as_yaml: bool, as_json: bool) -> None:
-    """Where VERSION of the definition ID stands, who decided what, and what it changes."""
+    """Where VERSION of the definition ID stands.
+
+    Who decided what and why, and what it changes.
+    """
     found = ask(definitions.read_standings)
     label = f"{definition_id}@{version}"
     known = next((each for each in found if each.agreement.label == label), None)
@@ -115,13 +118,13 @@ def show(definition_id: str, version: int, as_yaml: bool, as_json: bool) -> None
 @command.command("list")
 @JSON
 def list_all(as_json: bool) -> None:
-    """Every version, and where it stands."""
+    """Every version, and where it stands. `show` says why it was proposed."""
     found = ask(definitions.read_standings)
     if as_json:
         click.echo(json.dumps([_object(each) for each in found], indent=2))
         return
-    headings = ("definition", "status", "since", "proposed", "by", *TEAMS, "rationale")
-    table(console(), headings, [_line(each) for each in found], wrapped=["rationale"])
+    headings = ("definition", "status", "since", "proposed", "by", *TEAMS)
+    table(console(), headings, [_line(each) for each in found])
     for each in found:
         for note in each.notes:
             click.echo(f"{each.agreement.label}: {note}")
@@ -226,7 +229,6 @@ def _line(known: Standing) -> tuple[str, ...]:
         instant(proposal.recorded_at) if proposal else "",
         name_of(proposal) if proposal else "",
         *(name_of(each) if each else "not yet" for each in approvals),
-        proposal.rationale if proposal else "",
     )
 
 

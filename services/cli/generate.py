@@ -58,12 +58,12 @@ def command(
     as_json: bool,
     output: BinaryIO,
 ) -> None:
-    """Made-up lead journeys, one JSON event a line, in the order in which they reach the log.
+    """Make up lead journeys, one JSON event a line.
 
-    Realistic and reproducible: campaigns, nights and weekends, hand-offs accepted and rejected, deals,
-    refunds; and, in the shares asked for, late, duplicate, conflicting, retracted, linked, unlinked, erased
-    and refused events. The count of each kind is printed on stderr.
-    """
+    In the order in which they reach the log. Realistic and reproducible: campaigns, nights and weekends,
+    hand-offs accepted and rejected, deals, refunds; and, in the shares asked for, late, duplicate,
+    conflicting, retracted, linked, unlinked, erased and refused events. The count of each kind is printed
+    on stderr."""
     if events and journeys:
         raise click.UsageError("--events and --journeys exclude each other")
     if events is None and journeys is None and not is_live:

@@ -32,12 +32,12 @@ CELL_CHARACTERS = 60
     "--json", "as_json", is_flag=True, help="Every bad row (stderr) and summary (stdout) as JSON, one a line."
 )
 def command(files: tuple[Path, ...], mapping_file: Path, dry_run: bool, as_json: bool) -> None:
-    """Import CSV FILES (or folders of them) by a mapping, see infra/mappings/README.md.
+    """Import CSV FILES (or folders of them) by a mapping.
 
-    A row becomes events, which are checked as at every door; a row with a fault is shown with file, line,
-    cells and what is wrong, and the rest goes on. The same file twice changes nothing, since a row gives the
-    same events. Without FILES they are looked for where the mapping says, in the folder of the setting
-    LEADLOG_DATA.
+    infra/mappings/README.md says how one is written. A row becomes events, which are checked as at every
+    door; a row with a fault is shown with file, line, cells and what is wrong, and the rest goes on. The
+    same file twice changes nothing, since a row gives the same events. Without FILES they are looked for
+    where the mapping says, in the folder of the setting LEADLOG_DATA.
 
     Exit 0: all rows taken, 1: some are bad, 2: mapping and files do not fit, 3: Kafka is away.
     """
@@ -129,7 +129,8 @@ def _what(fault: RowFault) -> str:
     columns = f"column {', '.join(fault.columns)}, " if fault.columns else ""
     place = f"{fault.record}{fault.path}: " if fault.record else ""
     hint = f" ({fault.hint})" if fault.hint else ""
-    return f"{columns}{place}{fault.code}: found {fault.value!r}, expected {fault.expected}{hint}"
+    found = "" if fault.value is None else f"found {fault.value!r}, "
+    return f"{columns}{place}{fault.code}: {found}expected {fault.expected}{hint}"
 
 
 def _sum_up(job: Import, told: _Told, seconds: float, dry_run: bool) -> None:

@@ -84,7 +84,7 @@ def list_keys(as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def rotate(key_id: str, overlap_hours: float, as_json: bool) -> None:
-    """Replace a key by a new one with the same rights, and print that, once."""
+    """Replace a key by a new one with the same rights. Print that, once."""
     secret = new_secret()
     old, new = _with(lambda connection: rotate_key(connection, key_id, secret, overlap_hours * HOUR))
     _print_new(secret, new, as_json)

@@ -55,25 +55,28 @@ def table(
     """An aligned table without frame; None is shown as nothing.
 
     Columns in `right`, numbers, stand to the right and are never broken. When the terminal is narrow, texts
-    are broken into lines: those in `wrapped` if that is enough, else all.
+    are broken into lines: those in `wrapped` if that is enough, else all, within words only if it must be.
     """
     lines = [["" if value is None else legible(str(value)) for value in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(headings, *lines, strict=True)]
+    columns = list(zip(headings, *lines, strict=True))
+    widths = [max(map(cell_len, column)) for column in columns]
     texts = [heading for heading in headings if heading not in right]
-    for giving, narrow in ((wrapped, NARROW), (texts, NARROW), (texts, NARROWEST)):
+    words = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    narrow, narrowest = ([min(width, most) for width in widths] for most in (NARROW, NARROWEST))
+    steps = (wrapped, narrow), (texts, words), (wrapped, narrowest), (texts, narrow), (texts, narrowest)
+    for giving, floor in steps:
         least = [
-            min(width, narrow) if heading in giving else width
-            for heading, width in zip(headings, widths, strict=True)
+            low if heading in giving else width
+            for heading, width, low in zip(headings, widths, floor, strict=True)
         ]
         needed = sum(least) + GAP * len(least)
         if needed <= out.width:
             break
+    _widen(least, widths, out.width - needed)
     shown = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim", show_edge=False)
     for heading, width in zip(headings, least, strict=True):
         justify: JustifyMethod = "right" if heading in right else "left"
-        shown.add_column(
-            heading, justify=justify, overflow="fold", no_wrap=heading not in giving, min_width=width
-        )
+        shown.add_column(heading, justify=justify, overflow="fold", width=width)
     for line in lines:
         shown.add_row(*map(Text, line))
     terminal = out.width
@@ -82,6 +85,15 @@ def table(
         out.print(shown)
     out.width = terminal
     out.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def _widen(given: list[int], wanted: Sequence[int], room: int) -> None:
+    """Hands out the room that is left, always to the column that lacks most."""
+    lacks = [want - has for want, has in zip(wanted, given, strict=True)]
+    for _ in range(min(room, sum(lacks))):
+        column = lacks.index(max(lacks))
+        given[column] += 1
+        lacks[column] -= 1
 
 
 def plain(name: str, value: Any) -> Any:

@@ -38,7 +38,9 @@ KEYS = ("journey_id", "definition_version")
 @click.option("--as-known", "when", metavar="TIME", help="What was known then, and what differs today.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, everything in it.")
 def command(some_id: str, file: Path | None, when: str | None, as_json: bool) -> None:
-    """All about one lead: state, timeline, visits, hand-offs, clocks, money and credit.
+    """All about one lead: what happened, and what it led to.
+
+    State, timeline, visits, hand-offs, clocks, money and credit.
 
     ID is any of the lead's subject ids, its journey id, or the id of one of its events. Every value shows the
     event that it comes from.

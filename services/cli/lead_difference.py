@@ -112,7 +112,8 @@ def _credit_lines(rows: Sequence[Differing]) -> Iterator[tuple[str, ...]]:
     for row in rows:
         causes.setdefault(row.key[:3], []).append(row)
     for (deal, kind, event_id), shares in causes.items():
-        touches = f"{len({row.key[3] for row in shares})} touches"
+        count = len({row.key[3] for row in shares})
+        touches = f"{count} touch{'es' if count != 1 else ''}"
         if all(row.before is None for row in shares):
             yield (f"credit of {deal}", kind, "", touches, event_id)
         elif all(row.after is None for row in shares):

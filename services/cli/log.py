@@ -16,7 +16,7 @@ HEADINGS = ("topic", "partition", "records", "kept", "rejects", "content hash", 
 
 @click.group("log")
 def command() -> None:
-    """The log in Postgres: does it hold what the topics hold, and make it from them again."""
+    """The log in Postgres: compare it with the topics, rebuild it."""
 
 
 @command.command("verify")
@@ -24,7 +24,13 @@ def verify_command() -> None:
     """Compare the log with the topics, partition by partition. Exit 1 when they differ."""
     checked = kindly(log_verify(settings.addresses(), say))
     rows = [(*each[:6], each.topic_hash, _verdict(each)) for each in checked]
-    table(console(), HEADINGS, rows, right=("partition", "records", "kept", "rejects"))
+    table(
+        console(),
+        HEADINGS,
+        rows,
+        right=("partition", "records", "kept", "rejects"),
+        wrapped=("content hash", "on the topic"),
+    )
     if not all(each.is_equal for each in checked):
         raise SystemExit(REFUSED)
     click.echo("the log holds exactly what the topics hold")
@@ -33,7 +39,7 @@ def verify_command() -> None:
 @command.command("rebuild")
 @with_processes
 def rebuild_command(processes: int) -> None:
-    """Fill an empty Postgres from the topics: log, versions, and the definition in force.
+    """Fill an empty Postgres from the topics. Log, versions, and the definition in force.
 
     What never was on the topics does not come back: keys of the HTTP door, and what on-call was told, so that
     nobody is told again of what is overdue by now.

@@ -51,7 +51,7 @@ def show(journey_id: str) -> None:
 @command.command("retry")
 @click.argument("journey_id", required=False)
 def retry(journey_id: str | None) -> None:
-    """Fold a parked journey again, or all of them: for after the code was fixed."""
+    """Fold a parked journey again, or all of them. For after the code was fixed."""
     tried = ask(lambda connection: mark_stale(connection, journey_id))
     if journey_id and not tried:
         end(REFUSED, f"{journey_id} is not parked")

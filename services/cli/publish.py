@@ -24,7 +24,7 @@ from services.wording import legible
 )
 @click.option("--from-start", is_flag=True, help="Forget where an interrupted run came to.")
 def command(file: BinaryIO, as_json: bool, from_start: bool) -> None:
-    """Publish FILE (or - for standard input): one JSON event a line, as the contract has it.
+    """Publish FILE (- is standard input), one JSON event a line.
 
     Events are checked as at every door. Refused lines are listed with every fault, the others go on to Kafka.
     `recorded_at` is taken from the line if it is there. An event counts as taken once Kafka has acknowledged

@@ -57,7 +57,7 @@ class SinceType(click.ParamType):
 
 @click.group("rejected")
 def command() -> None:
-    """Records on the topics that could not be taken, and their repair."""
+    """Records on the topics that could not be read: list, repair."""
 
 
 @command.command("list")

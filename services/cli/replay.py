@@ -45,7 +45,11 @@ as_known = click.option(
     help="Only what the log had by then (RFC 3339), by what BI reads or FILE; never fed nor promoted.",
 )
 with_processes = click.option(
-    "--processes", default=os.cpu_count(), show_default=True, type=click.IntRange(1, 64)
+    "--processes",
+    default=os.cpu_count(),
+    show_default="all cores",
+    type=click.IntRange(1, 64),
+    help="Processes that work at once.",
 )
 full_speed = click.option("--full-speed", is_flag=True, help="Do not give way to live processing.")
 number_of_version = click.argument("number", metavar="VERSION", type=int)
@@ -72,7 +76,10 @@ WORDS = {
 
 @click.group("replay")
 def command() -> None:
-    """Fold all history again, under another definition or by other code, without touching what BI reads."""
+    """Fold all history again, beside what BI reads.
+
+    Under another definition, or by other code.
+    """
 
 
 @command.command("plan")
@@ -93,7 +100,7 @@ def plan_command(file: Path | None) -> None:
 @with_processes
 @full_speed
 def build_command(file: Path | None, as_known: str | None, processes: int, full_speed: bool) -> None:
-    """Build a new version from the topics, or finish one that was interrupted.
+    """Build a new version from the topics, or finish one.
 
     One that is built already, and that BI does not read, is not built again: `retire` it first.
     """
@@ -114,7 +121,7 @@ def build_command(file: Path | None, as_known: str | None, processes: int, full_
 @command.command("catch-up")
 @number_of_version
 def catch_up_command(number: int) -> None:
-    """Bring a built version up to the log; the projector feeds it from then on."""
+    """Bring a built version up to the log. The projector feeds it from then on."""
     kindly(catch_up(settings.addresses(), number, say))
     click.echo(f"version {number} is fed and up to date; next: leadlog replay diff {number}")
 
@@ -201,7 +208,7 @@ def _last() -> Verdict:
 @click.option("--all", "with_retired", is_flag=True, help="Also versions that are retired.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status_command(*, with_retired: bool, as_json: bool) -> None:
-    """List the versions and how far each is, and what the last verification found."""
+    """List the versions and how far each is. Also what the last verification found."""
     found, verified = kindly(asking(overview)), kindly(asking(last))
     rows = [row for row in found if with_retired or row["status"] != "retired"]
     if as_json:

@@ -88,7 +88,7 @@ def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
 @command.command()
 @listening(settings.INGEST_HOST, settings.INGEST_PORT, "TLS belongs before it.")
 def ingest(host: str, port: int) -> None:
-    """Take events over HTTP: POST /v1/events, with a key of `leadlog key create`.
+    """Take events over HTTP. POST /v1/events, with a key of `leadlog key create`.
 
     /openapi.json describes it; /livez, /readyz and /metrics say how it is.
     """
@@ -114,7 +114,7 @@ def web(host: str, port: int) -> None:
 @command.command()
 @with_web_port(settings.CLOCK_PORT, "/livez and /metrics")
 def clock(web_port: int) -> None:
-    """Say what is due when no event comes: warnings and breaches of SLA clocks, once each.
+    """Say what is due when no event comes. Warnings and breaches of SLA clocks, once each.
 
     A second clock stands by.
     """
@@ -124,7 +124,7 @@ def clock(web_port: int) -> None:
 @command.command()
 @with_web_port(settings.NOTIFIER_PORT, "/livez and /metrics")
 def notifier(web_port: int) -> None:
-    """Tell on-call about alerts, over the channels of the file LEADLOG_ALERTS.
+    """Tell on-call about alerts. Over the channels of the file LEADLOG_ALERTS.
 
     A second notifier stands by, channel by channel.
     """
@@ -135,7 +135,9 @@ def notifier(web_port: int) -> None:
 @command.command()
 @with_web_port(settings.VERIFIER_PORT, "/livez and /metrics")
 def verifier(web_port: int) -> None:
-    """Do `leadlog replay verify` every LEADLOG_VERIFY_HOURS hours, counted from the last one.
+    """Do `leadlog replay verify` again and again.
+
+    Every LEADLOG_VERIFY_HOURS hours, counted from the last one.
 
     With one process at low priority; it gives way to any other `leadlog replay`, and needs as much room in
     Postgres as a version. The outcome: `leadlog replay status`. A second verifier stands by.

@@ -54,10 +54,10 @@ def _say(line: str) -> None:
     "--workers", default=1, show_default=True, type=click.IntRange(1, 16), help="Projector processes."
 )
 def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
-    """Start the local servers and the services: workers, HTTP door, page, clock, notifier and verifier.
+    """Start the local servers and the services.
 
-    Waits until servers, door and page answer, and the other services listen.
-    """
+    Services are workers, HTTP door, page, clock, notifier and verifier. Waits until servers, door and page
+    answer, and the other services listen."""
     stack = Stack(settings.state_folder())
     began = time.monotonic()
     text = read_file(definition_file).text if definition_file else None
@@ -148,7 +148,7 @@ def _let_in(secret: str) -> None:
 
 @click.command("migrate")
 def migrate_database() -> None:
-    """Bring the tables in Postgres up to this release; safe to run twice, also at once."""
+    """Bring the tables in Postgres up to this release. Safe to run twice, also at once."""
     applied = run(migrate(settings.addresses().postgres_dsn, MIGRATIONS))
     _say(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
 
@@ -165,7 +165,7 @@ def down() -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Addresses and processes for programs.")
 def status(as_json: bool) -> None:
-    """Say what runs and where; exit 3 when something that `up` started does not."""
+    """Say what runs and where. Exit 3 when something that `up` started does not."""
     stack = Stack(settings.state_folder())
     now = stack.status()
     if as_json:
@@ -201,7 +201,7 @@ def _age(process: dict[str, Any]) -> str:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
 @click.option("-n", "--lines", default=40, show_default=True, help="Lines of each log.")
 def show_logs(name: str | None, follow: bool, lines: int) -> None:
-    """Print the end of the logs: of all processes, or of NAME, for example `kafka` or `projector`."""
+    """Print the end of the logs. Of all processes, or of NAME, for example `kafka` or `projector`."""
     folder = Stack(settings.state_folder()).supervisor.logs
     found = logs.files(folder, name)
     if not found:
@@ -217,7 +217,7 @@ def show_logs(name: str | None, follow: bool, lines: int) -> None:
 
 @click.command("doctor")
 def examine() -> None:
-    """Say what is wrong with this installation and what to do; exit 1 when something is in the way."""
+    """Say what is wrong with this installation and what to do. Exit 1 when something is in the way."""
     worst = doctor.Level.OK
     for finding in doctor.findings(Stack(settings.state_folder())):
         click.echo(f"{finding.level.value:8} {finding.what}")

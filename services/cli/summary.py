@@ -36,8 +36,10 @@ ANCHORS = (
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def command(models: tuple[str, ...], since: datetime | None, as_json: bool) -> None:
-    """Funnel, hand-offs, SLA, time in stage, deals, credit by channel, faults and freshness, as BI reads
-    them."""
+    """The numbers of all leads, as BI reads them.
+
+    Funnel, hand-offs, SLA, time in stage, deals, credit by channel, faults and freshness.
+    """
     begin = since.date() if since else None
     summary = ask(lambda connection: read(connection, models, begin))
     if as_json:
