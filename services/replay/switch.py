@@ -9,6 +9,7 @@ version that is fed, up to date and agreed on takes over. Leaves bringing it up 
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -60,6 +61,13 @@ order by promoted_at desc limit 1
 """
 
 
+OTHER_TABLES = (
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedTableError,
+    asyncpg.InvalidTableDefinitionError,
+)
+"""What comes of views over the tables, or in place of the views, of a release that has other columns."""
+
 Result = TypeVar("Result")
 
 
@@ -85,10 +93,11 @@ async def switch(connection: Connection, number: int, by: Actor) -> Switched:
 
 
 async def renew(connection: Connection) -> None:
-    """Lets BI read the promoted version by the views of this release, where an earlier one made them. Raises
-    Blocked."""
+    """Lets BI read the promoted version by the views of this release, where another one made them and the
+    version has what they read. Raises Blocked."""
     if await are_outdated(connection):
-        await _patiently(connection, partial(_renew, connection))
+        with suppress(*OTHER_TABLES):  # the first version of this release brings them
+            await _patiently(connection, partial(_renew, connection))
 
 
 async def _patiently(
