@@ -10,17 +10,23 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import asyncpg
 import psutil
 
 from infra import artifacts, kafka, ports, postgres, registry, served
 from infra.stack import Stack
 from infra.supervision import Process
 from services import settings
+from services.broker import AWAY, wrong_topics
+from services.environment import WrongSetting
+from services.store.pool import PASSING, session
+from services.store.versions import BUILD_AGAIN, OTHER_RELEASE, is_of_other_release
 
 GIBI = 1024**3
 # A cache of 0.5, the write-ahead log that Postgres may keep, and some data.
@@ -63,6 +69,7 @@ def findings(stack: Stack) -> Iterator[Finding]:
         partial(_processes, stack),
         partial(_ports, stack),
         partial(_servers, stack),
+        partial(_contents, stack),
         partial(_services, stack),
     )
     for check in checks:
@@ -223,6 +230,26 @@ def _answer(name: str, address: str, is_there: bool) -> Finding:
     return Finding(
         Level.PROBLEM, f"{name} does not answer at {place}", "see its process above, or its own log"
     )
+
+
+def _contents(stack: Stack) -> Iterator[Finding]:
+    """What the servers that answer hold and ought not to."""
+    known = stack.known() | settings.given_servers()
+    if "kafka_bootstrap" in known:
+        step = "read infra/runbooks/topics-wrong.md before anything else is changed"
+        with suppress(*AWAY):  # told above
+            for wrong in asyncio.run(wrong_topics(known["kafka_bootstrap"])):
+                yield Finding(Level.PROBLEM, wrong, step)
+    if "postgres_dsn" in known and asyncio.run(_is_of_other_release(known["postgres_dsn"])):
+        yield Finding(Level.PROBLEM, OTHER_RELEASE, BUILD_AGAIN)
+
+
+async def _is_of_other_release(dsn: str) -> bool:
+    # One that is away is told above; one that was never deployed has no versions.
+    with suppress(asyncpg.PostgresError, *PASSING, WrongSetting):
+        async with session(dsn) as connection:
+            return await is_of_other_release(connection)
+    return False
 
 
 def _services(stack: Stack) -> Iterator[Finding]:

@@ -148,6 +148,18 @@ async def ensure_topics(bootstrap: str, topics: Sequence[Topic] = TOPICS) -> lis
     return [topic.name for topic in missing]
 
 
+async def wrong_topics(bootstrap: str, topics: Sequence[Topic] = TOPICS) -> list[str]:
+    """One line for each thing about the topics that is not as the contract says. Changes nothing.
+
+    Raises KafkaAway, KafkaError.
+    """
+    async with connected(AIOKafkaAdminClient(bootstrap_servers=bootstrap), bootstrap) as admin:
+        present = await admin.list_topics()
+        there = [topic for topic in topics if topic.name in present]
+        missing = [f"there is no topic {topic.name}" for topic in topics if topic not in there]
+        return [*missing, *await _differences(admin, there)]
+
+
 async def end_offsets(bootstrap: str, topics: Iterable[str]) -> Offsets:
     """The next offset of every partition of topics of the contract. Raises KafkaAway, KafkaError."""
     wanted = set(topics)

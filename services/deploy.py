@@ -27,7 +27,7 @@ from services.store.locks import stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import Connection, session
 from services.store.timeline import TimelineEntry
-from services.store.versions import create_version, promote
+from services.store.versions import create_version, is_of_other_release, promote
 
 BY = Actor(kind="system", id="leadlog up")
 """Who agrees to the first definition."""
@@ -50,6 +50,8 @@ class Deployed(NamedTuple):
     promoted: str
     """Label of the promoted version."""
     is_first: bool
+    is_of_other_release: bool
+    """This release does not feed it."""
 
 
 async def deploy(
@@ -71,10 +73,10 @@ async def deploy(
             if definition_text is not None:
                 raise AlreadyStarted(label)
             await renew(connection)
-            return Deployed(applied, label, False)
+            return Deployed(applied, label, False, await is_of_other_release(connection))
         text = definition_text if definition_text is not None else default
         await publish_definition(addresses, text)
-        return Deployed(applied, await first_version(connection, text), True)
+        return Deployed(applied, await first_version(connection, text), True, False)
 
 
 async def expect_new(dsn: str) -> None:

@@ -1,4 +1,5 @@
-"""Tells when everything published so far is in Postgres and nothing is stale."""
+"""Tells when everything published so far is in Postgres and nothing that this release feeds or BI reads is
+stale."""
 
 import asyncio
 import time
@@ -10,9 +11,16 @@ from services.broker import end_offsets
 from services.settings import Addresses
 from services.store.pool import Connection, session
 from services.store.positions import read_positions
-from services.store.versions import count_stale
+from services.store.versions import BUILD_AGAIN, OTHER_RELEASE, code_version, count_stale, is_of_other_release
 
 POLL_SECONDS = 0.2
+
+
+class OtherRelease(RuntimeError):
+    """This release does not feed the version that BI reads: waiting for it would not end."""
+
+    def __init__(self) -> None:
+        super().__init__(f"{OTHER_RELEASE}: {BUILD_AGAIN}")
 
 
 class Behind(NamedTuple):
@@ -21,7 +29,7 @@ class Behind(NamedTuple):
     records: int
     """Records on the topics that are not in Postgres."""
     stale: int
-    """Journeys, over all fed versions, whose rows are behind the log."""
+    """Journeys whose rows are behind the log: of the version that BI reads and those of this code."""
     unsent: int
     """Messages in the outbox."""
 
@@ -33,7 +41,7 @@ class Behind(NamedTuple):
 
 async def wait(addresses: Addresses, seconds: float, report: Callable[[Behind], None]) -> Behind:
     """Waits until what is on the topics now is in Postgres; gives up after `seconds`. Returns what is
-    missing."""
+    missing. Raises OtherRelease."""
     ends = await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)
     deadline = time.monotonic() + seconds
     async with session(addresses.postgres_dsn) as connection:
@@ -41,6 +49,8 @@ async def wait(addresses: Addresses, seconds: float, report: Callable[[Behind], 
             behind = await look(connection, ends)
             if behind.nothing or time.monotonic() > deadline:
                 return behind
+            if behind.stale and await is_of_other_release(connection):
+                raise OtherRelease
             report(behind)
             await asyncio.sleep(POLL_SECONDS)
 
@@ -55,6 +65,8 @@ async def look(connection: Connection, ends: Offsets) -> Behind:
 
 async def _stale(connection: Connection) -> int:
     rows = await connection.fetch(
-        "select schema_name, version_no from ops.version where status in ('fed', 'promoted')"
+        "select schema_name, version_no from ops.version "
+        "where status = 'promoted' or (status = 'fed' and code_version = $1)",
+        code_version(),
     )
     return sum([await count_stale(connection, *row) for row in rows])

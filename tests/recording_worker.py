@@ -65,6 +65,10 @@ class Recorder:
                 await asyncio.sleep(0.1)
         return self._connection
 
+    def away(self) -> dict[str, str]:
+        """None but Postgres, for which `apply` waits."""
+        return {}
+
     async def positions(self, partitions: set[Partition]) -> Offsets:
         """The stored next offsets."""
         connection = await self._connected()

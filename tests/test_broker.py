@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, Producer
 from schemas.records import TOPIC_OF
 from schemas.topics import INPUT_TOPICS, TOPICS, Topic
 from schemas.wire import Decoder, encode, headers
-from services.broker import WrongTopics, create_producer, end_offsets, ensure_topics
+from services.broker import WrongTopics, create_producer, end_offsets, ensure_topics, wrong_topics
 from services.settings import Addresses
 from tests.golden_files import smallest
 
@@ -45,6 +45,11 @@ async def test_a_topic_that_is_different_is_named(stack: Addresses, own: Topic) 
         await ensure_topics(stack.kafka_bootstrap, [wanted])
     assert f"topic {own.name} has partitions 2, expected 3" in str(wrong.value)
     assert f"topic {own.name} has retention.ms -1, expected 86400000" in str(wrong.value)
+    gone = Topic(f"{own.name}.gone", 2, "-1")
+    assert await wrong_topics(stack.kafka_bootstrap, [wanted, gone]) == [
+        f"there is no topic {gone.name}",
+        *str(wrong.value).partition(". ")[0].split("; "),
+    ]
     assert await ensure_topics(stack.kafka_bootstrap, [own]) == []
 
 

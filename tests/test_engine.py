@@ -107,6 +107,15 @@ class Trial:
         await admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in self.topics])
         await admin.close()
 
+    async def make_anew(self) -> None:
+        """Deletes the topics with all that is on them, and makes them again."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._addresses.kafka_bootstrap)
+        await admin.start()
+        await admin.delete_topics(self.topics)
+        await admin.close()
+        await asyncio.sleep(1)  # the broker deletes in the background
+        await self.open()
+
     def close(self) -> None:
         """Ends every worker."""
         for worker in self._workers:
@@ -329,6 +338,20 @@ async def test_a_worker_that_stands_still_is_not_live(trial: Trial) -> None:
     await until(lambda: worker.logged("partitions_assigned"))
     await until(lambda: worker.ask("/livez")[0] == 503)
     assert "no move for" in worker.ask("/livez")[1]["reasons"][0]
+
+
+async def test_a_topic_made_anew_ends_the_worker_and_is_not_skipped(trial: Trial) -> None:
+    """Its first records have offsets of others that were stored before: they passed for known ones."""
+    await trial.publish(1_000)
+    worker = trial.start("only")
+    await trial.assert_exact()
+    await trial.make_anew()
+    await trial.publish(120)
+    assert await worker.ended() == 1
+    assert any("everything before offset" in str(entry.get("exception")) for entry in worker.entries())
+    again = trial.start("only")
+    assert await again.ended() == 1
+    assert await trial.recorded() == 1_000
 
 
 async def test_a_worker_that_has_caught_up_is_live_and_ready(trial: Trial) -> None:

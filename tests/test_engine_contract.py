@@ -84,6 +84,9 @@ class Keeper:
 
     async def watch(self) -> None: ...
 
+    def away(self) -> dict[str, str]:
+        return {}
+
     async def positions(self, partitions: set[Partition]) -> Offsets:
         return dict.fromkeys(partitions, 0) | self.stored
 

@@ -31,7 +31,7 @@ from services.store.feeding import Fed, Version
 from services.store.locks import stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import create_pool
-from services.store.versions import MARK_STALE, promote
+from services.store.versions import MARK_STALE, code_version, count_stale, promote
 from tests import given as spec
 from tests import live
 from tests.comparison import differences, projected
@@ -334,6 +334,29 @@ async def test_a_fold_from_before_a_switch_concludes_nothing_and_one_after_it_do
     )
     versions = [derived.decode("StageEntered", value).definition_version for (value,) in told]
     assert versions == ["other@1", "other@1"]
+    assert await store.differences(events) == []
+
+
+async def test_what_comes_after_an_upgrade_is_known_to_be_missing_in_a_version_of_the_release_before(
+    store: Store,
+) -> None:
+    """It seemed up to date, so that a rollback to it took place, and the loop of its own release had nothing
+    to do: here it brings up new, grown and merged journeys."""
+    await store.begin(HOUSE, OTHER)
+    events: list[r.Record] = [
+        *(spec.touch("mon 09:00"), spec.touch("mon 10:00", subject="crm:2", id="other")),
+        *(spec.touch("mon 11:00", id="more"), spec.touch("mon 11:00", subject="crm:3", id="new")),
+        spec.linked("mon 12:00", "crm:2"),
+    ]
+    records = live.on_topics(events)
+    await store.take(records[:2])
+    await store.pool.execute("update ops.version set code_version = 'other' where version_no = 2")
+    await store.take(records[2:])
+    async with store.pool.acquire() as connection:
+        assert await count_stale(connection, "v0001", 1) == 0
+        assert await count_stale(connection, "v0002", 2) > 0
+    await store.pool.execute("update ops.version set code_version = $1", code_version())
+    await store.settle()
     assert await store.differences(events) == []
 
 

@@ -70,6 +70,21 @@ def test_a_long_transaction_is_no_standing_loop(reading: Progress) -> None:
     assert reading.stuck(61.0, PATIENCE) == []
 
 
+def test_a_topic_that_ends_before_what_is_stored_is_told_and_not_its_end_from_a_moment_ago(
+    reading: Progress,
+) -> None:
+    """A topic deleted and made anew looked like one without lag; a batch stored while Kafka was asked is
+    none."""
+    reading.asking()
+    reading.stored({PARTITION: 12}, 1.0)
+    reading.ends({PARTITION: 10}, 1.0)
+    assert reading.not_ready(0) == []
+    reading.asking()
+    reading.ends({PARTITION: 3}, 2.0)
+    (reason,) = reading.not_ready(0)
+    assert "lead.events-3 ends at 3, but its records up to 12 were stored" in reason
+
+
 def test_a_server_that_is_away_excuses_everything(reading: Progress) -> None:
     """A new process could do no better, neither during the outage nor just after it."""
     reading.ends({PARTITION: 25}, 0.0)

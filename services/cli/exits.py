@@ -36,6 +36,7 @@ from services.settings import NotRunning
 from services.store import keys
 from services.store.pool import Connection, session
 from services.store.versions import NothingPromoted
+from services.wait import OtherRelease
 
 REFUSED = 1
 USAGE = 2
@@ -54,7 +55,7 @@ SERVER_AWAY = (
 )
 REFUSALS = (
     *(NothingPromoted, AlreadyStarted, WrongTopics, WrongIds, Faulty, PortTaken, DefinitionFaults),
-    *(definitions.Refused, versions.Refused, Busy, Blocked, OffsetGap, keys.Unknown),
+    *(definitions.Refused, versions.Refused, Busy, Blocked, OffsetGap, OtherRelease, keys.Unknown),
 )
 SAID: dict[type[Exception], int] = {
     **dict.fromkeys((NotRunning, NotTaken, ServerAway), AWAY),
@@ -65,7 +66,10 @@ SAID: dict[type[Exception], int] = {
 NOT_READY = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
 """What a database makes of our queries that another release made, or nobody."""
 
-DEPLOY = "run `leadlog up`, or `leadlog deploy` where the servers are given"
+DEPLOY = (
+    "run `leadlog up`, or `leadlog deploy` where the servers are given, which also says whether the version "
+    "that BI reads has to be built again"
+)
 RIGHTS = (
     "LEADLOG_POSTGRES_DSN has to name the owner of its database; for `leadlog databases`, "
     "LEADLOG_SUPERUSER_DSN a superuser"

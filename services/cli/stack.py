@@ -25,6 +25,7 @@ from services.deploy import AlreadyStarted, deploy, expect_new
 from services.notifier.config import Faulty, read
 from services.store.keys import put_key
 from services.store.migrate import migrate
+from services.store.versions import BUILD_AGAIN, OTHER_RELEASE
 
 SHOWN = (
     *("postgres_dsn", "bi_dsn", "kafka_bootstrap", "registry_url"),
@@ -105,6 +106,8 @@ def _deploy(text: str | None) -> None:
     default = resources.files(projections).joinpath("default.yaml").read_text()
     deployed = run(deploy(settings.addresses(), MIGRATIONS, text, default))
     _say(f"Definition {deployed.promoted} is {'now' if deployed.is_first else 'still'} in force.")
+    if deployed.is_of_other_release:
+        _say(f"But {OTHER_RELEASE}: {BUILD_AGAIN}.")
 
 
 @click.command("deploy")

@@ -26,7 +26,7 @@ from services.store.locks import share_feeding
 from services.store.outbox import Message, leave
 from services.store.pool import Connection
 from services.store.timeline import TimelineEntry
-from services.store.versions import change_timelines, lay_out
+from services.store.versions import change_timelines, lay_out, leave_behind
 
 LOCK_POSITIONS = """
 select topic, partition, next_offset from log.position
@@ -124,6 +124,8 @@ class Batch:
             if is_learned:
                 await lay_out(self._connection, version.schema, version.rules)
             await BatchFold(self._connection, version, work, self._decoding).run()
+        for schema in self._fed.others:
+            await leave_behind(self._connection, schema, journeys.members, journeys.gone)
         return stored.erased
 
     async def _learn(self, stored: Stored) -> bool:

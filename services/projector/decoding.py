@@ -58,6 +58,8 @@ class Decoding:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._decoder = Decoder()
+        self.waits = ""
+        """What the registry said last to a call that waits for it; nothing while none does."""
 
     async def batch(self, records: Sequence[Record]) -> Decoded:
         """Reads a batch; order is kept."""
@@ -97,9 +99,11 @@ class Decoding:
         while True:
             try:
                 self._decoder.learn(schema_id, await self._registry.schema(schema_id))
+                self.waits = ""
                 return
             except RegistryAway as error:
-                log.warning("registry_away", schema_id=schema_id, error=str(error))
+                self.waits = str(error)
+                log.warning("registry_away", schema_id=schema_id, error=self.waits)
                 await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -32,7 +32,18 @@ class OffsetGap(RuntimeError):
         (topic, partition), expected, got = self.args
         return (
             f"{topic}-{partition}: offset {expected} is expected, {got} came. A record is missing, or a"
-            " transactional producer left a hole: infra/runbooks/projector-stands.md"
+            " transactional producer left a hole: infra/runbooks/topics-wrong.md"
+        )
+
+
+class LogWentBack(RuntimeError):
+    """The topic lost records that are stored: what comes after must not pass for what was read before."""
+
+    def __init__(self, partition: Partition, stored: int, got: int) -> None:
+        super().__init__(
+            f"{partition[0]}-{partition[1]}: everything before offset {stored} is stored, and Kafka gives"
+            f" {got}: the topic was made anew or an older copy of it came back;"
+            " see infra/runbooks/topics-wrong.md"
         )
 
 
@@ -47,6 +58,9 @@ class Handler(Protocol):
 
     async def watch(self) -> None:
         """Return or raise only when a background loop of the handler has ended: the process then stops."""
+
+    def away(self) -> dict[str, str]:
+        """Servers that a batch waits for, with what they said last."""
 
     async def positions(self, partitions: set[Partition]) -> Offsets:
         """Where to read on, from the store; 0 where nothing was read yet."""

@@ -28,7 +28,7 @@ from faust.types import TP
 from schemas.topics import EVENTS, Partition
 from services import settings
 from services.projector import metrics
-from services.projector.delivery import Handler, Record
+from services.projector.delivery import Handler, LogWentBack, Record
 from services.projector.progress import Progress
 
 Fetched = Mapping[TP, list[Any]]
@@ -91,6 +91,8 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **options)
         self._batch: asyncio.Task[None] | None = None
         self._applied: dict[TP, int] = {}
+        self._begun: dict[TP, int] = {}
+        """From where each partition is read since it was given."""
 
     def _new_consumer_thread(self) -> Thread:
         return Thread(self, loop=self.loop, beacon=self.beacon)
@@ -100,6 +102,7 @@ class Consumer(driver.Consumer):
         fetched = await self._fetch(active_partitions or set(), timeout)
         if not self.flow_active:
             return fetched  # a rebalance has begun: Faust drops these and seeks back
+        self._expect_nothing_earlier(fetched)
         batch = [_record(found) for tp, records in fetched.items() if self._is_batch(tp) for found in records]
         if batch:
             await self._hand_over(batch)
@@ -112,6 +115,13 @@ class Consumer(driver.Consumer):
         first = await super()._getmany(others, 0.0) if others else {}
         then = await super()._getmany(partitions, 0.0 if first else seconds)
         return {tp: [*first.get(tp, ()), *then.get(tp, ())] for tp in first.keys() | then.keys()}
+
+    def _expect_nothing_earlier(self, fetched: Fetched) -> None:
+        """Raises LogWentBack: the client reads from the beginning when there is no such offset as it asked
+        for."""
+        for tp, records in fetched.items():
+            if records and records[0].offset < (begun := self._begun.get(tp, 0)):
+                raise LogWentBack((tp.topic, tp.partition), begun, records[0].offset)
 
     def _is_batch(self, tp: TP) -> bool:
         return tp.topic in self.app.feed.topics
@@ -161,7 +171,8 @@ class Consumer(driver.Consumer):
             stored = await asyncio.wait_for(
                 self.app.handler.positions({(tp.topic, tp.partition) for tp in mine}), POSITIONS_SECONDS
             )
-            await self.seek_wait({tp: stored[tp.topic, tp.partition] for tp in mine})
+            self._begun = {tp: stored[tp.topic, tp.partition] for tp in mine}
+            await self.seek_wait(self._begun)
             self.app.progress.assigned(stored, time.monotonic())
         return committed
 

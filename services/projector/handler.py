@@ -90,6 +90,10 @@ class Projector:
         for loop in done:
             loop.result()
 
+    def away(self) -> dict[str, str]:
+        """The registry, while a batch has a record of a schema that only it knows."""
+        return {"registry": self._decoding.waits} if self._decoding.waits else {}
+
     async def positions(self, partitions: set[Partition]) -> Offsets:
         """The next offsets in Postgres."""
         return await self._persist(self._read_positions, partitions)

@@ -9,6 +9,7 @@ more to read. Postgres is asked only when nothing moves. Leaves the rules to `pr
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import asyncpg
 import msgspec
@@ -37,8 +38,15 @@ log = structlog.get_logger(__name__)
 class Health:
     """The worker's small web server and the look-out behind it."""
 
-    def __init__(self, progress: Progress, postgres_dsn: str, kafka_bootstrap: str) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        postgres_dsn: str,
+        kafka_bootstrap: str,
+        waits_for: Callable[[], dict[str, str]],
+    ) -> None:
         self._progress = progress
+        self._waits_for = waits_for
         self._postgres_dsn = postgres_dsn
         self._ends = Ends(kafka_bootstrap)
         app = web.Application()
@@ -66,12 +74,13 @@ class Health:
         while True:
             await self._look_at_kafka()
             await self._look_at_postgres()
+            self._look_at_registry()
             _publish(self._progress)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look_at_kafka(self) -> None:
         try:
-            ends = await self._ends.ask(set(self._progress.readings))
+            ends = await self._ends.ask(self._progress.asking())
         except (KafkaError, TimeoutError) as error:
             self._progress.server_away("kafka", repr(error), time.monotonic())
         else:
@@ -90,6 +99,14 @@ class Health:
             self._progress.server_away("postgres", repr(error), time.monotonic())
         else:
             self._progress.server_back("postgres")
+
+    def _look_at_registry(self) -> None:
+        """Only a batch that needs it knows."""
+        said = self._waits_for().get("registry")
+        if said is None:
+            self._progress.server_back("registry")
+        else:
+            self._progress.server_away("registry", said, time.monotonic())
 
     async def _livez(self, request: web.Request) -> web.Response:
         return self._answer(self._progress.stuck(time.monotonic(), settings.STUCK_SECONDS))
@@ -120,5 +137,6 @@ def _publish(progress: Progress) -> None:
     metrics.LAG.clear()
     for (topic, number), reading in progress.readings.items():
         metrics.LAG.labels(topic, number).set(reading.lag)
+    metrics.MISSING.set(sum(reading.missing for reading in progress.readings.values()))
     if progress.readings and not progress.lag:
         metrics.LAST_PROGRESS.set_to_current_time()

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from services.broker import INPUT_PARTITIONS, Ends
 from services.projector import metrics
 from services.store.pool import PASSING, Connection
+from services.store.versions import code_version
 
 LOOK_SECONDS = 2.0
 """Pause between two looks: one small request to Kafka and one statement each."""
@@ -34,7 +35,7 @@ on conflict (topic, partition) do update set
 """
 
 FED = """
-select schema_name, label,
+select schema_name, label, code_version = $1 as is_our_code, status = 'promoted' as is_promoted,
   (select count(*) from ops.parked where parked.version_no = version.version_no) as parked
 from ops.version where status in ('fed', 'promoted')
 """
@@ -68,8 +69,13 @@ class Lag:
 
 
 async def publish(connection: Connection) -> None:
-    """Sets the gauges that only Postgres knows."""
+    """Sets the gauges that only Postgres knows; retired versions disappear."""
     metrics.OUTBOX_PENDING.set(await connection.fetchval("select count(*) from ops.outbox"))
-    for row in await connection.fetch(FED):
-        metrics.FED_VERSION.labels(row["schema_name"], row["label"]).set(1)
+    rows = await connection.fetch(FED, code_version())
+    metrics.FED_VERSION.clear()
+    metrics.PARKED_JOURNEYS.clear()
+    for row in rows:
         metrics.PARKED_JOURNEYS.labels(row["schema_name"]).set(row["parked"])
+        if row["is_our_code"]:
+            metrics.FED_VERSION.labels(row["schema_name"], row["label"]).set(1)
+    metrics.FEEDS_PROMOTED.set(any(row["is_our_code"] and row["is_promoted"] for row in rows))

@@ -38,6 +38,10 @@ LAG = Gauge(
     "Records on the topic that are not in Postgres yet, of partitions this worker reads.",
     ["topic", "partition"],
 )
+MISSING = Gauge(
+    "leadlog_projector_missing_records",
+    "Records that are stored and on the topic no more, of partitions this worker reads: it was made anew.",
+)
 LAST_PROGRESS = Gauge(
     "leadlog_projector_last_progress_timestamp_seconds",
     "Unix time when a stored offset last moved or everything was last seen stored.",
@@ -59,4 +63,8 @@ FED_VERSION = Gauge(
     "leadlog_projector_fed_version",
     "1 for every projection version this worker feeds.",
     ["version", "definition_version"],
+)
+FEEDS_PROMOTED = Gauge(
+    "leadlog_projector_feeds_promoted",
+    "1 when this worker feeds the version that BI reads, 0 when that is of another release.",
 )

@@ -24,11 +24,18 @@ class Reading:
     """When `stored` last moved, or everything was last seen stored."""
     end: int | None = None
     """Next offset Kafka will give, as last asked; None before the first answer."""
+    least_end: int = 0
+    """What was stored when Kafka was asked: the topic ends there or later."""
 
     @property
     def lag(self) -> int:
         """Records on the topic that are not stored; 0 while the end is unknown."""
         return 0 if self.end is None else max(0, self.end - self.stored)
+
+    @property
+    def missing(self) -> int:
+        """Records stored that are on the topic no more; 0 while the end is unknown."""
+        return 0 if self.end is None else max(0, self.least_end - self.end)
 
 
 @dataclass(slots=True)
@@ -76,6 +83,12 @@ class Progress:
             reading = self.readings.get(partition)
             if reading and offset > reading.stored:
                 reading.stored, reading.moved_at = offset, now
+
+    def asking(self) -> set[Partition]:
+        """The partitions whose ends are about to be asked for."""
+        for reading in self.readings.values():
+            reading.least_end = reading.stored
+        return set(self.readings)
 
     def ends(self, offsets: Offsets, now: float) -> None:
         """Kafka's next offsets, asked over a connection that the consumer does not share."""
@@ -134,6 +147,12 @@ class Progress:
             reasons.append(f"the worker is {self.phase}")
         if any(reading.end is None for reading in self.readings.values()):
             reasons.append("the ends of the topics are not known yet")
+        reasons += [
+            f"{topic}-{number} ends at {reading.end}, but its records up to {reading.least_end} were stored:"
+            " it was made anew or an older copy of it came back, see infra/runbooks/topics-wrong.md"
+            for (topic, number), reading in sorted(self.readings.items())
+            if reading.missing
+        ]
         if self.lag > max_lag:
             reasons.append(f"{self.lag} records are not stored yet, more than {max_lag}")
         return reasons

@@ -89,7 +89,7 @@ def only_one(folder: Path) -> Iterator[None]:
 async def _work(handler: Handler, feed: Feed, port: int) -> None:
     stop, progress = _stop_on_signals(), Progress()
     async with AsyncExitStack() as stack:
-        health = Health(progress, settings.addresses().postgres_dsn, feed.bootstrap)
+        health = Health(progress, settings.addresses().postgres_dsn, feed.bootstrap, handler.away)
         stack.push_async_callback(health.stop)
         log.info("health_served", address=await health.start(port))
         stack.push_async_callback(handler.stop)

@@ -75,19 +75,23 @@ class Fed:
 
     def __init__(self, only: int | None = None) -> None:
         """All that are fed, or only this version, which need not be fed yet."""
+        self.others: list[str] = []
+        """Schemas of the versions that only other code feeds, as of the last load."""
         self._only = only
         self._versions: dict[Key, Version] = {}
 
     async def load(self, connection: Connection) -> list[Version]:
         """The versions fed now; who writes by them holds the feeding lock and the reference revision."""
         rows = await connection.fetch(
-            "select version_no, created_at, schema_name, status, timeline, revision "
-            "from ops.version, log.reference_revision "
-            "where code_version = $1 and case when $2::integer is null then status in ('fed', 'promoted') "
+            "select version_no, created_at, schema_name, status, timeline, revision, "
+            "code_version = $1 as is_our_code from ops.version, log.reference_revision "
+            "where case when $2::integer is null then status in ('fed', 'promoted') "
             "else version_no = $2 end order by version_no",
             *(code_version(), self._only),
         )
-        self._versions = dict([await self._version(connection, row) for row in rows])
+        self.others = [row["schema_name"] for row in rows if not row["is_our_code"]]
+        ours = [row for row in rows if row["is_our_code"]]
+        self._versions = dict([await self._version(connection, row) for row in ours])
         return list(self._versions.values())
 
     async def _version(self, connection: Connection, row: Mapping[str, Any]) -> tuple[Key, Version]:

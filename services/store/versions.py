@@ -76,6 +76,8 @@ select id, 0, 0, 0, true from unnest($1::text[]) id
 on conflict (journey_id) do update set is_stale = true
 """
 
+MARK_GONE_STALE = "update {schema}.journey set is_stale = true where journey_id = any($1) and not is_stale"
+
 # Two counts, since each has an index: an `or` of both reads every journey.
 COUNT_STALE = """
 select (select count(*) from {schema}.journey where is_stale) + (
@@ -128,6 +130,23 @@ async def promoted_version(connection: Connection) -> Promoted:
     if row is None:
         raise NothingPromoted
     return Promoted(**dict(row) | {"timeline": parse_timeline(row["timeline"])})
+
+
+OTHER_RELEASE = (
+    "the version that BI reads is of another release, so this one adds nothing to it: reports and alerts "
+    "stand still, and the page may not work"
+)
+BUILD_AGAIN = (
+    "`leadlog replay run` builds its definition by this release and says what differs; then "
+    "`leadlog replay promote VERSION`"
+)
+"""The way out of it."""
+
+
+async def is_of_other_release(connection: Connection) -> bool:
+    """Whether other code than this feeds the version that BI reads."""
+    of_others = "select exists (select from ops.version where status = 'promoted' and code_version <> $1)"
+    return bool(await connection.fetchval(of_others, code_version()))
 
 
 async def create_version(connection: Connection, timeline: Sequence[TimelineEntry]) -> int:
@@ -218,6 +237,14 @@ async def _extend(
     await connection.execute(SET_TIMELINE, version_no, timeline_json(timeline), rules.label)
     await lay_out(connection, row["schema_name"], rules)
     return True
+
+
+async def leave_behind(
+    connection: Connection, schema: str, journeys: Collection[str], gone: Collection[str]
+) -> None:
+    """Marks what changed of a version that other code feeds: its own refold loop brings that up."""
+    await connection.execute(MARK_STALE.format(schema=schema), sorted(journeys))
+    await connection.execute(MARK_GONE_STALE.format(schema=schema), sorted(gone))
 
 
 async def count_stale(connection: Connection, schema: str, version_no: int) -> int:

@@ -78,7 +78,8 @@ PAGES_AT_MOST = 1_000
 """Of a list: further down nobody looks, and Postgres would sort for nothing."""
 PROBLEMS = {400: "Not understood", 404: "Not found", 405: "Not that way"}
 TOLD = (
-    *(HTTPException, NothingPromoted, WrongSetting, asyncpg.UndefinedTableError, asyncpg.QueryCanceledError),
+    *(HTTPException, NothingPromoted, WrongSetting, asyncpg.QueryCanceledError),
+    *(asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError),
     *(*DATA_ERRORS, *PASSING, Exception),
 )
 """What has a page of its own."""
@@ -443,8 +444,11 @@ def _told(error: Exception) -> tuple[int, str, str]:
     match error:
         case HTTPException():
             return error.status_code, PROBLEMS.get(error.status_code, "Not shown"), error.detail
-        case NothingPromoted() | asyncpg.UndefinedTableError():
+        case NothingPromoted():
             why = "No definition is in use yet: `leadlog up` or `leadlog deploy` makes the first."
+            return 503, "Nothing to show yet", why
+        case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError():
+            why = "No definition is in use yet, or it was built by another release: see `leadlog doctor`."
             return 503, "Nothing to show yet", why
         case asyncpg.QueryCanceledError():
             why = f"Postgres took longer than {STATEMENT_SECONDS} s. A later date to count from takes less."
