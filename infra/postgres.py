@@ -83,6 +83,8 @@ listen_addresses = '{HOST}'
 port = {port}
 unix_socket_directories = ''
 max_connections = 100
+# BI tools open as many as they can get: half is kept for the services.
+reserved_connections = 50
 timezone = 'UTC'
 log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %d '
@@ -281,6 +283,7 @@ async def create_roles_and_databases(superuser_dsn: str, passwords: Mapping[str,
         # The owner makes databases for tests and gives the reader its settings.
         await connection.execute(f"alter role {OWNER} createdb createrole")
         await connection.execute(f"grant {READER} to {OWNER} with admin option, inherit false, set false")
+        await connection.execute(f"grant pg_use_reserved_connections to {OWNER}, {REGISTRY}")
         # Who is in the way of a switch, from where and since when, is told to those who may read statistics.
         await connection.execute(f"grant pg_read_all_stats to {OWNER}")
         for database in (OWNER, REGISTRY):

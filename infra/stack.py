@@ -247,6 +247,8 @@ class Stack:
         pids: set[int] = set()
         while (is_local and not self.listens(name)) or not await answers():
             process = self.supervisor.processes().get(name)
+            if is_local and process is None:
+                raise Failed(f"{name} is gone while it was waited for: somebody took the stack down")
             pids |= {process.pid} if process and process.pid else set()
             if time.monotonic() > deadline or len(pids) > DEATHS_TO_GIVE_UP:
                 raise Failed(self._why_not(name, is_local))

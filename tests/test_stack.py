@@ -16,7 +16,10 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import asyncpg
@@ -298,6 +301,25 @@ def test_killed_postgres_comes_back_with_what_was_committed(own: Stack) -> None:
     ready(addresses(own), "registry")  # its storage was away
 
 
+def test_bi_tools_leave_the_services_their_connections(own: Stack) -> None:
+    """A dashboard that opens all it can get kept the projector out."""
+    asyncio.run(take_all_connections(own.known()["bi_dsn"], addresses(own).postgres_dsn))
+
+
+async def take_all_connections(bi_dsn: str, owner_dsn: str) -> None:
+    """Connects as a BI tool until Postgres refuses, then as the services do."""
+    taken: list[Any] = []
+    with suppress(asyncpg.TooManyConnectionsError):
+        while True:
+            taken.append(await asyncpg.connect(bi_dsn))
+    try:
+        assert 30 < len(taken) < 50
+        await (await asyncpg.connect(owner_dsn)).close()
+    finally:
+        for connection in taken:
+            await connection.close()
+
+
 def test_killed_broker_comes_back_with_what_was_acknowledged(own: Stack) -> None:
     """SIGKILL to the broker: it is started again, and no acknowledged record is lost."""
     topic = uuid.uuid4().hex
@@ -390,6 +412,21 @@ def test_up_after_the_supervisor_was_killed_leaves_one_of_each(own: Stack) -> No
     own.up(1, print)
     assert not any(psutil.pid_exists(pid) for pid in old)
     assert asyncio.run(rows(addresses(own).postgres_dsn)) == count
+
+
+def test_an_up_whose_stack_is_taken_down_meanwhile_says_so(own: Stack) -> None:
+    """It waited for three minutes for servers that nobody was to start any more."""
+    own.down()
+    with ThreadPoolExecutor() as pool:
+        up = pool.submit(leadlog, own, "up", "--servers-only")
+        asyncio.run(until(partial(_runs, own), "no supervisor"))
+        assert leadlog(own, "down").returncode == 0
+        assert (up.result(60).returncode, "somebody took the stack down" in up.result().stderr) == (3, True)
+    own.up(1, print)
+
+
+async def _runs(stack: Stack) -> bool:
+    return stack.supervisor.is_running()
 
 
 def test_two_stacks_that_start_together_take_different_ports(own: Stack, tmp_path: Path) -> None:
