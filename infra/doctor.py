@@ -25,8 +25,10 @@ from infra.supervision import Process
 from services import settings
 from services.broker import AWAY, wrong_topics
 from services.environment import WrongSetting
+from services.settings import Addresses
 from services.store.pool import PASSING, session
 from services.store.versions import BUILD_AGAIN, OTHER_RELEASE, is_of_other_release
+from services.wait import beyond
 
 GIBI = 1024**3
 # A cache of 0.5, the write-ahead log that Postgres may keep, and some data.
@@ -235,17 +237,18 @@ def _answer(name: str, address: str, is_there: bool) -> Finding:
 def _contents(stack: Stack) -> Iterator[Finding]:
     """What the servers that answer hold and ought not to."""
     known = stack.known() | settings.given_servers()
-    if "kafka_bootstrap" in known:
-        step = "read infra/runbooks/topics-wrong.md before anything else is changed"
-        with suppress(*AWAY):  # told above
-            for wrong in asyncio.run(wrong_topics(known["kafka_bootstrap"])):
-                yield Finding(Level.PROBLEM, wrong, step)
-    if "postgres_dsn" in known and asyncio.run(_is_of_other_release(known["postgres_dsn"])):
+    if not set(Addresses._fields) <= known.keys():
+        return
+    addresses = Addresses(*(known[name] for name in Addresses._fields))
+    step = "read infra/runbooks/topics-wrong.md before anything else is changed"
+    for look in (wrong_topics(addresses.kafka_bootstrap), beyond(addresses)):
+        with suppress(asyncpg.PostgresError, *PASSING, *AWAY, WrongSetting):  # told above; or never deployed
+            yield from [Finding(Level.PROBLEM, wrong, step) for wrong in asyncio.run(look)]
+    if asyncio.run(_is_of_other_release(addresses.postgres_dsn)):
         yield Finding(Level.PROBLEM, OTHER_RELEASE, BUILD_AGAIN)
 
 
 async def _is_of_other_release(dsn: str) -> bool:
-    # One that is away is told above; one that was never deployed has no versions.
     with suppress(asyncpg.PostgresError, *PASSING, WrongSetting):
         async with session(dsn) as connection:
             return await is_of_other_release(connection)

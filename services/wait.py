@@ -55,12 +55,29 @@ async def wait(addresses: Addresses, seconds: float, report: Callable[[Behind], 
             await asyncio.sleep(POLL_SECONDS)
 
 
+async def beyond(addresses: Addresses) -> list[str]:
+    """One line for each partition that ends before what is stored of it: it was made anew."""
+    async with session(addresses.postgres_dsn) as connection:
+        stored = await read_positions(connection)  # before the ends, which only grow
+    ends = await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)
+    return [
+        f"{topic}-{number} ends at {end}, but its records up to {stored[topic, number]} were stored"
+        for (topic, number), end in sorted(ends.items())
+        if end < stored.get((topic, number), 0)
+    ]
+
+
 async def look(connection: Connection, ends: Offsets) -> Behind:
     """What is missing at this moment until the given end offsets are reached and nothing is stale."""
     stored = await read_positions(connection)
     records = sum(max(0, end - stored.get(partition, 0)) for partition, end in ends.items())
     unsent = await connection.fetchval("select count(*) from ops.outbox")
     return Behind(records, await _stale(connection), unsent)
+
+
+async def _stored(connection: Connection) -> dict[tuple[str, int], int]:
+    rows = await connection.fetch("select topic, partition, next_offset from log.position")
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
 
 
 async def _stale(connection: Connection) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from services.store.locks import share_feeding
 from services.store.pool import Connection, connect
 from services.store.timeline import TimelineEntry
 from services.store.versions import code_version, create_version
-from services.wait import OtherRelease, wait
+from services.wait import OtherRelease, beyond, wait
 from tests.feeding import DEFINITION, HUMAN, commands_on, demo_request, given
 from tests.live import let_feed, refolded
 from tests.servers import until
@@ -207,6 +208,20 @@ async def test_after_an_upgrade_it_is_told_that_nothing_is_added_to_what_bi_read
     assert REGISTRY.get_sample_value(parked, {"version": "v0001"}) == 0
     assert REGISTRY.get_sample_value(parked, {"version": "v0002"}) is None
     assert not (await deploy(addresses, MIGRATIONS, None, "")).is_of_other_release
+
+
+async def test_a_topic_that_ends_before_what_is_stored_is_named(place: Place, stack: Addresses) -> None:
+    """A topic that was made anew had no lag, and `doctor` found nothing in the way."""
+    addresses = stack._replace(postgres_dsn=place.dsn)
+    await deploy(addresses, MIGRATIONS, None, "")
+    await place.connection.execute("update log.position set next_offset = 0")
+    assert await beyond(addresses) == []
+    await place.connection.execute(
+        "insert into log.position values ('lead.reference', 0, 1000000000) "
+        "on conflict (topic, partition) do update set next_offset = excluded.next_offset"
+    )
+    (line,) = await beyond(addresses)
+    assert re.fullmatch(r"lead\.reference-0 ends at \d+, but its records up to 1000000000 were stored", line)
 
 
 async def test_the_status_lists_what_there_is(place: Place) -> None:
