@@ -271,7 +271,9 @@ def _service(process: str, base: str) -> Finding:
         step = f"see `leadlog logs {process}`; kill -9 with the pid of `leadlog status` has it started again"
         return Finding(Level.PROBLEM, f"{name} at {base} stands: {stuck}", step)
     if not_ready := served.not_ready(process, base):
-        level = Level.NOTE if process.startswith("projector") else Level.PROBLEM
+        # A worker that lags or has just begun is well; one that waits for a server is not.
+        is_well = process.startswith("projector") and "does not answer" not in not_ready
+        level = Level.NOTE if is_well else Level.PROBLEM
         step = f"see the servers above, or `leadlog logs {process}`"
         return Finding(level, f"{name} at {base} is not ready: {not_ready}", step)
     return Finding(Level.OK, f"{name} answers at {base}")

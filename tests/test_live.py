@@ -594,6 +594,33 @@ async def take_and_note(store: Store, batch: list[Record], grown: list[set[str]]
                 grown.append(seeds)
 
 
+FULL = """
+create function log.refuse() returns trigger language plpgsql as
+$$ begin raise disk_full using message = 'No space left on device'; end $$;
+create trigger refuse before update on log.position for each row execute function log.refuse()
+"""
+
+
+async def test_a_batch_that_a_full_disk_refuses_is_waited_for_and_says_why(
+    store: Store, stack: Addresses
+) -> None:
+    """Postgres lets others in meanwhile: the worker seemed stuck, and nobody named the disk."""
+    await store.begin(HOUSE)
+    projector = Projector(stack._replace(postgres_dsn=store.dsn))
+    await projector.start()
+    await store.pool.execute(FULL)
+    batch = asyncio.create_task(projector.apply(live.on_topics([spec.touch("mon 09:00")])))
+
+    async def is_named() -> bool:
+        return "No space left on device" in projector.away().get("postgres", "")
+
+    await until(is_named, "nobody names the disk")
+    await store.pool.execute("drop trigger refuse on log.position")
+    await batch
+    assert projector.away() == {}
+    await projector.stop()
+
+
 @pytest.mark.slow
 async def test_two_workers_whose_batches_share_journeys_come_to_the_rows_of_one(
     store: Store, topics: Addresses

@@ -61,6 +61,8 @@ class Projector:
         self._decoding = Decoding(self._registry)
         self._lag: Lag | None = None
         self._loops: list[asyncio.Task[None]] = []
+        self._waits = ""
+        """What Postgres said last to a batch that waits for it; nothing while none does."""
 
     async def start(self) -> None:
         """Connects, waits for a promoted version, starts the refold loop and the outbox."""
@@ -91,8 +93,10 @@ class Projector:
             loop.result()
 
     def away(self) -> dict[str, str]:
-        """The registry, while a batch has a record of a schema that only it knows."""
-        return {"registry": self._decoding.waits} if self._decoding.waits else {}
+        """Postgres, while it takes no batch, also when it lets others in: its disk may be full. The registry,
+        while a batch has a record of a schema that only it knows."""
+        said = {"postgres": self._waits, "registry": self._decoding.waits}
+        return {server: error for server, error in said.items() if error}
 
     async def positions(self, partitions: set[Partition]) -> Offsets:
         """The next offsets in Postgres."""
@@ -140,7 +144,9 @@ class Projector:
         while True:
             try:
                 async with self._pool.acquire() as connection:
-                    return await act(connection, *arguments)
+                    offsets = await act(connection, *arguments)
+                self._waits = ""
+                return offsets
             except DATA_ERRORS:
                 raise  # some are InterfaceErrors, but they do not pass
             except COLLISIONS as error:
@@ -150,7 +156,8 @@ class Projector:
                 await asyncio.sleep(min(RETRY_SECONDS, COLLISION_SECONDS * 2 ** min(collisions, 9)))
             except PASSING as error:
                 metrics.RETRIES.labels(type(error).__name__).inc()
-                log.warning("postgres_away", error=repr(error))
+                self._waits = repr(error)
+                log.warning("postgres_away", error=self._waits)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _connect(self) -> asyncpg.Pool[Any]:

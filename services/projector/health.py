@@ -88,6 +88,9 @@ class Health:
             self._progress.ends(ends, time.monotonic())
 
     async def _look_at_postgres(self) -> None:
+        if (said := self._waits_for().get("postgres")) is not None:
+            self._progress.server_away("postgres", said, time.monotonic())
+            return
         if not (
             self._progress.stands(time.monotonic(), SUSPICIOUS_SECONDS) or "postgres" in self._progress.away
         ):
