@@ -60,8 +60,8 @@ async def deploy(
     """Brings servers to the state that the services need.
 
     `definition_text` is the YAML of the first definition; None takes `default` when the log is new. Raises
-    AlreadyStarted when one is given though a version is promoted, DefinitionFaults, and Blocked when readers
-    keep the views of an earlier release.
+    AlreadyStarted when one is given though a version is promoted, DefinitionFaults, NewerDatabase, and
+    Blocked when readers keep the views of an earlier release.
     """
     applied = await migrate(addresses.postgres_dsn, migrations)
     await ensure_topics(addresses.kafka_bootstrap)

@@ -24,6 +24,7 @@ from services import settings
 from services.cli import main
 from services.cli import wait as waiting
 from services.settings import Addresses
+from services.store.pool import session
 from services.wait import Behind
 from tests.servers import RunningServers, Servers
 from tests.test_publish import LEADLOG
@@ -116,6 +117,20 @@ def test_a_setting_that_cannot_be_used_is_named(name: str) -> None:
     told = run([LEADLOG, "deploy"], **variables(NOWHERE) | {name: value})
     assert told.code == 2
     assert told.text.startswith(f"leadlog: {name} is '{value}': {expected}")
+
+
+@pytest.mark.servers
+async def test_a_database_of_a_newer_release_is_refused(
+    stack: Addresses, database: str, tmp_path: Path
+) -> None:
+    """An older release took it, fed nothing, and failed at the next `replay promote` with a traceback."""
+    given = variables(stack._replace(postgres_dsn=database)) | {"LEADLOG_STATE": str(tmp_path)}
+    assert run([LEADLOG, "migrate"], **given).code == 0
+    async with session(database) as connection:
+        await connection.execute("insert into ops.migration (name) values ('9999_later.sql')")
+    told = run([LEADLOG, "migrate"], **given)
+    assert told.code == 1
+    assert "newer release, which applied 9999_later.sql" in told.text
 
 
 @pytest.mark.servers

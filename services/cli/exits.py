@@ -34,6 +34,7 @@ from services.replay.runs import Busy
 from services.replay.switch import Blocked
 from services.settings import NotRunning
 from services.store import keys
+from services.store.migrate import NewerDatabase
 from services.store.pool import Connection, session
 from services.store.versions import NothingPromoted
 from services.wait import OtherRelease
@@ -54,8 +55,9 @@ SERVER_AWAY = (
     ConnectionError,
 )
 REFUSALS = (
-    *(NothingPromoted, AlreadyStarted, WrongTopics, WrongIds, Faulty, PortTaken, DefinitionFaults),
-    *(definitions.Refused, versions.Refused, Busy, Blocked, OffsetGap, OtherRelease, keys.Unknown),
+    *(NothingPromoted, NewerDatabase, AlreadyStarted, WrongTopics, WrongIds, Faulty, PortTaken),
+    *(definitions.Refused, DefinitionFaults, versions.Refused, Busy, Blocked, OffsetGap, OtherRelease),
+    keys.Unknown,
 )
 SAID: dict[type[Exception], int] = {
     **dict.fromkeys((NotRunning, NotTaken, ServerAway), AWAY),
