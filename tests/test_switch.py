@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from services.replay import switch as switching
 from services.replay.switch import Blocked, previous, renew, switch
 from services.replay.versions import Refused, retire
 from services.settings import Addresses
+from services.store import views
 from services.store.feeding import Fed
 from services.store.locks import share_feeding
 from services.store.pool import Connection, connect
@@ -291,3 +293,17 @@ async def test_a_release_with_another_view_shows_it_at_its_first_start(place: Pl
     assert await holder.fetchval("select count(*) from bi.lead_campaign") == 0
     assert tuple(await holder.fetchrow(SAYS) or ()) in SEEN
     await holder.close()
+
+
+async def test_a_release_whose_views_read_more_than_the_version_has_leaves_them_as_they_are(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first start ended otherwise, and said to start it; the first version that it builds brings them."""
+    now = views.render()
+    later = {"lead_later": "create or replace view bi.lead_later as select later from promoted.lead_state;"}
+    monkeypatch.setattr(views, "render", lambda: replace(now, views={**now.views, **later}))
+    await renew(place.connection)
+    assert not await place.connection.fetchval(
+        "select exists (select from ops.bi_view where name = 'lead_later')"
+    )
+    assert tuple(await place.connection.fetchrow(SAYS) or ()) in SEEN

@@ -91,8 +91,8 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **options)
         self._batch: asyncio.Task[None] | None = None
         self._applied: dict[TP, int] = {}
-        self._begun: dict[TP, int] = {}
-        """From where each partition is read since it was given."""
+        self._stored: dict[TP, int] = {}
+        """Next offsets in the store, of the partitions that are read."""
 
     def _new_consumer_thread(self) -> Thread:
         return Thread(self, loop=self.loop, beacon=self.beacon)
@@ -120,8 +120,8 @@ class Consumer(driver.Consumer):
         """Raises LogWentBack: the client reads from the beginning when there is no such offset as it asked
         for."""
         for tp, records in fetched.items():
-            if records and records[0].offset < (begun := self._begun.get(tp, 0)):
-                raise LogWentBack((tp.topic, tp.partition), begun, records[0].offset)
+            if records and records[0].offset < (stored := self._stored.get(tp, 0)):
+                raise LogWentBack((tp.topic, tp.partition), stored, records[0].offset)
 
     def _is_batch(self, tp: TP) -> bool:
         return tp.topic in self.app.feed.topics
@@ -145,7 +145,9 @@ class Consumer(driver.Consumer):
             offsets = await self.app.handler.apply(batch)
         finally:
             progress.batch_since = None
-        self._applied.update({TP(*partition): offset for partition, offset in offsets.items()})
+        reached = {TP(*partition): offset for partition, offset in offsets.items()}
+        self._applied.update(reached)
+        self._stored.update(reached)
         _count(batch, time.monotonic() - started)
         progress.stored(offsets, time.monotonic())
 
@@ -171,8 +173,8 @@ class Consumer(driver.Consumer):
             stored = await asyncio.wait_for(
                 self.app.handler.positions({(tp.topic, tp.partition) for tp in mine}), POSITIONS_SECONDS
             )
-            self._begun = {tp: stored[tp.topic, tp.partition] for tp in mine}
-            await self.seek_wait(self._begun)
+            self._stored = {tp: stored[tp.topic, tp.partition] for tp in mine}
+            await self.seek_wait(self._stored)
             self.app.progress.assigned(stored, time.monotonic())
         return committed
 
