@@ -107,6 +107,11 @@ class RunningServers:
         known = self.stack.known()
         if not known:
             raise RuntimeError(f"LEADLOG_TEST_STACK is {state}, but no stack is up there")
+        if self.stack.has_definition():
+            raise RuntimeError(
+                f"the stack in {state} has a definition and perhaps events, and tests empty its topics: "
+                "give them one of `leadlog up --servers-only`"
+            )
         self.addresses = Addresses(*(known[name] for name in Addresses._fields))
         self.bi_dsn: str = known["bi_dsn"]
 

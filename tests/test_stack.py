@@ -33,7 +33,7 @@ from infra import artifacts, ports, served
 from infra.stack import Failed, Stack
 from infra.supervision import SOCKET_PATH_BYTES, Supervisor
 from services.settings import Addresses
-from tests.servers import FOLDERS, new_folder, ready, remove, remove_abandoned, until
+from tests.servers import FOLDERS, RunningServers, new_folder, ready, remove, remove_abandoned, until
 
 pytestmark = pytest.mark.slow
 
@@ -228,6 +228,12 @@ def test_a_relative_file_of_channels_is_that_of_the_shell(
     assert f"alerts_file      {tmp_path / 'mine.yaml'}\n" in leadlog(serving, "status").stdout
     notifier = psutil.Process(pids(serving)["notifier"])
     assert notifier.environ()["LEADLOG_ALERTS"] == str(tmp_path / "mine.yaml")
+
+
+def test_tests_leave_a_stack_with_a_definition_alone(serving: Stack) -> None:
+    """They would have deleted its topics, and made them again."""
+    with pytest.raises(RuntimeError, match="up --servers-only"):
+        RunningServers(serving.state)
 
 
 def test_a_refused_up_leaves_the_services_running(serving: Stack) -> None:
