@@ -99,7 +99,7 @@ class Stack:
 
     def remember_definition(self) -> None:
         """Lets `has_definition` be known while the servers are down."""
-        (self.state / DEPLOYED).touch()
+        (self.state / DEPLOYED).touch(0o600)
 
     def up(self, workers: int, say: Say, *, with_services: bool = False) -> Addresses:
         """Start what is not given and wait until all of it answers. Services wait for `start_services`, which

@@ -29,6 +29,8 @@ SOCKET_PATH_BYTES = 98
 INHERITED = ("HOME", "LANG", "PATH", "TMPDIR", "TZ", "USER")
 # Each try waits a second longer than the last: about three minutes until supervisord gives a program up.
 START_TRIES = 20
+AT_REST = ("STOPPED", "FATAL")
+"""States from which a program comes only when it is told to."""
 DAEMON_DEADLINE_SECONDS = 20.0
 STOP_DEADLINE_SECONDS = 90.0
 LOG_SIZE = "10MB"
@@ -116,8 +118,10 @@ class Supervisor:
         self._call("supervisor.startProcess", program, False, harmless=Faults.ALREADY_STARTED)
 
     def stop(self, program: str) -> None:
-        """Stop a program and wait for it. Raises Failed."""
+        """Stop a program and wait for it; also one that died and is about to be started again. Raises Failed."""
         self._call("supervisor.stopProcess", program, True, harmless=Faults.NOT_RUNNING)
+        while self.processes()[program].state not in AT_REST:
+            self._call("supervisor.stopProcess", program, True, harmless=Faults.NOT_RUNNING)
 
     def shut_down(self) -> None:
         """Stop everything, last started first, and the daemon. Raises Failed when it takes too long."""

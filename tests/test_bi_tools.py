@@ -143,7 +143,7 @@ def test_the_queries_of_the_page_run(engine: Engine) -> None:
     page = Path(infra.__file__).with_name("bi-tools.md").read_text()
     [block] = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
     queries = [query for query in block.split(";") if query.strip()]
-    assert len(queries) == 4
+    assert len(queries) == 8
     with engine.connect() as connection:
         for query in queries:
             assert connection.execute(text(query)).all(), query
