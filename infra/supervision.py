@@ -118,7 +118,7 @@ class Supervisor:
         self._call("supervisor.startProcess", program, False, harmless=Faults.ALREADY_STARTED)
 
     def stop(self, program: str) -> None:
-        """Stop a program and wait for it; also one that died and is about to be started again. Raises Failed."""
+        """Stop a program and wait for it, even if it just died and is to be started again. Raises Failed."""
         self._call("supervisor.stopProcess", program, True, harmless=Faults.NOT_RUNNING)
         while self.processes()[program].state not in AT_REST:
             self._call("supervisor.stopProcess", program, True, harmless=Faults.NOT_RUNNING)
