@@ -35,7 +35,8 @@ LOCK_MILLISECONDS = 5
 switch easily wait for each other: the sooner it gives in, the less it is felt."""
 PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.05
-"""Between attempts: readers that waited go first."""
+"""Between attempts, at least: readers that waited go first. The projector, which waits for a whole attempt,
+gets as long as that took."""
 
 GIVEN_IN = (
     *(asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError),
@@ -108,6 +109,7 @@ async def _patiently(
     began, attempts = time.monotonic(), 0
     while True:
         attempts += 1
+        tried_at = time.monotonic()
         try:
             result = await asyncio.wait_for(attempt(_lock_milliseconds(attempts)), PATIENCE_SECONDS)
             return result, attempts
@@ -116,7 +118,7 @@ async def _patiently(
                 await connection.execute("rollback")
             if time.monotonic() - began > PATIENCE_SECONDS:
                 raise Blocked(await _in_the_way(connection, attempts)) from None
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(max(PAUSE_SECONDS, time.monotonic() - tried_at))
 
 
 async def previous(connection: Connection) -> int:
