@@ -31,7 +31,8 @@ SUPERUSER = "postgres"
 GIVEN_ROLES = (OWNER, REGISTRY, READER)
 """The roles that are made, with a password each."""
 READER_CONNECTIONS = 50
-"""Of the server's hundred: BI tools whose pools grow cannot lock the projector and the door out."""
+"""Of the server's hundred: BI tools whose pools grow cannot lock the projector and the door out, also on
+servers of somebody else, which may not have `reserved_connections`."""
 STOP_SECONDS = 60
 CONNECT_TIMEOUT_SECONDS = 5
 

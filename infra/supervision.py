@@ -119,9 +119,10 @@ class Supervisor:
 
     def stop(self, program: str) -> None:
         """Stop a program and wait for it, even if it just died and is to be started again. Raises Failed."""
-        self._call("supervisor.stopProcess", program, True, harmless=Faults.NOT_RUNNING)
-        while self.processes()[program].state not in AT_REST:
+        while True:
             self._call("supervisor.stopProcess", program, True, harmless=Faults.NOT_RUNNING)
+            if self.processes()[program].state in AT_REST:
+                return
 
     def shut_down(self) -> None:
         """Stop everything, last started first, and the daemon. Raises Failed when it takes too long."""

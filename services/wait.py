@@ -75,11 +75,6 @@ async def look(connection: Connection, ends: Offsets) -> Behind:
     return Behind(records, await _stale(connection), unsent)
 
 
-async def _stored(connection: Connection) -> dict[tuple[str, int], int]:
-    rows = await connection.fetch("select topic, partition, next_offset from log.position")
-    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
-
-
 async def _stale(connection: Connection) -> int:
     rows = await connection.fetch(
         "select schema_name, version_no from ops.version "

@@ -86,8 +86,12 @@ def _texts() -> dict[str, str]:
 
 async def are_outdated(connection: Connection) -> bool:
     """Whether another release made the views, or fewer of them."""
-    made = {row["name"]: row["sql"] for row in await connection.fetch(MADE)}
-    return made != render().views
+    return await _made(connection) != render().views
+
+
+async def _made(connection: Connection) -> dict[str, str]:
+    """The views that there are, with the SQL that they were made with."""
+    return {row["name"]: row["sql"] for row in await connection.fetch(MADE)}
 
 
 async def replace_views(connection: Connection, promoted: Sequence[str]) -> None:
@@ -99,7 +103,7 @@ async def replace_views(connection: Connection, promoted: Sequence[str]) -> None
     """
     rendered = render()
     comments = await connection.fetch(KNOWN_COMMENTS)
-    made = {row["name"]: row["sql"] for row in await connection.fetch(MADE)}
+    made = await _made(connection)
     changed = {view: sql for view, sql in rendered.views.items() if made.get(view) != sql}
     if changed:
         await connection.execute(REMEMBER, list(changed), list(changed.values()))
