@@ -91,8 +91,6 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **options)
         self._batch: asyncio.Task[None] | None = None
         self._applied: dict[TP, int] = {}
-        self._stored: dict[TP, int] = {}
-        """Next offsets in the store, of the partitions that are read."""
 
     def _new_consumer_thread(self) -> Thread:
         return Thread(self, loop=self.loop, beacon=self.beacon)
@@ -120,8 +118,9 @@ class Consumer(driver.Consumer):
         """Raises LogWentBack: the client reads from the beginning when there is no such offset as it asked
         for."""
         for tp, records in fetched.items():
-            if records and records[0].offset < (stored := self._stored.get(tp, 0)):
-                raise LogWentBack((tp.topic, tp.partition), stored, records[0].offset)
+            reading = self.app.progress.readings.get((tp.topic, tp.partition))
+            if reading and records and records[0].offset < reading.stored:
+                raise LogWentBack((tp.topic, tp.partition), reading.stored, records[0].offset)
 
     def _is_batch(self, tp: TP) -> bool:
         return tp.topic in self.app.feed.topics
@@ -145,9 +144,7 @@ class Consumer(driver.Consumer):
             offsets = await self.app.handler.apply(batch)
         finally:
             progress.batch_since = None
-        reached = {TP(*partition): offset for partition, offset in offsets.items()}
-        self._applied.update(reached)
-        self._stored.update(reached)
+        self._applied.update({TP(*partition): offset for partition, offset in offsets.items()})
         _count(batch, time.monotonic() - started)
         progress.stored(offsets, time.monotonic())
 
@@ -173,8 +170,7 @@ class Consumer(driver.Consumer):
             stored = await asyncio.wait_for(
                 self.app.handler.positions({(tp.topic, tp.partition) for tp in mine}), POSITIONS_SECONDS
             )
-            self._stored = {tp: stored[tp.topic, tp.partition] for tp in mine}
-            await self.seek_wait(self._stored)
+            await self.seek_wait({tp: stored[tp.topic, tp.partition] for tp in mine})
             self.app.progress.assigned(stored, time.monotonic())
         return committed
 
