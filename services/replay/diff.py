@@ -132,6 +132,8 @@ class Pair(NamedTuple):
     against: Found
     earlier: Mapping[str, str]
     """Table to SQL of what `against` has of it, with the columns of `version`."""
+    personal: frozenset[str]
+    """Names of attributes that a definition calls personal, also one that nobody has proposed."""
 
     @property
     def version_no(self) -> int:
@@ -147,7 +149,7 @@ async def diff(addresses: Addresses, number: int, report: Report, effort: Effort
             raise Refused(f"{version} {INCOMPLETE[version.status]}")
         await _check_facts(connection, version)
         earlier = await _relations(connection, against.schema, version.schema)
-        pair = Pair(addresses, version, against, earlier)
+        pair = Pair(addresses, version, against, earlier, await _personal(connection, version, against))
         await _prepare(connection, pair)
         last = await connection.fetchval(f"select max(unit_no) from {version.schema}.differing")
         tasks = [Task(PHASE, unit) for unit in range(0 if last is None else last + 1)]
@@ -260,9 +262,10 @@ async def _explain(connection: Connection, pair: Pair, journeys: Sequence[str]) 
         else:
             reasons = await Reasons.between(connection, pair.against, pair.version)
             why = await reasons.of(connection, Decoding(registry), found, before)
-    personal = await _personal(connection, pair)
     rows = [
-        _row(id, each, why[id, each.table, each.key], personal) for id, some in found.items() for each in some
+        _row(id, each, why[id, each.table, each.key], pair.personal)
+        for id, some in found.items()
+        for each in some
     ]
     await connection.executemany(INSERT.format(schema=pair.version.schema), rows)
 
@@ -280,9 +283,8 @@ async def _read(
     return {id: keyed(some) for id, some in rows.items()}
 
 
-async def _personal(connection: Connection, pair: Pair) -> frozenset[str]:
-    """Names of attributes that a definition calls personal, also one that nobody has proposed."""
-    timelines = [await timeline_of(connection, each) for each in (pair.version, pair.against)]
+async def _personal(connection: Connection, *versions: Found) -> frozenset[str]:
+    timelines = [await timeline_of(connection, each) for each in versions]
     own = (entry.definition.personal for timeline in timelines for entry in entries_of(timeline))
     return (await personal_names(connection)).union(*own)
 
