@@ -75,14 +75,20 @@ async def redact(connection: Connection, subjects: set[str], decoding: Decoding)
         was_there = was_there or bool(changed)
     if was_there:
         for row in await connection.fetch(NOT_BROUGHT_UP, code_version()):
-            await forget_values(connection, row["schema_name"], subjects)
+            await _forget_values(connection, row["schema_name"], subjects, personal)
 
 
-async def forget_values(connection: Connection, schema: str, subjects: set[str]) -> None:
-    """Leaves of the personal attributes of these erased subjects, in a version's rows, only that they were
+async def forget_erased(connection: Connection, schema: str) -> None:
+    """Leaves of the personal attributes of all who were ever erased, in a version's rows, only that they were
     said."""
-    names = list(await personal_names(connection))
-    await connection.execute(FORGET_VALUES.format(schema=schema), list(subjects), names)
+    personal = await personal_names(connection)
+    await _forget_values(connection, schema, await erased_subjects(connection), personal)
+
+
+async def _forget_values(
+    connection: Connection, schema: str, subjects: set[str], personal: frozenset[str]
+) -> None:
+    await connection.execute(FORGET_VALUES.format(schema=schema), list(subjects), list(personal))
 
 
 async def erased_subjects(connection: Connection) -> set[str]:

@@ -9,7 +9,7 @@ import shutil
 
 from schemas.topics import IDENTITY, Offsets
 from services import settings
-from services.projector.redaction import erased_subjects, forget_values
+from services.projector.redaction import forget_erased
 from services.replay import folding, ids, reading
 from services.replay.job import Done, Job, Report, Stopwatch, Task
 from services.replay.runs import Candidate, begin, forget_units, only_builder, read_ends
@@ -72,10 +72,11 @@ async def make_key(job: Job, task: Task) -> Done:
 async def _finish(connection: Connection, job: Job) -> None:
     """From here on an erasure finds the version; of those before it this forgets what was believed then, or
     what only another definition calls personal."""
-    erased = await erased_subjects(connection)
-    await forget_values(connection, job.schema, erased)  # before the lock, which keeps everybody from feeding
+    await forget_erased(
+        connection, job.schema
+    )  # nearly all, before the lock that keeps everybody from feeding
     async with connection.transaction():
         await stop_feeding(connection)
-        await forget_values(connection, job.schema, await erased_subjects(connection) - erased)
+        await forget_erased(connection, job.schema)
         for change in ("ops.version set status = 'built'", "ops.replay set built_at = now()"):
             await connection.execute(f"update {change} where version_no = $1", job.version_no)
