@@ -23,10 +23,11 @@ from starlette.requests import Request
 
 from services import settings
 from services.ingest.health import Health
-from services.ingest.lookout import Lookout
+from services.ingest.lookout import OVERDUE_SECONDS, Lookout
 from services.ingest.sender import Sender
 from services.settings import Addresses
 from tests.door import Opened, open_door
+from tests.given import touch
 from tests.reading import everything, records_on_topics
 from tests.servers import Servers, ready
 from tests.test_ingest import TOUCH, named, ndjson
@@ -250,8 +251,10 @@ class Sending:
             number += 1
 
 
-async def test_a_door_that_gets_on_no_more_asks_to_be_started_again() -> None:
-    """`/livez` fails when Kafka answers and acknowledges nothing, or when nobody looks any more."""
+async def test_a_door_that_gets_on_no_more_asks_to_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`/livez` fails when Kafka answers and acknowledges nothing, or when nobody looks any more; a look that
+    takes its time fails nothing."""
+    monkeypatch.setattr(settings, "STUCK_SECONDS", 1)
     sender = Sender("127.0.0.1:1")
     lookout = Lookout({"kafka": sender.connect})
     health, request = Health(lookout, sender), Request({"type": "http"})
@@ -259,8 +262,27 @@ async def test_a_door_that_gets_on_no_more_asks_to_be_started_again() -> None:
     sender.silent_looks = settings.STUCK_SECONDS + 1
     assert (await health.livez(request)).status_code == 503
     sender.silent_looks = None
+    lookout.looked_at["kafka"] -= OVERDUE_SECONDS
+    assert (await health.livez(request)).status_code == 200
     lookout.looked_at["kafka"] -= settings.STUCK_SECONDS + 1
     assert (await health.livez(request)).status_code == 503
+
+
+@pytest.mark.slow
+async def test_of_a_producer_let_go_no_acknowledgement_is_missed(
+    servers: Servers, stack: Addresses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request under way when its producer is replaced says nothing of the next one's silence."""
+    monkeypatch.setattr(settings, "INGEST_ACK_SECONDS", 1)
+    sender = Sender(stack.kafka_bootstrap)
+    await sender.connect()
+    servers.kill("kafka")
+    sending = asyncio.create_task(sender.send([touch("mon 09:00")], None))
+    await asyncio.sleep(0)
+    await sender.close()
+    assert await sending == [False]
+    await asyncio.to_thread(ready, stack, "kafka")
+    assert sender.silent_looks is None
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services import settings
-from services.ingest.lookout import LOOK_SECONDS, Lookout
+from services.ingest.lookout import LOOK_SECONDS, OVERDUE_SECONDS, Lookout
 from services.ingest.sender import Sender
 
 
@@ -38,7 +38,7 @@ class Health:
 
     def _stuck(self, now: float) -> Iterator[str]:
         for name, moment in self._lookout.looked_at.items():
-            if now - moment > settings.STUCK_SECONDS:
+            if now - moment > OVERDUE_SECONDS + settings.STUCK_SECONDS:
                 yield f"nobody has looked at {name} for {now - moment:.0f} s"
         looks = self._sender.silent_looks or 0
         if looks * LOOK_SECONDS > settings.STUCK_SECONDS:

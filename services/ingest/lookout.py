@@ -23,6 +23,8 @@ LOOK_SECONDS = 1.0
 """Pause between two looks at a server, a small request each. So long a revoked key may still work."""
 PATIENCE_SECONDS = 2 * ANSWER_SECONDS
 """Longest look: each connection gives up after half of it and cleans up after itself."""
+OVERDUE_SECONDS = LOOK_SECONDS + PATIENCE_SECONDS
+"""A server that nobody has looked at for longer is not looked at any more."""
 TROUBLE = (KafkaError, asyncpg.PostgresError, WrongIds, *PASSING)
 """What a server that is away, or not as it should be, makes of a question."""
 

@@ -60,7 +60,8 @@ class Sender:
                 for acknowledgement in under_way:
                     await _settled(acknowledgement)
         except TimeoutError:
-            self.silent_looks = self.silent_looks or 0
+            if producer is self._producer:  # of one that was replaced meanwhile nothing is expected any more
+                self.silent_looks = self.silent_looks or 0
             log.warning("not_acknowledged_in_time", events=len(records))
         except KafkaError as error:
             self._fail(producer, error)
