@@ -11,7 +11,8 @@ import msgspec
 from services import settings
 from services.cli.exits import REFUSED, USAGE, end, run
 from services.cli.files import TEXT_FILE, text_of
-from services.cli.sending import Display, collect_seldom, summary
+from services.cli.sending import Display, summary
+from services.collector import collect_seldom
 from services.importer.events import RowFault
 from services.importer.mapping import Mapping, MappingFaults, parse
 from services.importer.rows import BadRow, Import, Progress, WrongFiles, assign

@@ -11,7 +11,8 @@ import msgspec
 
 from services import foreign, json_lines, settings
 from services.cli.exits import REFUSED, end, run
-from services.cli.sending import Display, collect_seldom, fault_lines, summary
+from services.cli.sending import Display, fault_lines, summary
+from services.collector import collect_seldom
 from services.json_lines import Bookmark, Position, Refusal, Step
 from services.publisher import Publisher
 from services.wording import legible

@@ -19,6 +19,7 @@ from services.cli.definition_file import read_file
 from services.cli.exits import REFUSED, asking, end, run
 from services.cli.files import TEXT_FILE
 from services.cli.layout import console, plain, section, table
+from services.collector import collect_seldom
 from services.definitions import person
 from services.replay import candidates, diff_outcome
 from services.replay.build import build
@@ -160,17 +161,13 @@ def diff_command(
 @number_of_version
 def promote_command(number: int) -> None:
     """Let BI read this version from now on."""
-    _show_switched(kindly(asking(lambda connection: switch(connection, number, person(None)))))
+    _switch(number)
 
 
 @command.command("rollback")
 def rollback_command() -> None:
     """Let BI read the version that it read before."""
-
-    async def work(connection: Connection) -> Switched:
-        return await switch(connection, await previous(connection), person(None))
-
-    _show_switched(kindly(asking(work)))
+    _switch(None)
 
 
 @command.command("retire")
@@ -331,7 +328,14 @@ def _show_plan(found: Plan) -> None:
     )
 
 
-def _show_switched(found: Switched) -> None:
+def _switch(number: int | None) -> None:
+    """To this version, or to the one before."""
+
+    async def work(connection: Connection) -> Switched:
+        return await switch(connection, number or await previous(connection), person(None))
+
+    collect_seldom()  # every open obligation is settled
+    found = kindly(asking(work))
     attempts = f"{found.attempts} attempt{'' if found.attempts == 1 else 's'}"
     click.echo(f"BI reads {found.after} now, no longer {found.before} ({attempts}, {found.seconds:.2f} s)")
     click.echo("the way back: leadlog replay rollback")

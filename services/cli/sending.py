@@ -1,6 +1,5 @@
 """What `publish` and `import` show: progress, what is refused, and the summary at the end."""
 
-import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -14,15 +13,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 from schemas.faults import Fault
 from services import settings
 from services.wording import legible
-
-OBJECTS_BEFORE_COLLECTION = 50_000
-"""Events on their way are many objects and no cycles: to look for cycles seldom saves a tenth of the time."""
-
-
-def collect_seldom() -> None:
-    """For a command that moves many events: let Python's collector of cycles run seldom in this process."""
-    gc.freeze()
-    gc.set_threshold(OBJECTS_BEFORE_COLLECTION)
 
 
 class Display:

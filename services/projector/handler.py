@@ -7,7 +7,6 @@ tried again in place, on a fresh connection, until the call is cancelled; nothin
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ import structlog
 from asyncpg.transaction import Transaction
 
 from schemas.topics import Offsets, Partition
+from services.collector import collect_seldom
 from services.projector import metrics
 from services.projector.batch import Batch
 from services.projector.decoding import Decoded, Decoding
@@ -40,8 +40,7 @@ PROMOTED_POLL_SECONDS = 1.0
 """Pause between looks for a promoted version."""
 
 COLLECT_AFTER_OBJECTS = 200_000
-"""Objects made before Python looks for garbage in cycles: batches make many objects and hardly a cycle, and
-with the usual 700 a tenth of the time goes into looking."""
+"""Objects made before Python looks for garbage in cycles, a few batches."""
 
 COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.UniqueViolationError)
 """Errors of two workers in each other's way, also of the same new event id at once: one of them starts
@@ -72,8 +71,7 @@ class Projector:
         outbox = Outbox(self._pool, self._addresses.kafka_bootstrap)
         self._lag = Lag(self._pool, self._addresses.kafka_bootstrap)
         self._loops = [asyncio.create_task(each.run()) for each in (refold, outbox, self._lag)]
-        gc.freeze()  # what lives as long as the process need not be looked at again
-        gc.set_threshold(COLLECT_AFTER_OBJECTS)
+        collect_seldom(COLLECT_AFTER_OBJECTS)
 
     async def stop(self) -> None:
         """Ends the loops and closes what was opened."""

@@ -188,11 +188,7 @@ Row = TypeVar("Row", bound=tuple[Any, ...])
 
 def columns(rows: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
     """Rows as lists of values, column by column, for `unnest`; `width` columns even without rows."""
-    found: list[list[Any]] = [[] for _ in range(width)]
-    for row in rows:
-        for column, value in zip(found, row, strict=True):
-            column.append(value)
-    return found
+    return list(map(list, zip(*rows, strict=True))) or [[] for _ in range(width)]
 
 
 async def known(
