@@ -148,7 +148,7 @@ async def test_what_blocks_is_named_and_nothing_is_changed(
 async def test_a_switch_that_is_blocked_leaves_the_projector_half_of_the_time(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It settles all open obligations at every attempt, 15,000 in a second; between two there were 50 ms."""
+    """All open obligations are settled in each, 15,000 in a second; between two there were 50 ms."""
 
     async def settle_long(*_: object) -> None:
         await asyncio.sleep(0.2)
@@ -172,6 +172,26 @@ async def test_a_switch_that_is_blocked_leaves_the_projector_half_of_the_time(
     for connection in (reader, feeds):
         await connection.close()
     assert fed > took / 3
+
+
+async def test_a_reader_in_the_way_for_a_moment_does_not_have_all_settled_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six attempts settled 15,000 obligations six times, which took 11 s."""
+    settled = []
+
+    async def settle_long(*_: object) -> None:
+        settled.append(await asyncio.sleep(1))
+
+    monkeypatch.setattr(switching, "reconcile", settle_long)
+    reader = await asyncpg.connect(place.reader_dsn)
+    async with reader.transaction():
+        await reader.fetch(SAYS)
+        switching_over = asyncio.create_task(switch(place.connection, 2, HUMAN))
+        await asyncio.sleep(1.3)
+    assert (await switching_over).attempts > 1
+    assert len(settled) == 1
+    await reader.close()
 
 
 async def test_a_switch_that_waits_for_the_projector_lets_the_clock_work(

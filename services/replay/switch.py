@@ -35,8 +35,8 @@ LOCK_MILLISECONDS = 5
 switch easily wait for each other: the sooner it gives in, the less it is felt."""
 PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.05
-"""Between attempts, at least: readers that waited go first. The projector, which waits for a whole attempt,
-gets as long as that took."""
+"""Between attempts, at least: readers that waited go first. The projector, which waits for a whole
+transaction, gets as long as that took."""
 
 GIVEN_IN = (
     *(asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError),
@@ -89,7 +89,7 @@ class Switched(NamedTuple):
 async def switch(connection: Connection, number: int, by: Actor) -> Switched:
     """Promotes a version, in somebody's name. Raises Refused, Blocked."""
     began = time.monotonic()
-    (before, after), attempts = await _patiently(connection, partial(_attempt, connection, number, by))
+    (before, after), attempts = await _patiently(connection, partial(_switch, connection, number, by))
     return Switched(before, after, attempts, time.monotonic() - began)
 
 
@@ -101,23 +101,34 @@ async def renew(connection: Connection) -> None:
             await _patiently(connection, partial(_renew, connection))
 
 
+class Attempts:
+    """How often others were in the way."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+
+    @property
+    def lock_milliseconds(self) -> int:
+        """What the next one waits for a lock."""
+        return min(LOCK_MILLISECONDS * (self.failed + 1), ATTEMPT_MILLISECONDS)
+
+
 async def _patiently(
-    connection: Connection, attempt: Callable[[int], Coroutine[Any, Any, Result]]
+    connection: Connection, work: Callable[[Attempts], Coroutine[Any, Any, Result]]
 ) -> tuple[Result, int]:
-    """What an attempt, told for how many milliseconds it may wait for a lock, gives in the end, and how many
-    it took. Raises Blocked."""
-    began, attempts = time.monotonic(), 0
+    """What a transaction gives in the end, and how many attempts it took. Raises Blocked."""
+    began, attempts = time.monotonic(), Attempts()
     while True:
-        attempts += 1
         tried_at = time.monotonic()
         try:
-            result = await asyncio.wait_for(attempt(_lock_milliseconds(attempts)), PATIENCE_SECONDS)
-            return result, attempts
+            result = await asyncio.wait_for(work(attempts), PATIENCE_SECONDS)
+            return result, attempts.failed + 1
         except GIVEN_IN:
+            attempts.failed += 1
             if connection.is_in_transaction():  # the time limit met the rollback itself
                 await connection.execute("rollback")
             if time.monotonic() - began > PATIENCE_SECONDS:
-                raise Blocked(await _in_the_way(connection, attempts)) from None
+                raise Blocked(await _in_the_way(connection, attempts.failed)) from None
         await asyncio.sleep(max(PAUSE_SECONDS, time.monotonic() - tried_at))
 
 
@@ -129,14 +140,8 @@ async def previous(connection: Connection) -> int:
     return number
 
 
-def _lock_milliseconds(attempt: int) -> int:
-    return min(LOCK_MILLISECONDS * attempt, ATTEMPT_MILLISECONDS)
-
-
-async def _attempt(
-    connection: Connection, number: int, by: Actor, lock_milliseconds: int
-) -> tuple[Found, Found]:
-    """One transaction that waits for locks for a short time only."""
+async def _switch(connection: Connection, number: int, by: Actor, attempts: Attempts) -> tuple[Found, Found]:
+    began = time.monotonic()
     async with connection.transaction():
         await connection.execute(f"set local lock_timeout = {FEEDING_MILLISECONDS}")
         await stop_feeding(connection)
@@ -145,23 +150,36 @@ async def _attempt(
         timeline = await timeline_of(connection, after)
         await record_activations(connection, after.number, timeline, by, time.time_ns() // 1000)
         await reconcile(connection, after.schema)
-        await _limit(connection, lock_milliseconds)
-        await promote(connection, number)
+        await _insist(connection, partial(promote, connection, number), attempts, began)
     return before, after
 
 
-async def _renew(connection: Connection, lock_milliseconds: int) -> None:
+async def _renew(connection: Connection, attempts: Attempts) -> None:
+    began = time.monotonic()
     async with connection.transaction():
         await connection.execute(f"set local lock_timeout = {FEEDING_MILLISECONDS}")
         await stop_feeding(connection)
         present = await promoted(connection)
-        await _limit(connection, lock_milliseconds)
-        await show(connection, present.schema)
+        await _insist(connection, partial(show, connection, present.schema), attempts, began)
 
 
-async def _limit(connection: Connection, lock_milliseconds: int) -> None:
-    await connection.execute(f"set local statement_timeout = {ATTEMPT_MILLISECONDS}")
-    await connection.execute(f"set local lock_timeout = {lock_milliseconds}")
+async def _insist(
+    connection: Connection, act: Callable[[], Coroutine[Any, Any, None]], attempts: Attempts, began: float
+) -> None:
+    """Replaces the views, waiting for locks for a short time only; again and again for as long as what the
+    transaction did before took, which would all be done anew."""
+    until = 2 * time.monotonic() - began
+    while True:
+        try:
+            async with connection.transaction():  # a savepoint: what gives in lets go of the views
+                await connection.execute(f"set local statement_timeout = {ATTEMPT_MILLISECONDS}")
+                await connection.execute(f"set local lock_timeout = {attempts.lock_milliseconds}")
+                return await act()
+        except GIVEN_IN:
+            if time.monotonic() > until:
+                raise
+            attempts.failed += 1
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def _check(connection: Connection, before: Found, after: Found) -> None:
