@@ -15,6 +15,7 @@ from schemas.derived import ClockMet, StageEntered
 from services import settings
 from services.clock import look, process
 from services.store.locks import CLOCK
+from services.store.obligations import TELL_CLOCK
 from services.store.timeline import TimelineEntry
 from services.store.versions import create_version
 from tests.alerting import REVIEW, TARGET, Alert, Scene, clocks, definition
@@ -337,6 +338,19 @@ async def test_two_clocks_fire_once(scene: Scene, database: str) -> None:
     assert {alert.change for alert in await scene.alerts()} == {"opened"}
     ids = clocks(await scene.told())
     assert len(ids) == len(set(ids)) == 30
+
+
+async def test_a_clock_that_was_told_of_nothing_for_long_takes_thousands(scene: Scene) -> None:
+    """What Postgres had planned for no rows was kept for those of a switch: nobody could feed for 10 s."""
+    await scene.connection.execute("set statement_timeout = '5s'")
+    await scene.connection.execute("vacuum analyze ops.changed_clock")
+    for _ in range(10):
+        await scene.look()
+    journeys = [f"crm:{number}" for number in range(10_000)]
+    await scene.connection.execute(TELL_CLOCK, journeys)
+    await scene.look()
+    left = await scene.connection.fetchval("select count(*) from ops.changed_clock")
+    assert left == len(journeys) - look.CHANGES_AT_ONCE
 
 
 async def test_the_clock_scans_nothing(scene: Scene) -> None:

@@ -71,6 +71,22 @@ async def test_what_is_said_again_while_it_is_sent_comes_after_what_took_it_back
     assert await pool.fetchval("select count(*) from ops.outbox") == 0
 
 
+async def test_from_an_outbox_that_was_empty_for_long_thousands_are_taken_out(
+    pool: "asyncpg.Pool[Any]", producer: AIOKafkaProducer, topics: Addresses
+) -> None:
+    """What Postgres had planned for no rows was kept for 30,000, and took minutes."""
+    ids = [str(number) for number in range(10_000)]
+    async with pool.acquire() as connection:
+        await connection.execute("set statement_timeout = '5s'")
+        await connection.execute("vacuum analyze ops.outbox")
+        for _ in range(10):
+            await unsay(connection, ids[:1])
+        await leave(connection, messages(*ids))
+        await unsay(connection, ids[1_000:])
+    sender = Outbox(pool, topics.kafka_bootstrap)
+    assert [await sender.send_some(producer) for _ in range(3)] == [500, 500, 0]
+
+
 async def test_two_workers_do_not_overtake_each_other(
     pool: "asyncpg.Pool[Any]", producer: AIOKafkaProducer, topics: Addresses, monkeypatch: pytest.MonkeyPatch
 ) -> None:

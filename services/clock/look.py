@@ -19,7 +19,7 @@ from services.store import obligations
 from services.store.locks import share_feeding
 from services.store.obligations import CLOCK_COLUMNS, DUE, TELL_CLOCK, Clock, Key, columns
 from services.store.outbox import conclude
-from services.store.pool import Connection
+from services.store.pool import Connection, fetch_planned
 
 INSTANTS_AT_ONCE = 5_000
 """Due instants, and as many warnings, taken in one look: bounds memory and the length of its transaction."""
@@ -35,9 +35,9 @@ from ops.version, ops.clock where status = 'promoted'
 """
 
 CHANGED = """
-delete from ops.changed_clock where change_id in (
-  select change_id from ops.changed_clock order by change_id limit $1 for update skip locked
-) returning journey_id
+delete from ops.changed_clock where ctid = any(array(
+  select ctid from ops.changed_clock order by change_id limit $1 for update skip locked
+)) returning journey_id
 """
 
 DUE_WINDOW = """
@@ -117,7 +117,8 @@ async def look(connection: Connection) -> Looked:
         if state is None:
             return Looked(0, None)
         schema, now = state["schema_name"], state["now"]
-        changed = [row["journey_id"] for row in await connection.fetch(CHANGED, CHANGES_AT_ONCE)]
+        rows = await fetch_planned(connection, CHANGED, CHANGES_AT_ONCE)
+        changed = [row["journey_id"] for row in rows]
         window = await _window(connection, schema, state["fired_until"], now)
         reached = await _locked(connection, schema, window.journeys | set(changed), now)
         await _fire(connection, reached, now, state["silent_until"])

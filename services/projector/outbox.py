@@ -19,7 +19,7 @@ from services.broker import AWAY, start_producer, stop_producer
 from services.producing import Outgoing, submit
 from services.projector import metrics
 from services.store.locks import OUTBOX
-from services.store.pool import PASSING
+from services.store.pool import PASSING, fetch_planned
 
 BATCH = 500
 """Messages sent before the next look into the outbox: bounds memory, since a rejected record may be 1 MB."""
@@ -32,9 +32,9 @@ LEAD = "select pg_try_advisory_xact_lock($1)"
 TAKE = "select outbox_id, topic, message_id, key, value, headers from ops.outbox order by outbox_id limit $1"
 # What a transaction takes out at this moment is left to it: each would wait for the other.
 SENT = """
-delete from ops.outbox where outbox_id in (
-  select outbox_id from ops.outbox where outbox_id = any($1) for update skip locked
-)
+delete from ops.outbox where ctid = any(array(
+  select ctid from ops.outbox where outbox_id = any($1) for update skip locked
+))
 """
 
 
@@ -69,7 +69,7 @@ class Outbox:
         has them. Returns how many."""
         async with self._pool.acquire() as connection, connection.transaction():
             is_mine = await connection.fetchval(LEAD, OUTBOX)
-            rows = await connection.fetch(TAKE, BATCH) if is_mine else []
+            rows = await fetch_planned(connection, TAKE, BATCH) if is_mine else []
             if not rows:
                 return 0
             # All of them, also when one fails: the next sender is not to be overtaken by what is under way.
@@ -77,7 +77,7 @@ class Outbox:
             for error in told:
                 if isinstance(error, BaseException):
                     raise error
-            await connection.execute(SENT, [row["outbox_id"] for row in rows])
+            await fetch_planned(connection, SENT, [row["outbox_id"] for row in rows])
         metrics.OUTBOX_SENT.inc(len(rows))
         return len(rows)
 

@@ -8,7 +8,7 @@ import msgspec
 from schemas import derived
 from schemas.derived import Derived
 from schemas.topics import DERIVED
-from services.store.pool import Connection
+from services.store.pool import Connection, fetch_planned
 
 # A conclusion that is told again while the first telling still waits is one message.
 LEAVE = """
@@ -19,9 +19,9 @@ on conflict (message_id) do nothing
 
 # What has just been sent is on its way out anyway: whoever waited for that might be waited for.
 UNSAY = """
-delete from ops.outbox where outbox_id in (
-  select outbox_id from ops.outbox where message_id = any($1) for update skip locked
-)
+delete from ops.outbox where ctid = any(array(
+  select ctid from ops.outbox where message_id = any($1) for update skip locked
+))
 """
 
 
@@ -54,4 +54,4 @@ async def conclude(connection: Connection, records: Sequence[Derived]) -> None:
 async def unsay(connection: Connection, message_ids: Sequence[str]) -> None:
     """Takes out what still waits, so that it can be told again after what takes it back."""
     if message_ids:
-        await connection.execute(UNSAY, message_ids)
+        await fetch_planned(connection, UNSAY, message_ids)
