@@ -158,7 +158,8 @@ def test_a_date_without_time_is_not_guessed(tmp_path: Path) -> None:
 
 
 def test_an_amount_is_never_rounded(tmp_path: Path) -> None:
-    """Money becomes minor units exactly; more decimals than it can have are a fault."""
+    """Money becomes minor units exactly; more decimals than it can have are a fault. Where the comma is the
+    decimal one, 12.50 was taken for 1250."""
     mapping = """
   - from: touches
     events:
@@ -172,15 +173,16 @@ def test_an_amount_is_never_rounded(tmp_path: Path) -> None:
 """
     rows = "id,time,origin\n" + "".join(
         f'{number},2026-03-01 10:00:00,"{amount}"\n'
-        for number, amount in enumerate(["1.234,50", "0,1", "-3", "0,005", "NaN", "9" * 30])
+        for number, amount in enumerate(["1.234,50", "0,1", "-3", "1.234.567", "0,005", "12.50", "NaN", "9" * 30])
     )
     records, bad = make(tmp_path, mapping, rows)
     assert [record.amount_minor for record in records if isinstance(record, OpportunityWon)] == [
         123_450,
         10,
         -300,
+        123_456_700,
     ]
-    assert [code for *_, code in told(bad)] == ["bad_number", "bad_number", "out_of_range"]
+    assert [code for *_, code in told(bad)] == [*["bad_number"] * 3, "out_of_range"]
 
 
 def test_joined_rows(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ SAME_TIMES: Final = 128
 LONGEST_DATE: Final = len("YYYY-MM-DD")
 """No ISO 8601 date without time is longer."""
 _PLACE = re.compile(r"\{([^{}]*)\}")
+_WITH_COMMA = re.compile(r"[^.]*|[+-]?[0-9]{1,3}(\.[0-9]{3})+(,[0-9]*)?")
+"""A number with a decimal comma: points part groups of three digits, so that 1.5 is not 15."""
 
 
 class Template(NamedTuple):
@@ -257,9 +259,11 @@ def _iso(text: str) -> tuple[datetime, bool]:
 
 
 def _decimal(text: str, options: Options) -> Decimal:
-    plain = text.replace(".", "").replace(",", ".") if options.decimal == "," else text
+    has_comma = options.decimal == ","
+    if has_comma and not _WITH_COMMA.fullmatch(text):
+        raise Bad("bad_number", text, "a number such as 1.234,50")
     try:
-        number = Decimal(plain)
+        number = Decimal(text.replace(".", "").replace(",", ".") if has_comma else text)
     except InvalidOperation:
         number = Decimal("nan")
     if not number.is_finite() or abs(number.adjusted()) > 300:
