@@ -171,9 +171,9 @@ def test_an_amount_is_never_rounded(tmp_path: Path) -> None:
         amount_minor: {column: origin, minor: 2, decimal: ","}
         currency: EUR
 """
+    amounts = ("1.234,50", "0,1", "-3", "1.234.567", "0,005", "12.50", "NaN", "9" * 30)
     rows = "id,time,origin\n" + "".join(
-        f'{number},2026-03-01 10:00:00,"{amount}"\n'
-        for number, amount in enumerate(["1.234,50", "0,1", "-3", "1.234.567", "0,005", "12.50", "NaN", "9" * 30])
+        f'{number},2026-03-01 10:00:00,"{amount}"\n' for number, amount in enumerate(amounts)
     )
     records, bad = make(tmp_path, mapping, rows)
     assert [record.amount_minor for record in records if isinstance(record, OpportunityWon)] == [
@@ -496,10 +496,12 @@ def test_a_missing_column_is_told_before_the_first_row(tmp_path: Path) -> None:
         (b"id;time;origin\n1;2026-03-01;x\n", 'set `delimiter: ";"` of input .touches.'),
         ("id,time,origin\n".encode("utf-16"), "UTF-16.*set `encoding: utf-16`"),
         (b"\x1f\x8b\x08\x00", "gunzip"),
+        (b'"id"x,time,origin\n1,2026-03-01,x\n', "first line that is no CSV"),
     ],
 )
 def test_what_is_no_such_csv_is_named_with_what_to_do(tmp_path: Path, content: bytes, told_of: str) -> None:
-    """An empty file, another delimiter, UTF-16 or gzip ended in a list of missing columns."""
+    """An empty file, another delimiter, UTF-16 or gzip ended in a list of missing columns; a quote in the
+    wrong place of the first line in a traceback."""
     (tmp_path / "touches.csv").write_bytes(content)
     (tmp_path / "people.csv").write_text(PEOPLE)
     with pytest.raises(WrongFiles, match=f"touches.csv .*{told_of}"):
@@ -514,6 +516,15 @@ def test_another_encoding_is_told_and_not_hashed(tmp_path: Path) -> None:
         assert records == []
         [fault] = bad[0].faults
         assert (fault.path, "set `encoding`" in (fault.hint or "")) == (f"/{column}", True)
+
+
+def test_half_a_character_ends_no_import(tmp_path: Path) -> None:
+    """A file in UTF-16 that was cut within a character ended in a traceback, whatever stood before."""
+    (tmp_path / "touches.csv").write_bytes("id,time,origin\n1,2026-03-01,x\n".encode("utf-16") + b"2")
+    (tmp_path / "people.csv").write_text(PEOPLE)
+    mapping = HEAD.replace('"touches*.csv"', '"touches*.csv", encoding: utf-16') + TOUCH
+    records, bad = imported(parse(mapping), list(tmp_path.glob("*.csv")))
+    assert ([record.event_id for record in records], told(bad)) == (["t:1"], [(3, (), "bad_csv")])
 
 
 def test_files_are_found_by_name(tmp_path: Path) -> None:

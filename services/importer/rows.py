@@ -5,6 +5,7 @@ told with file, line and cells, and the other rows go on. Leaves the events of a
 to `services.publisher`.
 """
 
+import csv
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -189,7 +190,11 @@ class Import:
 
     def _header(self, name: str) -> list[str]:
         _check_beginning(self.files[name], self.mapping.inputs[name])
-        with self._open(name) as table:
+        try:
+            table = self._open(name)
+        except csv.Error as error:
+            raise WrongFiles(f"{self.files[name]} has a first line that is no CSV: {error}") from error
+        with table:
             _check_header(table, self.mapping.inputs[name])
             return table.header
 

@@ -6,6 +6,7 @@ temporary SQLite file, so memory stays flat: the limit is the free space for tem
 is needed.
 """
 
+import codecs
 import csv
 import io
 import sqlite3
@@ -29,6 +30,9 @@ ROWS_IN_MEMORY = 10_000
 KEYS_REMEMBERED = 10_000
 """Of a larger one the rows of so many keys, since rows of one lead often stand together."""
 
+ESCAPED = "leadlog.escaped"
+"""The name of `_escaped` among Python's ways to go on after wrong bytes."""
+
 Cells = list[str]
 Key = tuple[str, ...]
 Pick = Callable[[Cells], Row]
@@ -47,13 +51,17 @@ class Table:
     """One CSV file, open for reading. A context manager."""
 
     def __init__(self, file: Path, how: Input) -> None:
+        """Reads the header. Raises csv.Error, OSError."""
         self.file = file
         self._bytes = file.open("rb")
-        # Bytes of another encoding become lone surrogates: the contract refuses them where they are used.
-        text = io.TextIOWrapper(self._bytes, how.encoding, errors="surrogateescape", newline="")
+        text = io.TextIOWrapper(self._bytes, how.encoding, errors=ESCAPED, newline="")
         csv.field_size_limit(LARGEST_CELL)
         self._reader = csv.reader(text, delimiter=how.delimiter, strict=True)
-        self.header = [name.strip() for name in next(self._reader, [])]
+        try:
+            self.header = [name.strip() for name in next(self._reader, [])]
+        except csv.Error:
+            self._bytes.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +95,16 @@ class Table:
         if SEPARATOR in "".join(cells):
             return Bad("bad_csv", "the character U+001F", "text without control characters")
         return None
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Bytes that are no text in their encoding become lone surrogates: the contract refuses them where they
+    are used. Python's `surrogateescape` has none for bytes below 128, which half a character of UTF-16 is."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(ESCAPED, _escaped)
 
 
 def picker(header: Sequence[str], columns: Sequence[str]) -> Pick:
