@@ -285,6 +285,20 @@ async def test_of_a_producer_let_go_no_acknowledgement_is_missed(
     assert sender.silent_looks is None
 
 
+async def test_an_acknowledgement_that_came_too_late_ends_the_silence(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a door that nobody sent anything to for a minute after, `/livez` said that it gets on no more."""
+    sender = Sender(opened.addresses.kafka_bootstrap)
+    await sender.connect()
+    assert await sender.send([touch("mon 09:00")], None) == [True]
+    monkeypatch.setattr(settings, "INGEST_ACK_SECONDS", 0)
+    assert await sender.send([touch("mon 09:01")], None) == [False]
+    assert sender.silent_looks == 0
+    await asyncio.to_thread(until, lambda: sender.silent_looks is None, "it came, and nobody noticed")
+    await sender.close()
+
+
 @pytest.mark.slow
 def test_a_broker_killed_during_batches_loses_nothing(
     servers: Servers, stack: Addresses, tmp_path: Path

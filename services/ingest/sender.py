@@ -8,7 +8,6 @@ the producer takes no more until its batches have left.
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -57,8 +56,8 @@ class Sender:
         try:
             async with asyncio.timeout(settings.INGEST_ACK_SECONDS):
                 await _queue(producer, records, traceparent, under_way)
-                for acknowledgement in under_way:
-                    await _settled(acknowledgement)
+                # Not one by one: running out of time would cancel the one awaited, which may still come.
+                await asyncio.wait(under_way)
         except TimeoutError:
             if producer is self._producer:  # of one that was replaced meanwhile nothing is expected any more
                 self.silent_looks = self.silent_looks or 0
@@ -117,8 +116,3 @@ async def _queue(
         )
         under_way.append(acknowledgement)
         await turn.over()
-
-
-async def _settled(acknowledgement: Acknowledgement) -> None:
-    with suppress(KafkaError):  # looked at below, together with those that came meanwhile
-        await acknowledgement
