@@ -1,7 +1,7 @@
 """Empty topics, and databases that go away again."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -10,21 +10,21 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 
-from schemas.topics import TOPICS
+from schemas.topics import TOPICS, Topic
 from services.broker import ensure_topics
 from services.settings import Addresses
 from tests.servers import until
 
 
-async def empty_topics(bootstrap: str) -> None:
-    """Makes the five topics of the contract anew."""
+async def empty_topics(bootstrap: str, topics: Sequence[Topic] = TOPICS) -> None:
+    """Makes topics anew: the five of the contract, unless others are named."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        await _delete(admin)
+        await _delete(admin, [topic.name for topic in topics])
     finally:
         await admin.close()
-    await ensure_topics(bootstrap)
+    await ensure_topics(bootstrap, topics)
 
 
 async def drop_database(connection: "asyncpg.Connection[Any]", name: str) -> None:
@@ -35,9 +35,8 @@ async def drop_database(connection: "asyncpg.Connection[Any]", name: str) -> Non
         await connection.execute(f"drop database {name} with (force)")
 
 
-async def _delete(admin: AIOKafkaAdminClient) -> None:
+async def _delete(admin: AIOKafkaAdminClient, names: list[str]) -> None:
     """Delete the topics and wait until the broker knows; before that it still serves the old ones."""
-    names = [topic.name for topic in TOPICS]
     answer = await admin.delete_topics(names)
     for _name, code, *_ in answer.topic_error_codes:
         error = for_code(code)

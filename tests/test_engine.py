@@ -22,9 +22,11 @@ from typing import Any
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from schemas.topics import FOR_EVER, Topic
+from services.broker import ensure_topics
 from services.settings import Addresses
+from tests.fresh import empty_topics
 from tests.servers import Servers, ready
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
@@ -94,6 +96,7 @@ class Trial:
     def __init__(self, addresses: Addresses, dsn: str, folder: Path) -> None:
         self.name = f"engine_{uuid.uuid4().hex[:8]}"
         self.topics = [f"{self.name}.a", f"{self.name}.b"]
+        self._made = [Topic(name, PARTITIONS, FOR_EVER) for name in self.topics]
         self.dsn = dsn
         self.published = 0
         self._addresses = addresses
@@ -102,19 +105,11 @@ class Trial:
 
     async def open(self) -> None:
         """Makes the topics."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._addresses.kafka_bootstrap)
-        await admin.start()
-        await admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in self.topics])
-        await admin.close()
+        await ensure_topics(self._addresses.kafka_bootstrap, self._made)
 
     async def make_anew(self) -> None:
         """Deletes the topics with all that is on them, and makes them again."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._addresses.kafka_bootstrap)
-        await admin.start()
-        await admin.delete_topics(self.topics)
-        await admin.close()
-        await asyncio.sleep(1)  # the broker deletes in the background
-        await self.open()
+        await empty_topics(self._addresses.kafka_bootstrap, self._made)
 
     def close(self) -> None:
         """Ends every worker."""
@@ -357,9 +352,9 @@ async def test_a_topic_made_anew_ends_the_worker_and_is_not_skipped(trial: Trial
 async def test_a_worker_that_has_caught_up_is_live_and_ready(trial: Trial) -> None:
     """Both pages say yes once everything is stored, and go on saying so while nothing comes."""
     await trial.publish(1_000)
-    worker = trial.start("only", LEADLOG_STUCK_SECONDS="1")
+    worker = trial.start("only", LEADLOG_STUCK_SECONDS="4")  # an idle fetch takes one second of them
     await trial.assert_exact()
     await until(lambda: worker.ask("/readyz")[0] == 200)
-    await asyncio.sleep(3)  # three times the patience of /livez
+    await asyncio.sleep(8)  # twice the patience of /livez
     assert worker.ask("/livez")[0] == 200
     assert worker.ask("/readyz")[1]["lag_records"] == 0

@@ -374,7 +374,7 @@ def begun(opened: Opened, size: int) -> HTTPConnection:
 def test_too_much_at_once_is_put_off(stack: Addresses, tmp_path: Path) -> None:
     """With its memory taken by requests in hand the door answers 429 at once, and goes on after them."""
     body = json.dumps(TOUCH).encode()
-    with open_door(stack, tmp_path, ingest_held_bytes=str(80_000), ingest_body_seconds="1") as opened:
+    with open_door(stack, tmp_path, ingest_held_bytes=str(80_000), ingest_body_seconds="5") as opened:
         slow = begun(opened, 100_000)
         slow.send(b"[" * 60_000)
         deadline = time.monotonic() + 10

@@ -156,22 +156,22 @@ async def test_a_switch_that_is_blocked_leaves_the_projector_half_of_the_time(
     monkeypatch.setattr(switching, "reconcile", settle_long)
     monkeypatch.setattr(switching, "PATIENCE_SECONDS", 2.0)
     reader, feeds = await asyncpg.connect(place.reader_dsn), await connect(place.dsn)
-    began, fed = time.monotonic(), 0.0
+    began, waited = time.monotonic(), 0.0
     async with reader.transaction():
         await reader.fetch(SAYS)
         waiting = asyncio.create_task(switch(place.connection, 2, HUMAN))
         while not waiting.done():
             async with feeds.transaction():
+                asked = time.monotonic()
                 await share_feeding(feeds)
-                feeds_since = time.monotonic()
+                waited += time.monotonic() - asked
                 await asyncio.sleep(0.01)
-                fed += time.monotonic() - feeds_since
         with pytest.raises(Blocked):
             await waiting
     took = time.monotonic() - began
     for connection in (reader, feeds):
         await connection.close()
-    assert fed > took / 3
+    assert waited < took * 2 / 3
 
 
 async def test_a_reader_in_the_way_for_a_moment_does_not_have_all_settled_anew(
@@ -199,7 +199,7 @@ async def test_a_switch_that_waits_for_the_projector_lets_the_clock_work(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One long transaction that feeds made the switch wait, and for the switch everybody else."""
-    monkeypatch.setattr(switching, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(switching, "PATIENCE_SECONDS", 4.0)
     monkeypatch.setattr(switching, "FEEDING_MILLISECONDS", 100)
     feeds, other = await connect(place.dsn), await connect(place.dsn)
     async with feeds.transaction():
@@ -207,7 +207,7 @@ async def test_a_switch_that_waits_for_the_projector_lets_the_clock_work(
         waiting = asyncio.create_task(switch(place.connection, 2, HUMAN))
         for _ in range(5):
             await asyncio.sleep(0.1)
-            await other.execute("set lock_timeout = 150; begin")
+            await other.execute("set lock_timeout = '2s'; begin")
             await share_feeding(other)
             await other.execute("commit")
         with pytest.raises(Blocked, match="transaction of the projector"):
