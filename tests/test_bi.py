@@ -464,7 +464,8 @@ async def test_the_latest_plan_of_a_campaign_counts(bi: Connection) -> None:
 
 
 async def test_an_attribute_has_its_latest_value_since_it_has_had_it(bi: Connection) -> None:
-    """Said again it is not newer; what is no longer known has no row; ties go by the source's order."""
+    """Said again it is not newer; what is no longer known has no row; ties go by the source's order. A text
+    that was said again as a number stayed a text."""
     values = ["DE", "AT", "DE", "DE"]
     for number, value in enumerate(values):
         await put(bi, "attribute_change", event_id=f"a{number}", value=value, changed_at=MONDAY + number)
@@ -474,11 +475,30 @@ async def test_an_attribute_has_its_latest_value_since_it_has_had_it(bi: Connect
     for sequence, value in ((2, "late"), (1, "early")):
         fields = {"name": "stage", "value": value, "source_sequence": sequence}
         await put(bi, "attribute_change", event_id=f"c{3 - sequence}", changed_at=MONDAY, **fields)
-    rows = await bi.fetch("select name, value, since_at, event_id from bi.lead_attribute order by 1")
+    for number, size in enumerate([None, 12.0, 12.0]):
+        fields = {"name": "staff", "value": "12", "number_value": size}
+        await put(bi, "attribute_change", event_id=f"d{number}", changed_at=MONDAY + number, **fields)
+    rows = await bi.fetch(
+        "select name, value, number_value, since_at, event_id from bi.lead_attribute order by 1"
+    )
     assert [tuple(row) for row in rows] == [
-        ("country", "DE", MONDAY + 2, "a2"),
-        ("stage", "late", MONDAY, "c1"),
+        ("country", "DE", None, MONDAY + 2, "a2"),
+        ("staff", "12", 12.0, MONDAY + 1, "d1"),
+        ("stage", "late", None, MONDAY, "c1"),
     ]
+
+
+async def test_what_customers_are_worth_while_the_month_lasts_is_that_of_now(bi: Connection) -> None:
+    """A refund dated ahead, within the month, counted already."""
+    await put(bi, "stage_visit", stage="Customer", stage_role="won")
+    await put(bi, "opportunity", closed_at=MONDAY)
+    share = {"models": ["first"], "weights": [1.0]}
+    await put(bi, "credit", **share, amounts=[1000])
+    ends_at = await bi.fetchval("select ends_at from bi.customer_month where not is_complete")
+    refund = {"kind": "adjustment", "event_id": "refund", "effective_at": ends_at}
+    await put(bi, "credit", **share, **refund, amounts=[-200])
+    money = "select start_minor, end_minor from bi.retention_money where not is_complete"
+    assert await look(bi, money) == [{"start_minor": 1000, "end_minor": 1000}]
 
 
 async def test_a_request_is_open_until_it_is_delivered(bi: Connection) -> None:

@@ -2,10 +2,9 @@ create or replace view bi.lead_attribute as
 with change as (
   select
     attribute_change.*,
-    value is distinct from lag(value) over (
-      partition by journey_id, name order by changed_at, source_sequence nulls first, event_id
-    ) as is_new
+    (value, number_value) is distinct from (lag(value) over said, lag(number_value) over said) as is_new
   from promoted.attribute_change
+  window said as (partition by journey_id, name order by changed_at, source_sequence nulls first, event_id)
 ),
 current as (
   select distinct on (journey_id, name) *
@@ -30,6 +29,6 @@ comment on column bi.lead_attribute.journey_id is 'The person.';
 comment on column bi.lead_attribute.name is 'Name of the attribute as sent, for example country.';
 comment on column bi.lead_attribute.value is 'The current value as text; booleans are true and false.';
 comment on column bi.lead_attribute.number_value is 'The current value if it was sent as a number; null = it was not.';
-comment on column bi.lead_attribute.since_at is 'Instant (UTC) since when it has this value.';
+comment on column bi.lead_attribute.since_at is 'Instant (UTC) since when it has this value; 12 as a number is another value than 12 as text.';
 comment on column bi.lead_attribute.event_id is 'The event that gave it this value.';
 comment on column bi.lead_attribute.definition_version is 'Definition(s) that the row is made with.';

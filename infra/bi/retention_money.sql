@@ -13,7 +13,7 @@ held as (
     customer.is_complete,
     coalesce(sum(amount_minor) filter (where effective_at <= starts_at), 0)::bigint as start_minor,
     coalesce(sum(amount_minor) filter (where effective_at <= starts_at and is_retained), 0)::bigint as retained_minor,
-    coalesce(sum(amount_minor) filter (where effective_at <= ends_at and is_retained), 0)::bigint as end_minor,
+    coalesce(sum(amount_minor) filter (where effective_at <= least(ends_at, now()) and is_retained), 0)::bigint as end_minor,
     customer.definition_version
   from bi.customer_month as customer
   join ledger using (journey_id)
