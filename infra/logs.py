@@ -1,6 +1,7 @@
 """Shows what the processes of a stack wrote: the end of their logs, and then what comes."""
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
@@ -25,7 +26,7 @@ def last_lines(logs: Mapping[str, Path], lines: int) -> Iterator[str]:
         with file.open("rb") as opened:
             opened.seek(max(0, file.stat().st_size - END_BYTES))
             text = opened.read().decode(errors="replace")
-        yield from (f"{name} | {line}" for line in text.splitlines()[-lines:])
+        yield from (f"{name} | {line}" for line in deque(text.splitlines(), lines))
 
 
 def follow(logs: Mapping[str, Path]) -> Iterator[str]:

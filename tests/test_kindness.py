@@ -218,6 +218,28 @@ def edited(old: str, new: str, file: Path) -> str:
     return text.replace(old, new, 1)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("alerts list --limit -1", "alerts deliveries --limit 9999999999", "logs -n -1"),
+        *("replay promote 9999999999", "replay retire 0", "report markov --quiet-days 9999999999"),
+    ],
+)
+def test_a_number_out_of_range_is_wrong_usage(command: str, tmp_path: Path) -> None:
+    """Postgres was asked, and its answer ended the command with a traceback."""
+    told = leadlog(command, tmp_path, **variables(NOWHERE))
+    assert (told.code, "is not in the range" in told.text) == (2, True)
+
+
+def test_of_logs_as_many_lines_are_shown_as_asked_for(tmp_path: Path) -> None:
+    """With none, before those that come, the whole file was."""
+    folder = tmp_path / "state" / "logs"
+    folder.mkdir(parents=True)
+    (folder / "kafka.log").write_text("one\ntwo\n")
+    shown = [leadlog(f"logs kafka -n {lines}", tmp_path).text for lines in (0, 1, 9)]
+    assert shown == ["", "kafka | two\n", "kafka | one\nkafka | two\n"]
+
+
 WRONG_DEFINITIONS = {
     "bare time": (edited('"09:00"', "09:00", DEFINITION), 'a quoted time such as "10:00"'),
     "tab": (edited("  - {name", "\t- {name", DEFINITION), "blanks: YAML takes no tabs"),

@@ -11,6 +11,7 @@ from schemas.instants import rfc3339
 from services import settings
 from services.cli.exits import REFUSED, ask, end, run
 from services.cli.layout import console, table
+from services.cli.numbers import POSITIVE
 from services.notifier.config import Config, read
 from services.notifier.deliver import send
 from services.notifier.message import Message, Owed
@@ -83,7 +84,9 @@ NO_ALERT = (
     "no such alert: what was long overdue when it was read, as imported history is, tells nobody; the page "
     "and `leadlog summary` count it"
 )
-LIMIT = click.option("--limit", default=100, show_default=True, help="Rows at most, the latest first.")
+LIMIT = click.option(
+    "--limit", type=POSITIVE, default=100, show_default=True, help="Rows at most, the latest first."
+)
 
 
 @command.command("list")

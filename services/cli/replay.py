@@ -19,6 +19,7 @@ from services.cli.definition_file import read_file
 from services.cli.exits import REFUSED, asking, end, run
 from services.cli.files import TEXT_FILE
 from services.cli.layout import console, plain, section, table
+from services.cli.numbers import POSITIVE
 from services.collector import collect_seldom
 from services.definitions import person
 from services.replay import candidates, diff_outcome
@@ -53,7 +54,7 @@ with_processes = click.option(
     help="Processes that work at once.",
 )
 full_speed = click.option("--full-speed", is_flag=True, help="Do not give way to live processing.")
-number_of_version = click.argument("number", metavar="VERSION", type=int)
+number_of_version = click.argument("number", metavar="VERSION", type=POSITIVE)
 MEGABYTE = 1_000_000
 
 COUNTS = ("added", "gone", "changed")

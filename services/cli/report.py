@@ -13,6 +13,7 @@ from rich.console import Console
 from services import settings
 from services.cli.exits import ask
 from services.cli.layout import console, table
+from services.cli.numbers import DAYS
 from services.store.versions import NothingPromoted
 from services.wording import cell
 
@@ -42,7 +43,7 @@ def command() -> None:
 )
 @click.option(
     "--quiet-days",
-    type=click.IntRange(1),
+    type=DAYS,
     default=settings.MARKOV_QUIET_DAYS,
     show_default=True,
     help="Without an event for so long a lead without a deal is gone.",

@@ -202,7 +202,9 @@ def _age(process: dict[str, Any]) -> str:
 @click.command("logs")
 @click.argument("name", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option("-n", "--lines", default=40, show_default=True, help="Lines of each log.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), default=40, show_default=True, help="Lines of each log."
+)
 def show_logs(name: str | None, follow: bool, lines: int) -> None:
     """Print the end of the logs. Of all processes, or of NAME, for example `kafka` or `projector`."""
     folder = Stack(settings.state_folder()).supervisor.logs
