@@ -7,7 +7,7 @@ nothing of that. Reads the states of the promoted version, changes nothing.
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,9 +15,11 @@ import yaml
 
 from projections import journey
 from projections.business_time import WorkingTime, bounded, due_with_pauses
+from projections.definition import DefinitionFaults
 from projections.rules import Rules
 from projections.sla_policy import Policy
 from projections.state import Clock, JourneyState
+from projections.yaml_tree import Reading, read
 from schemas.records import Micros
 from services.store.pool import Connection
 from services.store.timeline import TimelineEntry, calendar_facts, rules_of
@@ -100,25 +102,38 @@ async def prepare(connection: Connection, text: str) -> WhatIf:
 
 
 def merged(body: str, text: str) -> tuple[str, str]:
-    """The policy that the fragment changes, and the definition with it. Raises Refused."""
+    """The policy that the fragment changes, and the definition with it. Raises Refused, DefinitionFaults."""
+    policy_id, names = _asked(text)
     present, fragment = yaml.safe_load(body), yaml.safe_load(text)
-    if not isinstance(fragment, dict) or len(fragment.get("sla") or ()) != 1:
-        raise Refused("the file must have `sla:` with one policy: its id and what is to change")
-    [wanted] = fragment["sla"]
-    policies = {policy["id"]: policy for policy in present.get("sla", ())}
-    if wanted.get("id") not in policies:
-        raise Refused(f"there is no policy {wanted.get('id')!r}: expected one of {', '.join(policies)}")
-    if others := wanted.keys() - {"id", *MAY_CHANGE}:
+    policies = {policy["id"]: policy for policy in present.get("sla") or ()}
+    if policy_id not in policies:
+        raise Refused(f"there is no policy {policy_id!r}: expected one of {', '.join(policies)}")
+    if others := names - {"id", *MAY_CHANGE}:
         raise Refused(
             f"{', '.join(sorted(others))} cannot be scored, only {', '.join(MAY_CHANGE)}: "
             "another start, stop or filter has other clocks, which takes a replay"
         )
-    policies[wanted["id"]] |= wanted
+    policies[policy_id] |= fragment["sla"][0]
     changed = {
         "sla": list(policies.values()),
-        "calendars": present.get("calendars", {}) | fragment.get("calendars", {}),
+        "calendars": (present.get("calendars") or {}) | (fragment.get("calendars") or {}),
     }
-    return wanted["id"], json.dumps(present | changed, default=str)
+    return policy_id, json.dumps(present | changed, default=str)
+
+
+def _asked(text: str) -> tuple[str, Set[str]]:
+    """The id of the one policy of a fragment, and what is said of it. Raises Refused, DefinitionFaults."""
+    reading = Reading()
+    tree = read(text, reading)
+    given = reading.fields(tree, ("sla",), ("calendars",))
+    policies = [reading.mapping(policy) for policy in reading.items(given.get("sla"))]
+    policy_id = reading.name(policies[0].get("id")) if policies else ""
+    reading.mapping(given.get("calendars"))
+    if reading.faults:
+        raise DefinitionFaults(reading.faults)
+    if len(policies) != 1:
+        raise Refused("the file must have `sla:` with one policy: its id and what is to change")
+    return policy_id, policies[0].keys()
 
 
 async def score(

@@ -62,10 +62,19 @@ def test_a_longer_target_avoids_breaches_and_another_calendar_adds_some(database
         ("sla: [{id: handoff_review, stop: [{entered: won}]}]", "takes a replay"),
         ("sla: [{id: handoff_review, target: soon}]", "target"),
         ("sla: []", "one policy"),
+        ("sla: [", "line 1"),
+        ("sla: {id: handoff_review}", "sla: a mapping: expected a list"),
+        ("sla: [handoff_review]", "sla[0]: handoff_review: expected a mapping"),
+        ("sla: [{id: [handoff_review]}]", "sla[0].id"),
+        ("sla: [{id: handoff_review, 4: 4h}]", "4 cannot be scored"),
+        ("sla: [{id: handoff_review, target: 4h, target: 5h}]", "target"),
+        ("sla: [{id: handoff_review}]\ncalendars: [office]", "calendars"),
+        ("sla: [{id: handoff_review}]\ncalendar: {}", "did you mean calendars?"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(database: str, file: Path, text: str, message: str) -> None:
-    """With the reason and what is expected; exit 1."""
+    """With the reason and what is expected; exit 1. A file of another form ended in a traceback, and what was
+    misspelt or said twice in a score of something else."""
     asyncio.run(given(database, []))
     file.write_text(text)
     result = commands_on(database)("sla", "what-if", "--policy", str(file))
