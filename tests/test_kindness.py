@@ -223,10 +223,11 @@ def edited(old: str, new: str, file: Path) -> str:
     [
         *("alerts list --limit -1", "alerts deliveries --limit 9999999999", "logs -n -1"),
         *("replay promote 9999999999", "replay retire 0", "report markov --quiet-days 9999999999"),
+        "generate --days 9999999999",
     ],
 )
 def test_a_number_out_of_range_is_wrong_usage(command: str, tmp_path: Path) -> None:
-    """Postgres was asked, and its answer ended the command with a traceback."""
+    """It ended the command with a traceback, mostly from Postgres."""
     told = leadlog(command, tmp_path, **variables(NOWHERE))
     assert (told.code, "is not in the range" in told.text) == (2, True)
 

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from schemas.instants import EPOCH, MICROSECOND
+from services.cli.numbers import DAYS
 from services.generator import kinds, live
 from services.generator.arrival import Line
 from services.generator.stream import Plan, lines
@@ -31,9 +32,7 @@ DEFAULT_START = "2024-01-08"
 @click.option(
     "--start", type=click.DateTime(["%Y-%m-%d"]), default=DEFAULT_START, show_default=True, help="First day."
 )
-@click.option(
-    "--days", type=click.IntRange(1), default=365, show_default=True, help="Journeys begin over so many days."
-)
+@click.option("--days", type=DAYS, default=365, show_default=True, help="Journeys begin over so many days.")
 @click.option(
     "--kinds",
     "wanted",
