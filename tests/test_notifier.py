@@ -56,7 +56,7 @@ async def notifying(dsn: str, *, copies: int = 1, **channels: AnyChannel) -> Asy
 
 def webhook(receiver: Receiver, **more: Any) -> Webhook:
     """A channel to the receiver, in the middle of a change of secrets."""
-    return Webhook(url=receiver.url, secrets=[OLD, NEW], timeout=1, **more)
+    return Webhook(url=receiver.url, secrets=[OLD, NEW], **more)
 
 
 async def test_a_receiver_that_misbehaves_sees_one_incident(
@@ -65,7 +65,7 @@ async def test_a_receiver_that_misbehaves_sees_one_incident(
     """Errors, silence, a closed connection and Retry-After: sent again, under one id, until it is taken."""
     receiver.behaviours = ["error", "hang", "close", "busy"]
     receiver.retry_after = "3"
-    async with notifying(database, hook=webhook(receiver)):
+    async with notifying(database, hook=webhook(receiver, timeout=1)):
         await scene.take(scene.mql(200))
         await scene.look()
         await until(partial(noted, scene, "no answer within 1 s"), "the silence was not noted")
