@@ -23,6 +23,7 @@ from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.migrate import migrate
 from services.store.pool import connect
+from tests import given as spec
 from tests import live
 from tests.faults.equality import compare
 from tests.feeding import DEFINITION, HUMAN, at, demo_request
@@ -144,6 +145,37 @@ async def test_an_erasure_reaches_versions_that_are_not_fed(database: str, topic
     after = await store.build(trial, as_known_at=erasure.recorded_at - 1)
     for number in (before, after):
         assert [tuple(row) for row in await connection.fetch(kept.format(number))] == [("mail", None)]
+    await connection.close()
+
+
+async def test_a_journey_that_cannot_be_written_is_parked_and_the_others_are_built(
+    database: str, topics: Addresses
+) -> None:
+    """Sums beyond 64 bits, in a row and in a state alone, ended the whole build."""
+    text = spec.DEFINITION.partition("attribution:")[0] + "attribution: {models: [{id: linear}]}"
+    timeline: Timeline = [(None, text)]
+    biggest = 2**63 - 1
+    in_a_row = [spec.won("mon 10:00", biggest), spec.won("mon 11:00", biggest, "b")]
+    in_the_state = [
+        *(spec.touch("mon 09:00", subject="crm:2", id=f"touch {number}") for number in range(8)),
+        spec.won("mon 10:00", biggest, subject="crm:2", id="won"),
+        spec.adjusted("mon 11:00", biggest, subject="crm:2"),
+        spec.reopened("mon 12:00", subject="crm:2"),
+    ]
+    records = live.on_topics([*in_a_row, *in_the_state, spec.touch("mon 09:00", subject="crm:3")])
+    await publish(topics.kafka_bootstrap, records)
+    await migrate(database, MIGRATIONS)
+    connection = await connect(database)
+    await live.add_versions(connection, [timeline])
+    store = Store(topics._replace(postgres_dsn=database), connection, records)
+    await store.take(len(records))
+    number = await store.build(timeline)
+    parked = await connection.fetch(
+        "select journey_id from ops.parked where version_no = $1 order by 1", number
+    )
+    assert [row["journey_id"] for row in parked] == ["crm:1", "crm:2"]
+    leads = await connection.fetch(f"select journey_id from v{number:04d}.lead_state")
+    assert [row["journey_id"] for row in leads] == ["crm:3"]
     await connection.close()
 
 

@@ -22,7 +22,7 @@ from services.replay.histories import histories
 from services.replay.ids import FACTS, settled_file
 from services.replay.job import Done, Facts, Job, Settled, Stopwatch, Task
 from services.replay.runs import finish_unit, lock_unit
-from services.store.pool import DATA_ERRORS, Connection, session
+from services.store.pool import DATA_ERRORS, Connection, copy_in, session
 from services.store.versions import JOURNEY
 
 REVISIONS = "select subject_id, revision from {schema}.revision where subject_id = any($1)"
@@ -71,10 +71,9 @@ def fold_all(found: Iterable[History], rules: Rules) -> tuple[list[Folded], list
             state = journey.fold(history, rules)
             rows = journey.rows(state, rules)
             rows |= journey.event_rows(history.journey_id, history.events, rules)
+            folded.append(Folded(history.journey_id, state.event_count, journey.pack(state), rows))
         except Exception as error:  # whatever a defect of the fold raises, other journeys go on
             parked.append(_parked(history.journey_id, error))
-            continue
-        folded.append(Folded(history.journey_id, state.event_count, journey.pack(state), rows))
     return folded, parked
 
 
@@ -118,8 +117,10 @@ async def _copy_rows(
     connection: Connection, job: Job, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]]
 ) -> None:
     if rows:
-        await connection.copy_records_to_table(table, schema_name=job.schema, columns=columns, records=rows)
+        await copy_in(connection, job.schema, table, columns, rows)
 
 
 async def _park(connection: Connection, job: Job, parked: Collection[Parked]) -> None:
-    await connection.executemany(PARK, [(job.version_no, *each) for each in parked])
+    await connection.executemany(
+        PARK, [(job.version_no, [each.journey_id], each.error, each.detail) for each in parked]
+    )
