@@ -237,6 +237,38 @@ async def test_a_merge_tries_a_parked_journey_again(store: Store, monkeypatch: p
     assert await store.differences(events) == []
 
 
+BIGGEST = 2**63 - 1
+ONE_MODEL = spec.DEFINITION.partition("attribution:")[0] + "attribution: {models: [{id: linear}]}"
+TOUCHES = [spec.touch("mon 09:00", id=f"touch {number}") for number in range(8)]
+WON = spec.won("mon 10:00", BIGGEST)
+MORE = spec.adjusted("mon 12:00", BIGGEST, id="wrong")
+
+
+@pytest.mark.parametrize(
+    ("definition", "events"),
+    [
+        (spec.DEFINITION, [WON, spec.won("mon 11:00", BIGGEST, "b", id="wrong")]),
+        (spec.DEFINITION, [WON, spec.adjusted("mon 11:00", BIGGEST), MORE]),
+        (ONE_MODEL, [*TOUCHES, WON, MORE, spec.reopened("mon 13:00")]),
+    ],
+    ids=["of two deals", "of a deal", "in the state alone"],
+)
+async def test_a_sum_beyond_64_bits_parks_its_journey_alone(
+    store: Store, definition: str, events: list[r.Record]
+) -> None:
+    """One that is in no row held up the whole batch, again and again. Without the wrong event all is well."""
+    await store.begin([(None, definition)])
+    retraction = spec.retracted("tue 09:00", "wrong")
+    records = live.on_topics([spec.touch("mon 09:00", subject="crm:2", id="other"), *events, retraction])
+    await store.take(records[:-1])
+    await store.pool.execute(MARK_STALE.format(schema="v0001"), ["crm:1"])
+    await store.settle()
+    assert await store.fetch("select journey_id, attempts from ops.parked") == [("crm:1", 2)]
+    assert await store.fetch("select journey_id from v0001.lead_state") == [("crm:2",)]
+    await store.take(records[-1:])
+    assert await store.fetch("select * from ops.parked") == []
+
+
 async def test_a_retraction_of_a_reference_fact_makes_no_lead_of_it(store: Store) -> None:
     """The campaign's id became a lead in its lowest stage, which a build from the topics did not have."""
     await store.begin(HOUSE)

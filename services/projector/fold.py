@@ -37,8 +37,8 @@ CONTINUED_EVENTS = 50_000
 """Journeys of more events are left to the refold loop altogether: reading and writing such a state, 3 MB,
 takes a batch about 40 ms."""
 
-UNWRITABLE = (*DATA_ERRORS, asyncpg.UniqueViolationError)
-"""Errors of rows that Postgres refuses: a journey that has such rows is parked."""
+UNWRITABLE = (*DATA_ERRORS, asyncpg.UniqueViolationError, OverflowError)
+"""Errors of rows that Postgres refuses, and of states with sums beyond 64 bits: such a journey is parked."""
 
 log = structlog.get_logger()
 
