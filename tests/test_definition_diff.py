@@ -24,6 +24,8 @@ SHIPPED = files("projections").joinpath("default.yaml").read_text()
 DEFINITION = parse(SHIPPED)
 STAGES = {"lead_state", "stage_visit", "handoff", "sla_clock", "sla_warning", "fault", "credit"}
 CLOCKS = {"sla_clock", "sla_warning"}
+CHANNELS = {"credit", "touch", "campaign_exposure"}
+[TOUCH_TYPES] = re.findall(r"    touch_type:\n(?:      - .*\n)+", SHIPPED)
 
 
 def changes(*edits: tuple[str, str], to: str = SHIPPED) -> list[Change]:
@@ -92,6 +94,13 @@ SENTENCES = [
         "first_contact is now measured in business time of office instead of calendar time",
         CLOCKS,
     ),
+    (
+        "start: [{entered: mql}]",
+        "start: [{entered: mql}, {record: MeetingHeld}]",
+        "handoff_review now also starts at MeetingHeld",
+        CLOCKS,
+    ),
+    (", {entered: opportunity}", "", "follow_up no longer stops at entry into opportunity", CLOCKS),
     ("{record: HandoffRejected}, ", "", "handoff_review no longer stops at HandoffRejected", CLOCKS),
     (
         "target: 8h",
@@ -112,15 +121,34 @@ SENTENCES = [
         {"stage_visit", *CLOCKS},
     ),
     (
+        '      fri: [["09:00", "15:30"]]\n',
+        "",
+        "The hours of office on fri are now closed instead of 09:00-15:30",
+        {"stage_visit", *CLOCKS},
+    ),
+    (
+        "zone: Europe/Berlin",
+        "zone: Europe/Lisbon",
+        "The calendar office is now in the zone Europe/Lisbon instead of Europe/Berlin",
+        {"stage_visit", *CLOCKS},
+    ),
+    (
         "{utm_medium: organic}, channel: organic_search",
         "{utm_medium: organic}, channel: search",
         "Channels: touch with utm_medium organic is search instead of organic_search",
-        {"credit", "touch", "campaign_exposure"},
+        CHANNELS,
     ),
     (
         "lookback: 365d",
         "lookback: 180d",
         "Credit now looks back 180 days instead of 365 from a win",
+        {"credit"},
+    ),
+    (TOUCH_TYPES, "", "email_opened can now get credit too", {"credit"}),
+    (
+        "direction: inbound\n    touch_type",
+        "direction: [inbound, outbound]\n    touch_type",
+        "outbound touches can now get credit too",
         {"credit"},
     ),
     ("exposures: []", "exposures: [impression]", "Exposures impression can now get credit too", {"credit"}),
@@ -139,6 +167,38 @@ def test_a_change_is_told_in_the_language_of_the_trade(
     assert (change.sentence, change.affects) == (sentence, tables)
 
 
+WARN = "warn_at: [0.5, 0.8]"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        (WARN, "warn_at: [0.5, 0.9]", "sla[0].warn_at[1]"),
+        (WARN, "warn_at: [0.6, 0.9]", "sla[0].warn_at"),
+        (WARN, "warn_at: [0.8]", "sla[0].warn_at"),
+        ("within: 30d", "within: 14d", "stages[3].enter.all[0].any[0].touch.within"),
+        ("within: 30d", "at_least: 1, within: 14d", "stages[3].enter.all[0].any[0].touch"),
+        ("offer_id: [demo_request,", "offer_id: [demo,", "stages[3].enter.all[0].any[0].touch.offer_id[0]"),
+        ("role: recycled", "role: nurture", "stages[8].role"),
+    ],
+)
+def test_a_change_is_at_the_one_value_that_differs(old: str, new: str, path: str) -> None:
+    """Where several do, or their number, it is at what holds them; the line in either file is told."""
+    one_less = SHIPPED.replace("role: nurture", "role: lost").replace("  - {name: Lost, role: lost}\n", "")
+    text = one_less if "nurture" in new else SHIPPED
+    [change] = changes((old, new), ("definition_id:", "# more\ndefinition_id:"), to=text)
+    line = 1 + text[: text.index(old)].count("\n")
+    assert (change.path, change.place) == (path, f"line {line + 1}, was {line}")
+
+
+def test_the_order_of_detours_decides_nothing() -> None:
+    """It is told, since reports show it, and reaches no table."""
+    [first, second] = re.findall(r"  - .*role: (?:recycled|nurture).*\n", SHIPPED)
+    [change] = changes((first + second, second + first))
+    assert change.sentence == "The stage Nurture now stands in place 9 instead of 10"
+    assert change.affects == set()
+
+
 def test_the_same_meaning_in_another_notation_is_no_change() -> None:
     """Order where it does not count, one value or a list of it, units, numbers, defaults written out,
     comments."""
@@ -150,8 +210,14 @@ def test_the_same_meaning_in_another_notation_is_no_change() -> None:
         ("exists: false}}\n", "exists: false}}\n                - {score_at_least: 50}\n"),
         ("company_size, at_least: 20}", "company_size, at_least: 20.0}"),
         ("lookback: 365d", "# a year"),
+        (
+            "{record: HandoffAccepted}, {record: HandoffRejected}",
+            "{record: HandoffRejected}, {record: HandoffAccepted}",
+        ),
     ]
     assert changes(*edits) == []
+    every_type = SHIPPED.replace(TOUCH_TYPES, TOUCH_TYPES + "      - email_opened\n")
+    assert changes((TOUCH_TYPES + "      - email_opened\n", ""), to=every_type) == []
 
 
 MODELS = "attribution:\n  models:\n    - {id: first}\n    - {id: last}\n    - {id: decay, half_life: 7d}\n"
@@ -216,6 +282,45 @@ def test_points_that_no_rule_asks_for_reach_the_score_alone() -> None:
         "{score_at_least: 10}", "{event: TouchRecorded}"
     )
     assert affected(changes(("points: 25", "points: 30"), to=unasked)) == {"lead_state"}
+
+
+SEARCH = ("{utm_medium: organic}, channel: organic_search", "{utm_medium: organic}, channel: search")
+POINTS = ("points: 25", "points: 30")
+UNASKED = [("{score_at_least: 50}", "{event: MeetingHeld}"), ("{score_at_least: 10}", "{event: MeetingHeld}")]
+DESK = [("calendars:\n", 'calendars:\n  desk: {zone: UTC, weekly: {mon: [["08:00", "10:00"]]}}\n')]
+
+
+@pytest.mark.parametrize(
+    ("said", "edit", "tables"),
+    [
+        ([("scoring:\n", "scoring:\n  - {channel: email, points: 1}\n")], SEARCH, CHANNELS | STAGES),
+        ([("{score_at_least: 10}", "{not: {touch: {channel: email}}}")], SEARCH, CHANNELS | STAGES),
+        ([("target: 8h", "target: 8h\n    filter: {touch: {channel: email}}")], SEARCH, CHANNELS | CLOCKS),
+        ([("target: 8h", "target: 8h\n    filter: {touch: {offer_id: demo}}")], SEARCH, CHANNELS),
+        (
+            [*UNASKED, ("target: 8h", "target: 8h\n    filter: {all: [{not: {score_at_least: 5}}]}")],
+            POINTS,
+            {"lead_state"} | CLOCKS,
+        ),
+        ([], *DESK, set()),
+        (DESK, ("calendar: office", "calendar: desk"), {"stage_visit"}),
+        (DESK, ('"08:00", "10:00"', '"08:00", "11:00"'), set()),
+        ([*DESK, ("calendar: office", "calendar: desk")], ('"10:00"', '"11:00"'), {"stage_visit"}),
+    ],
+    ids=[
+        *("channels for points", "channels for a stage", "channels for a filter", "channels for nobody"),
+        *("points for a filter", "a calendar for nobody", "the calendar of visits"),
+        *("hours of nobody", "hours of visits"),
+    ],
+)
+def test_a_change_reaches_whatever_asks_for_it(
+    said: list[tuple[str, str]], edit: tuple[str, str], tables: AbstractSet[str]
+) -> None:
+    """Channels and points go on to the rules that read them, hours to the clocks and visits on them."""
+    text = SHIPPED
+    for old, new in said:
+        text = text.replace(old, new, 1)
+    assert affected(changes(edit, to=text)) == tables
 
 
 def test_a_renaming_of_the_version_reaches_nothing() -> None:

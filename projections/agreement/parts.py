@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from projections.agreement import words
 from projections.business_time import WEEKDAYS
 from projections.definition import Definition
-from projections.predicate import AllOf, AnyOf, AttributeCondition, Not, Predicate, TouchPredicate
+from projections.predicate import (
+    TOUCH_TYPES,
+    AllOf,
+    AnyOf,
+    AttributeCondition,
+    Not,
+    Predicate,
+    TouchPredicate,
+)
 from projections.sla_policy import Policy, RecordMatch, Trigger
 from projections.yaml_tree import Node
 
@@ -180,15 +188,8 @@ def _attribution(place: Place, definition: Definition) -> Iterator[Part]:
     touches = place["touches"]
     yield place["lookback"].part("lookback", None, words.duration(attribution.lookback))
     yield from touches["direction"].named("credit_direction", attribution.touches.direction or ())
-    yield from _touch_types(touches["touch_type"], attribution.touches.touch_type)
+    yield from touches["touch_type"].named("credit_touch", attribution.touches.touch_type or TOUCH_TYPES)
     yield from place["exposures"].named("exposure", attribution.exposures)
     written: Sequence[Place] = place["models"].items() or [place["models"]] * len(attribution.models)
     for item, model in zip(written, attribution.models, strict=True):
         yield item.part("model", model.name, words.model(model))
-
-
-def _touch_types(place: Place, types: frozenset[str] | None) -> Iterator[Part]:
-    if types is None:
-        yield place.part("credit_touch", None, "touches of every type")
-    else:
-        yield from place.named("credit_touch", types)
