@@ -9,7 +9,7 @@ import pytest
 
 from projections import definition
 from projections.agreement import facts
-from projections.agreement.standing import DefinitionFact, agreements, schedules
+from projections.agreement.standing import DefinitionFact, agreements, schedules, why_not
 from schemas.records import Actor, Micros
 from services.definitions import Refused, Timeline, standing, start_of
 from tests import given as spec
@@ -70,6 +70,38 @@ def test_a_second_proposal_with_other_content_has_no_effect() -> None:
     known = agreements([other, *DECIDED])["house@1"]
     assert known.proposals[0].body == TEXT
     assert standing(known, OTHER, [], NOW).notes == ["crm:1 has no effect: other content than the first"]
+    too_late = msgspec.structs.replace(other, recorded_at=DATE + 1)
+    assert schedules([too_late, *DECIDED]) == {DATE: (DATE, "house@1", TEXT)}
+
+
+def test_of_two_versions_for_one_date_the_one_activated_last_counts() -> None:
+    """Not the one of the higher number, nor the one proposed last."""
+    second = definition.parse(TEXT.replace("version: 1", "version: 2"))
+    agreed: list[DefinitionFact] = [
+        facts.proposed(second, "why", ANN, NOW),
+        facts.approved("house", 2, "sales", ANN, NOW + 1),
+        facts.approved("house", 2, "marketing", ANN, NOW + 2),
+    ]
+    for after, label in ((1, "house@1"), (4, "house@2")):
+        said = [*DECIDED, *agreed, facts.activated("house", 2, DATE, ANN, NOW + after)]
+        assert schedules(said)[DATE].label == label
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (DECIDED[3:], "a proposal and the approval of marketing and the approval of sales is missing"),
+        ([*DECIDED[:2], DECIDED[3]], "the approval of marketing is missing"),
+        (
+            [*DECIDED[:3], facts.activated("house", 1, DATE, ANN, DATE + 1)],
+            "not all of it was recorded before its date: it would change the past, which needs a replay",
+        ),
+    ],
+)
+def test_a_date_that_does_not_count_says_why(said: list[DefinitionFact], reason: str) -> None:
+    """What lacks, or that it came too late."""
+    [known] = agreements(said).values()
+    assert why_not(known, known.activations[0]) == reason
 
 
 def test_a_version_whose_text_is_no_definition_is_refused_with_its_fault() -> None:
