@@ -292,7 +292,7 @@ def _check_needed(reading: Reading, node: Node, roles: set[str]) -> None:
 
 
 def _scoring(reading: Reading, node: Node | None) -> tuple[ScoreLine, ...]:
-    return tuple(_score_line(reading, item) for item in ([] if node is None else reading.items(node)))
+    return tuple(_score_line(reading, item) for item in reading.items(node))
 
 
 def _score_line(reading: Reading, node: Node) -> ScoreLine:
@@ -317,7 +317,7 @@ def _reject_reasons(reading: Reading, node: Node | None) -> frozenset[str]:
 def _calendars(reading: Reading, node: Node | None) -> dict[str, Calendar | None]:
     """Every calendar by its id; made only while the file has no faults, None otherwise."""
     found: dict[str, Calendar | None] = {}
-    for calendar_id, item in ({} if node is None else reading.mapping(node)).items():
+    for calendar_id, item in reading.mapping(node).items():
         reading.check_name(item, calendar_id)
         zone, weekly, holidays = _calendar_parts(reading, item)
         found[calendar_id] = None if reading.faults else Calendar(calendar_id, zone, weekly, holidays)
@@ -362,7 +362,7 @@ def _compiled(calendars: Mapping[str, Calendar | None], visits: str) -> dict[str
 
 
 def _channel_rules(reading: Reading, node: Node | None) -> tuple[ChannelRule, ...]:
-    return tuple(_channel_rule(reading, item) for item in ([] if node is None else reading.items(node)))
+    return tuple(_channel_rule(reading, item) for item in reading.items(node))
 
 
 def _channel_rule(reading: Reading, node: Node) -> ChannelRule:

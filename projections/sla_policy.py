@@ -93,8 +93,8 @@ def read_policies(
     predicates: PredicateReader,
 ) -> tuple[Policy, ...]:
     """The section `sla`, given the roles and calendar ids of the definition."""
-    nodes = [] if node is None else reading.items(node)
-    given = [reading.fields(item, ("id", "start", "stop", "target"), _OPTIONAL) for item in nodes]
+    needed = ("id", "start", "stop", "target")
+    given = [reading.fields(item, needed, _OPTIONAL) for item in reading.items(node)]
     policies = tuple(_policy(reading, fields, roles, calendars, predicates) for fields in given)
     ids = [fields.get("id") for fields in given]
     reading.unique(zip(ids, (policy.policy_id for policy in policies), strict=True), "an id")
@@ -135,8 +135,8 @@ def _trigger(reading: Reading, node: Node | None, roles: Collection[str]) -> Tri
                 "either `entered: ROLE` or `record: NAME` with conditions",
                 " and ".join(given) or "nothing",
             )
-    possible = {*roles, *entered} if "" in roles else roles  # a role with a fault may be the one meant
-    if node is not None and entered and not records and "" not in entered and entered.isdisjoint(possible):
+    is_told = "" in entered or "" in roles  # a role with a fault may be the one meant
+    if node is not None and entered and not records and not is_told and entered.isdisjoint(roles):
         reading.fault(
             node,
             f"something that can happen: no stage has the role {' or '.join(sorted(entered))}",

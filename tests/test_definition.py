@@ -15,6 +15,7 @@ import pytest
 from projections.attribution import DEFAULT_MODEL_IDS
 from projections.definition import Definition, DefinitionFaults, parse
 from projections.roles import ROLES
+from projections.sla_policy import Policy
 from projections.yaml_tree import MAX_CHARACTERS, Fault
 from schemas.records import Actor, CampaignExposed, HandoffAccepted, MeetingHeld, TouchRecorded, Utm
 
@@ -95,6 +96,45 @@ def test_a_stop_asks_for_direction_and_actor() -> None:
         event_id="e", subject_id="s", occurred_at=0, recorded_at=0, source="t", meeting_id="m", kind="call"
     )
     assert stop.at_event(meeting)
+
+
+def policy(**fields: str) -> Policy:
+    """A policy with these fields in the smallest definition."""
+    given = {"id": "p", "start": "[{entered: mql}]", "stop": "[{entered: sql}]", "target": "4h"} | fields
+    calendars = 'calendars: {desk: {zone: UTC, weekly: {mon: [["09:00", "10:00"]]}}}\n'
+    sla = ", ".join(f"{key}: {value}" for key, value in given.items())
+    return parse(f"{SMALLEST}{calendars}sla: [{{{sla}}}]").policies[0]
+
+
+def test_a_stop_asks_for_touch_types() -> None:
+    """One of them, whatever the direction."""
+    stop = policy(stop="[{record: TouchRecorded, touch_type: [call, meeting]}]").stop
+    assert stop.at_event(touch(touch_type="call", direction="outbound"))
+    assert stop.at_event(touch(touch_type="meeting"))
+    assert not stop.at_event(touch(touch_type="email"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "calendar"),
+    [
+        ({}, None),
+        ({"calendar": "desk"}, "desk"),
+        ({"time": "business", "calendar": "desk"}, "desk"),
+        ({"time": "calendar", "calendar": "desk"}, None),
+    ],
+    ids=str,
+)
+def test_business_time_is_that_of_a_calendar(fields: dict[str, str], calendar: str | None) -> None:
+    """A calendar alone means business time, unless calendar time is asked for."""
+    assert policy(**fields).calendar == calendar
+
+
+def test_warnings_are_at_four_fifths_of_the_target_unless_said_otherwise() -> None:
+    """Shares in their order, the instants floored; an empty list is none."""
+    thirds = policy(warn_at="[0.7, 0.333333333]", target="1s").warnings
+    assert [warning.after for warning in thirds] == [333_333, 700_000]
+    assert [warning.after for warning in policy().warnings] == [4 * HOUR * 8 // 10]
+    assert policy(warn_at="[]").warnings == ()
 
 
 def test_the_first_matching_channel_rule_classifies() -> None:
@@ -328,8 +368,11 @@ BAD = [
     (STARTS, "start: []", "sla[0].start", "at least one item"),
     (STARTS, "start: {entered: mql}", "sla[0].start", "a list"),
     (STARTS, "start: [{entered: MQL}]", "sla[0].start[0].entered", "one of anonymous"),
+    (STARTS, "start: [{entered: mql, record: MeetingHeld}]", "sla[0].start[0]", "either `entered: ROLE`"),
     (STARTS, "start: [{actor: human}]", "sla[0].start[0]", "either `entered: ROLE`"),
     (REJECTED, "{record: HandoffReject}", "sla[0].stop[1].record", "did you mean HandoffRejected"),
+    (REJECTED, "{record: EventRetracted}", "sla[0].stop[1].record", "one of TouchRecorded"),
+    (REJECTED, "{record: HandoffRejected, touch_type: call}", "sla[0].stop[1].touch_type", "no touch_type"),
     (REJECTED, "{record: HandoffRejected, direction: inbound}", "sla[0].stop[1].direction", "no direction"),
     (
         "{record: MeetingHeld}]",
@@ -402,6 +445,10 @@ def test_one_wrong_value_is_one_fault() -> None:
         ('"09:00", "17:00"]], tue', '09:00, "17:00"]], tue'),
         ("zone: Europe/Berlin", "zone: Berlin"),
         ("version: 3", "version: 3:00"),
+        (STARTS, "start: []"),
+        (STARTS, "start: [{entered: mqll}]"),
+        (STARTS, "start: [{actor: human}]"),
+        ("warn_at: [0.5, 0.8]", "warn_at: [half, 0.8]"),
     ]:
         assert len(faults_of(DOCUMENTED.replace(said, says, 1))) == 1, says
 
@@ -478,9 +525,10 @@ def test_needed_roles() -> None:
 
 
 def test_a_policy_that_never_starts_is_a_fault_but_one_of_several_stops_may_be_missing() -> None:
-    """A role that no stage has cannot be entered; a stop beside it still can happen."""
+    """A role that no stage has cannot be entered; a stop or a record beside it still can happen."""
     policy = "sla: [{id: p, target: 1h, start: [{entered: START}], stop: [{entered: sal}, {entered: sql}]}]"
     assert parse(SMALLEST + policy.replace("START", "mql")).policies[0].stop.roles == {"sal", "sql"}
+    assert parse(SMALLEST + policy.replace("START", "sal}, {record: SubjectsLinked"))
     (fault,) = faults_of(SMALLEST + policy.replace("START", "sal"))
     assert (fault.path, fault.expected) == (
         "sla[0].start",
