@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from projections import journey
+from projections.agreement import words
 from projections.agreement.diff import Change, affected, diff
 from projections.definition import Definition, DefinitionFaults, parse
 from tests import histories
@@ -167,6 +168,105 @@ def test_a_change_is_told_in_the_language_of_the_trade(
     assert (change.sentence, change.affects) == (sentence, tables)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "lasting", "working"),
+    [
+        (0, "0 seconds", "0 hours"),
+        (1, "1 second", "1 second"),
+        (60, "60 seconds", "1 minute"),
+        (90, "90 seconds", "90 seconds"),
+        (3_600, "60 minutes", "1 hour"),
+        (86_400, "24 hours", "24 hours"),
+        (172_800, "2 days", "48 hours"),
+    ],
+)
+def test_a_duration_is_told_in_a_unit_of_which_there_are_several(
+    seconds: int, lasting: str, working: str
+) -> None:
+    """Business time never in days, which are ambiguous there."""
+    assert words.duration(seconds * 1_000_000) == lasting
+    assert words.hours(seconds * 1_000_000) == working
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("{all: [{score_at_least: 1}, {event: MeetingHeld}]}", "(1 point and an event MeetingHeld)"),
+        ("{any: [{score_at_least: 1000}, {event: MeetingHeld}]}", "(1,000 points or an event MeetingHeld)"),
+        ("{attribute: {name: size, at_least: 1000}}", "size of at least 1,000"),
+        ("{attribute: {name: size, at_least: 1, at_most: 20.5}}", "size of at least 1 and of at most 20.5"),
+        ("{attribute: {name: size, exists: true}}", "size known"),
+        ("{attribute: {name: size, exists: false}}", "size unknown"),
+        ("{attribute: {name: size, in: [b, true, 'true', 7, '7']}}", "size '7' or 'true' or 7 or b or true"),
+        (
+            "{touch: {direction: inbound, campaign_id: c, offer_id: [z, a b]}}",
+            "1 inbound touch of campaign c for offer 'a b' or z",
+        ),
+    ],
+)
+def test_a_condition_is_told_whatever_its_order_and_notation(rule: str, told: str) -> None:
+    """What is text is quoted where it reads as something else."""
+    enter = parse(SHIPPED.replace("{score_at_least: 10}", rule)).by_role["engaged"].enter
+    assert enter is not None
+    assert words.condition(enter) == told
+
+
+MET, ASSIGNED, ASKED = (f"{{event: {name}}}" for name in ("MeetingHeld", "LeadAssigned", "ContentRequested"))
+TWO, THREE = f"[{MET}, {ASSIGNED}]", f"[{MET}, {ASSIGNED}, {ASKED}]"
+NESTED = [
+    (f"{{all: {TWO}}}", f"{{all: {THREE}}}", "now also needs an event ContentRequested"),
+    (f"{{all: {THREE}}}", f"{{all: {TWO}}}", "no longer needs an event ContentRequested"),
+    (f"{{any: {TWO}}}", f"{{any: {THREE}}}", "can now also be reached by an event ContentRequested"),
+    (f"{{any: {THREE}}}", f"{{any: {TWO}}}", "can no longer be reached by an event ContentRequested"),
+    (
+        f"{{not: {{all: {TWO}}}}}",
+        f"{{not: {{all: {THREE}}}}}",
+        "now rules out only leads that also have an event ContentRequested",
+    ),
+    (
+        f"{{not: {{all: {THREE}}}}}",
+        f"{{not: {{all: {TWO}}}}}",
+        "now rules out leads even without an event ContentRequested",
+    ),
+    (
+        f"{{not: {{any: {TWO}}}}}",
+        f"{{not: {{any: {THREE}}}}}",
+        "now also rules out leads with an event ContentRequested",
+    ),
+    (
+        f"{{not: {{any: {THREE}}}}}",
+        f"{{not: {{any: {TWO}}}}}",
+        "no longer rules out leads with an event ContentRequested",
+    ),
+    (
+        f"{{not: {MET}}}",
+        f"{{not: {ASKED}}}",
+        "now rules out leads with an event ContentRequested instead of MeetingHeld",
+    ),
+    (
+        f"{{not: {{not: {MET}}}}}",
+        f"{{not: {{not: {ASKED}}}}}",
+        "now needs an event ContentRequested instead of MeetingHeld",
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "told"), NESTED, ids=[each[2] for each in NESTED])
+@pytest.mark.parametrize(
+    ("place", "owner"),
+    [("enter: {score_at_least: 10}", "Engaged"), ("max_pause: 10d", "The filter of follow_up")],
+    ids=["of a stage", "of a filter"],
+)
+def test_a_condition_is_told_by_what_encloses_it(
+    place: str, owner: str, before: str, after: str, told: str
+) -> None:
+    """More of `all` is harder to meet and more of `any` easier, and the other way round below a `not`."""
+    key = "enter: " if "enter" in place else "filter: "
+    text = SHIPPED.replace(place, key + before, 1)
+    [change] = changes((key + before, key + after), to=text)
+    assert change.sentence == f"{owner} {told}"
+
+
 WARN = "warn_at: [0.5, 0.8]"
 
 
@@ -225,6 +325,7 @@ WITH_MODELS = SHIPPED.replace("attribution:\n", MODELS)
 HOUSE = "id: custom, name: house, shares: {first: 25, lead: 25, opportunity: 50, close: 0, middle: 0}"
 FIRST_MODEL = 1 + WITH_MODELS[: WITH_MODELS.index("{id: first}")].count("\n")
 POLICY = 1 + WITH_MODELS[: WITH_MODELS.index("- id: first_contact")].count("\n")
+OFFICE = 1 + WITH_MODELS[: WITH_MODELS.index("zone: Europe")].count("\n")
 SHARES = "custom with first 25 %, lead 25 %, opportunity 50 %, close 0 %, middle 0 %"
 
 
@@ -243,6 +344,17 @@ SHARES = "custom with first 25 %, lead 25 %, opportunity 50 %, close 0 %, middle
             [f"line {POLICY}: The SLA policy contact takes the place of first_contact"],
         ),
         (
+            [("  office:\n", "  desk:\n"), *[("calendar: office", "calendar: desk")] * 3],
+            [
+                "line 11: Business time in stages is now that of the calendar desk instead of office",
+                f"line {OFFICE}: The calendar desk takes the place of office",
+                *(
+                    f"line {line}: {policy} is now measured in business time of desk instead of office"
+                    for line, policy in ((OFFICE + 41, "handoff_review"), (OFFICE + 57, "follow_up"))
+                ),
+            ],
+        ),
+        (
             [("- id: first_contact", "- id: contact"), ("target: 24h", "target: 12h")],
             [
                 f"line {POLICY} gone: The SLA policy first_contact is gone",
@@ -250,7 +362,7 @@ SHARES = "custom with first 25 %, lead 25 %, opportunity 50 %, close 0 %, middle
             ],
         ),
     ],
-    ids=["a model", "a policy that says the same", "a policy that says something else"],
+    ids=["a model", "a policy that says the same", "a calendar", "a policy that says something else"],
 )
 def test_what_has_another_name_is_another(edits: list[tuple[str, str]], told: list[str]) -> None:
     """It came and the other is gone, each at its line; nothing of it is said to stand elsewhere, nor to be

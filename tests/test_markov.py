@@ -122,6 +122,22 @@ def test_all_conversions_are_shared_out() -> None:
     assert sum(line.share for line in found.channels) == pytest.approx(1)
 
 
+def test_a_path_without_channels_changes_no_share() -> None:
+    """Conversions that no touch may claim say nothing of the channels."""
+    paths = random_paths(6, 50)
+    assert report([*paths, Path([], True), Path([], False)], 1).channels == report(paths, 1).channels
+
+
+def test_a_path_counts_once_for_each_channel_on_it() -> None:
+    """Wherever it stands and however often; channels by name."""
+    found = report([Path(["c", "a", "c"], True), Path(["c", "a", "b"], False)], 2).channels
+    assert [(line.channel, line.paths, line.conversions) for line in found] == [
+        ("a", 2, 1),
+        ("b", 1, 0),
+        ("c", 2, 1),
+    ]
+
+
 def test_without_conversions_nothing_is_shared() -> None:
     """No path, or none that converts, is no error."""
     assert report([], 1).channels == []
