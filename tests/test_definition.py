@@ -197,10 +197,25 @@ def test_what_is_left_out_has_a_default() -> None:
     definition = parse(SMALLEST)
     assert [model.name for model in definition.attribution.models] == list(DEFAULT_MODEL_IDS)
     assert definition.attribution.lookback == 365 * DAY
-    assert "other" in definition.reject_reasons
+    assert definition.reject_reasons == parse(DOCUMENTED).reject_reasons
     assert (definition.scoring, definition.policies, definition.channels) == ((), (), ())
     always = definition.calendars[definition.calendar]
     assert always.elapsed(0, 365 * DAY) == 365 * DAY
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("90s", 90), ("5m", 300), ("4h", 14_400), ("3d", 259_200), ("2w", 1_209_600), ("0s", 0)],
+)
+def test_a_duration_is_an_integer_and_a_unit(written: str, seconds: int) -> None:
+    """Of seconds, minutes, hours, days or weeks."""
+    assert policy(target=written).target == seconds * 1_000_000
+
+
+def test_the_half_life_of_decay_is_that_of_the_file() -> None:
+    """A week unless it is said; each decay has its own."""
+    written = "attribution: {models: [{id: decay}, {id: decay, name: slow, half_life: 30d}]}"
+    assert [model.half_life for model in parse(SMALLEST + written).attribution.models] == [7 * DAY, 30 * DAY]
 
 
 def test_a_single_calendar_is_that_of_the_visits() -> None:

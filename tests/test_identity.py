@@ -212,6 +212,7 @@ def test_a_closed_set_of_names_is_resolved_without_records() -> None:
         "link": Naming("SubjectsLinked"),
         "u1": Naming("SubjectsUnlinked", "link"),
         "u2": Naming("SubjectsUnlinked", "touch"),
+        "u3": Naming("SubjectsUnlinked", "fact"),
         "fact": Naming("CalendarChanged"),
         "r3": Naming("EventRetracted", "fact"),
     }
@@ -230,6 +231,21 @@ def test_what_a_retraction_names_waits_for_all_that_name_it() -> None:
         "r3": Naming("EventRetracted", "r2"),
     }
     assert resolve_retractions(named).removed == {"taking", "r2"}
+
+
+def test_what_two_took_back_lets_go_of_its_target_once() -> None:
+    """`taken` names `taking`, which waits for `r4` too, and that for a chain."""
+    named = {
+        "touch": Naming("TouchRecorded"),
+        "taking": Naming("EventRetracted", "touch"),
+        "taken": Naming("EventRetracted", "taking"),
+        "r1": Naming("EventRetracted", "taken"),
+        "r2": Naming("EventRetracted", "taken"),
+        "r4": Naming("EventRetracted", "taking"),
+        "r5": Naming("EventRetracted", "r4"),
+        "r6": Naming("EventRetracted", "r5"),
+    }
+    assert resolve_retractions(named).removed == {"taken", "taking", "r5"}
 
 
 def test_erasure_redacts_personal_values_and_changes_no_row() -> None:
