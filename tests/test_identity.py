@@ -95,6 +95,30 @@ def test_a_conflict_shows_in_the_journey_of_its_own_subject() -> None:
     assert found[LEAD]["fault"] == set()
 
 
+def test_a_copy_that_does_not_count_retracts_and_links_nothing_but_erases() -> None:
+    """What was overwritten cannot come back; a target, or who is the same person, is that of the other."""
+    name = attribute("mon 09:00", "email", "kim@example.com", id="mail")
+    retractions = [
+        retracted("tue 09:00", "nothing", id="x"),
+        retracted("tue 09:00", "mail", id="x", recorded="wed 09:00"),
+    ]
+    links = [
+        linked("tue 09:00", "web:1", id="y"),
+        linked("tue 09:00", "web:2", id="y", recorded="wed 09:00"),
+    ]
+    erasures = [touch("tue 09:00", id="z"), erased("tue 09:00", id="z", recorded="wed 09:00")]
+    copies = [name, touch("mon 09:00", subject="web:2", id="other"), *retractions, *links, *erasures]
+    found = identity.journeys(copies, ["email"])
+    assert found.keys() == {LEAD, "web:2"}
+    [kept] = [event for event in found[LEAD].events if isinstance(event, r.AttributeChanged)]
+    assert kept.value is None
+
+
+def test_reference_facts_belong_to_no_journey() -> None:
+    """A calendar is no lead."""
+    assert identity.journeys([calendar("mon 09:00", {"mon": [["09:00", "17:00"]]})]) == {}
+
+
 def test_faults_of_copies_stand_in_one_order() -> None:
     """Whatever came first: equal journeys are equal states."""
     copies = [touch("mon 09:00", id=name, channel=channel) for name in "xy" for channel in ("a", "b")]
