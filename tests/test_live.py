@@ -28,7 +28,7 @@ from services.projector.log import Grown
 from services.projector.refold import Refold
 from services.settings import Addresses
 from services.store.feeding import Fed, Version
-from services.store.locks import stop_feeding
+from services.store.locks import JOURNEYS, stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import create_pool
 from services.store.versions import MARK_STALE, code_version, count_stale, promote
@@ -534,6 +534,41 @@ async def test_what_comes_while_a_long_journey_is_folded_is_folded_at_once(
     await Refold(store.pool, store.fed, live.offline()).round()
     assert await store.fetch("select journey_id from v0001.journey where is_stale") == []
     assert await store.differences(events) == []
+
+
+async def test_a_fold_that_a_batch_has_overtaken_is_not_stored(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows went back to before the newest event, its end of a clock was taken back, and a lead erased
+    meanwhile had its values again, until the loop came round."""
+    await store.begin(HOUSE)
+    events: list[r.Record] = [spec.demo("mon 09:00"), spec.accepted("mon 10:00", by=spec.PERSON)]
+    records = live.on_topics(events)
+    slices = refold_loop.fold_in_slices
+
+    async def meanwhile(history: History, version: Version) -> JourneyState:
+        state = await slices(history, version)
+        await store.take(records[1:])
+        return state
+
+    monkeypatch.setattr(refold_loop, "fold_in_slices", meanwhile)
+    await store.take(records[:1])
+    await store.pool.execute("update v0001.journey set reference_revision = -1")
+    await Refold(store.pool, store.fed, live.offline()).round()
+    assert await store.differences(events) == []
+
+
+async def test_a_loop_that_others_leave_nothing_to_rests(store: Store) -> None:
+    """While another worker was at a long journey it asked for what is stale all the time."""
+    await store.begin(HOUSE)
+    await store.take(live.on_topics([spec.touch("mon 09:00")]))
+    await store.pool.execute(MARK_STALE.format(schema="v0001"), ["crm:1"])
+    refold = Refold(store.pool, store.fed, live.offline())
+    async with store.pool.acquire() as other:
+        await other.fetch(refold_loop.LOCK, JOURNEYS, "1", ["crm:1"])
+        assert await refold.round() == 0
+        await other.fetch(refold_loop.UNLOCK, JOURNEYS, "1", ["crm:1"])
+    assert await refold.round() == 1
 
 
 async def test_a_calendar_fact_makes_every_journey_stale_until_the_loop_was_there(store: Store) -> None:

@@ -43,7 +43,7 @@ from services.store.locks import JOURNEYS, share_feeding
 from services.store.pool import PASSING, Connection
 
 IDLE_SECONDS = 0.5
-"""Pause between looks when nothing is stale."""
+"""Pause between looks when nothing is stale, or others are at all of it."""
 ROUND_JOURNEYS = 200
 """Journeys taken up between two looks for what is stale."""
 GROUP_JOURNEYS = 20
@@ -80,6 +80,12 @@ HEIRS = "select distinct journey_id from log.subject where subject_id = any($1) 
 MEMBERS = """
 select subject_id, journey_id, revision, rewritten_revision from log.subject where journey_id = any($1)
 order by subject_id
+"""
+
+OVERTAKEN = """
+select journey_id from {schema}.journey
+join unnest($1::text[], $2::bigint[]) fold (id, revision) on journey_id = id
+where journey.revision > fold.revision
 """
 
 
@@ -122,7 +128,8 @@ class Refold:
                 await asyncio.sleep(IDLE_SECONDS)
 
     async def round(self) -> int:
-        """Takes up what is stale now, at most twice ROUND_JOURNEYS a version; returns how many were."""
+        """Takes up what is stale now and no other loop is at, at most twice ROUND_JOURNEYS a version; returns
+        how many that were."""
         found = 0
         async with self._pool.acquire() as connection:
             for version in await self._fed.load(connection):
@@ -133,14 +140,13 @@ class Refold:
                 metrics.STALE_JOURNEYS.labels(version.schema).set(len(stale))
                 for group in groups((row["journey_id"], row["events"]) for row in stale):
                     began = time.monotonic()
-                    await self._take_up(connection, version, group)
+                    found += await self._take_up(connection, version, group)
                     if len(group) == 1 and (taken := time.monotonic() - began) > LONG_SECONDS:
                         await asyncio.sleep(taken)
-                found += len(stale)
         return found
 
-    async def _take_up(self, connection: Connection, version: Version, journeys: Sequence[str]) -> None:
-        """Folds those journeys that no other loop is at."""
+    async def _take_up(self, connection: Connection, version: Version, journeys: Sequence[str]) -> int:
+        """Folds those journeys that no other loop is at; returns how many these were."""
         space = (JOURNEYS, str(version.number))
         locked = [row["id"] for row in await connection.fetch(LOCK, *space, journeys)]
         try:
@@ -149,6 +155,7 @@ class Refold:
         finally:
             if not connection.is_closed():
                 await connection.execute(UNLOCK, *space, locked)
+        return len(locked)
 
     async def _refold(self, connection: Connection, version: Version, stale: Sequence[str]) -> None:
         journeys = [row["journey_id"] for row in await connection.fetch(HEIRS, stale)]
@@ -182,8 +189,7 @@ class Refold:
             later = (await self._read(connection, [state.journey_id], known))[state.journey_id]
             found = events_of(later)
             newer = [event for id, event in found.items() if id not in known]
-            is_same = later.members == snapshot.members and later.rewritten_revision <= snapshot.revision
-            if not is_same or not follows(state, newer):
+            if not continues(snapshot, later) or not follows(state, newer):
                 return snapshot
             for event in newer:
                 journey.step(state, event, version.rules)
@@ -259,6 +265,11 @@ def snapshots(journeys: Iterable[str], members: Iterable[asyncpg.Record]) -> dic
     return found
 
 
+def continues(before: Snapshot, after: Snapshot) -> bool:
+    """Whether nothing but new events came to a journey between two snapshots."""
+    return after.members == before.members and after.rewritten_revision <= before.revision
+
+
 def events_of(snapshot: Snapshot) -> dict[str, Envelope]:
     """The events of a history by id, in its order."""
     return {event.event_id: event for event in snapshot.history.events} if snapshot.history else {}
@@ -284,8 +295,9 @@ async def fold_in_slices(history: History, version: Version) -> JourneyState:
 async def store_folds(connection: Connection, fed: Fed, version: Version, folds: Sequence[Fold]) -> None:
     """Writes folds unless the log or the rules have moved in a way that makes them wrong.
 
-    Newer events only leave a journey behind: it is written, and stays stale. A change of members throws its
-    fold away. What is concluded is up to the version as it is now: another may have been promoted.
+    Newer events only leave a journey behind: it is written, and stays stale. A change of members or of what
+    was said before throws its fold away, and so does a batch that has folded it since. What is concluded is
+    up to the version as it is now: another may have been promoted.
     """
     async with connection.transaction():
         await share_feeding(connection)
@@ -295,7 +307,14 @@ async def store_folds(connection: Connection, fed: Fed, version: Version, folds:
             return
         ids = [each.journey_id for each in folds]
         now = snapshots(ids, await connection.fetch(MEMBERS + "for update", ids))
-        kept = [each for each in folds if now[each.journey_id].members == each.snapshot.members]
+        revisions = [each.snapshot.revision for each in folds]
+        newer = await connection.fetch(OVERTAKEN.format(schema=version.schema), ids, revisions)
+        overtaken = {row["journey_id"] for row in newer}
+        kept = [
+            each
+            for each in folds
+            if each.journey_id not in overtaken and continues(each.snapshot, now[each.journey_id])
+        ]
         await _write(connection, today, kept)
         behind = [each.journey_id for each in kept if now[each.journey_id].revision != each.snapshot.revision]
         await connection.execute(

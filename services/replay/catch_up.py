@@ -5,10 +5,11 @@ The live path is kept out for one short transaction, in which the version joins.
 refold loop.
 """
 
+import asyncio
 import time
 
 from services.projector.decoding import Decoding
-from services.projector.refold import Refold
+from services.projector.refold import IDLE_SECONDS, Refold
 from services.registry import Registry
 from services.replay.job import Progress, Report
 from services.replay.versions import INCOMPLETE, Found, Refused, find
@@ -108,7 +109,8 @@ async def _refold(connection: Connection, version: Found, refold: Refold, report
     began = time.monotonic()
     stale = total = await count_stale(connection, version.schema, version.number)
     while stale:
-        await refold.round()
+        if not await refold.round():
+            await asyncio.sleep(IDLE_SECONDS)  # others are at all that is left
         stale = await count_stale(connection, version.schema, version.number)
         total = max(total, stale)
         done, seconds = total - stale, time.monotonic() - began
