@@ -592,6 +592,28 @@ async def test_a_calendar_fact_makes_every_journey_stale_until_the_loop_was_ther
     assert await store.fetch("select * from v0001.sla_clock order by journey_id") != before
 
 
+async def test_open_hours_of_a_batch_that_was_rolled_back_are_forgotten(store: Store) -> None:
+    """A rebalance cuts a batch of facts in another place: its rules had those of the cancelled one, under the
+    same revision, and every journey was folded by them."""
+    await store.begin(HOUSE)
+    events: list[r.Record] = [spec.demo("mon 10:00"), spec.accepted("wed 10:00", by=spec.PERSON)]
+    facts: list[r.Record] = [
+        spec.calendar("mon 00:00", {day: [["12:00", "13:00"]]}, id=day, recorded="mon 00:00")
+        for day in ("tue", "wed")
+    ]
+    records = live.on_topics([*events, *facts])
+    await store.take(records[:2])
+    async with store.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        cancelled = await live.offline().batch(records[2:3])
+        await Batch(connection, store.fed, live.offline()).apply(records[2:3], cancelled, set())
+        await transaction.rollback()
+    await store.take(records[2:])
+    await store.settle()
+    assert await store.differences([*events, *facts]) == []
+
+
 def as_fields(event: r.Record) -> dict[str, Any]:
     """The fields of an event."""
     return {name: getattr(event, name) for name in event.__struct_fields__}

@@ -84,7 +84,8 @@ class Fed:
         """The versions fed now; who writes by them holds the feeding lock and the reference revision."""
         rows = await connection.fetch(
             "select version_no, created_at, schema_name, status, timeline, revision, "
-            "code_version = $1 as is_our_code from ops.version, log.reference_revision "
+            "reference_revision.xmin as learned_by, code_version = $1 as is_our_code "
+            "from ops.version, log.reference_revision "
             "where case when $2::integer is null then status in ('fed', 'promoted') "
             "else version_no = $2 end order by version_no",
             *(code_version(), self._only),
@@ -95,8 +96,9 @@ class Fed:
         return list(self._versions.values())
 
     async def _version(self, connection: Connection, row: Mapping[str, Any]) -> tuple[Key, Version]:
-        # Numbers begin again in a database that was filled anew meanwhile.
-        key = (row["version_no"], row["created_at"], row["timeline"], row["revision"])
+        # Numbers begin again in a database that was filled anew meanwhile, and a revision is another one when
+        # the transaction that learned it was rolled back.
+        key = (row["version_no"], row["created_at"], row["timeline"], row["revision"], row["learned_by"])
         promoted = row["status"] == "promoted"
         known = self._versions.get(key)
         if known is None or known.is_promoted != promoted:
