@@ -74,10 +74,12 @@ def test_a_topic_that_ends_before_what_is_stored_is_told_and_not_its_end_from_a_
     reading: Progress,
 ) -> None:
     """A topic deleted and made anew looked like one without lag; a batch stored while Kafka was asked is
-    none."""
+    none, nor is one stored before Kafka went away and did not answer."""
     reading.asking()
     reading.stored({PARTITION: 12}, 1.0)
     reading.ends({PARTITION: 10}, 1.0)
+    assert reading.not_ready(0) == []
+    reading.asking()
     assert reading.not_ready(0) == []
     reading.asking()
     reading.ends({PARTITION: 3}, 2.0)

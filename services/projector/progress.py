@@ -25,7 +25,9 @@ class Reading:
     end: int | None = None
     """Next offset Kafka will give, as last asked; None before the first answer."""
     least_end: int = 0
-    """What was stored when Kafka was asked: the topic ends there or later."""
+    """What was stored when Kafka was asked for `end`: the topic ends there or later."""
+    asked: int = 0
+    """What was stored when Kafka was asked last; it need not have answered."""
 
     @property
     def lag(self) -> int:
@@ -87,7 +89,7 @@ class Progress:
     def asking(self) -> set[Partition]:
         """The partitions whose ends are about to be asked for."""
         for reading in self.readings.values():
-            reading.least_end = reading.stored
+            reading.asked = reading.stored
         return set(self.readings)
 
     def ends(self, offsets: Offsets, now: float) -> None:
@@ -95,7 +97,7 @@ class Progress:
         for partition, end in offsets.items():
             reading = self.readings.get(partition)
             if reading:
-                reading.end = end
+                reading.end, reading.least_end = end, reading.asked
                 if not reading.lag:
                     reading.moved_at = now
 
