@@ -19,6 +19,7 @@ from projections.journey import JourneyState
 from projections.rules import Rules
 from schemas import derived
 from schemas import records as r
+from schemas.wire import MAGIC, PREFIX
 from services.projector import fold
 from services.projector import refold as refold_loop
 from services.projector.batch import Batch
@@ -706,6 +707,30 @@ async def test_a_batch_that_a_full_disk_refuses_is_waited_for_and_says_why(
     await until(is_named, "nobody names the disk")
     await store.pool.execute("drop trigger refuse on log.position")
     await batch
+    assert projector.away() == {}
+    await projector.stop()
+
+
+@pytest.mark.parametrize("server", ["postgres", "registry"])
+async def test_a_worker_waits_for_nobody_when_a_rebalance_has_taken_its_batch(
+    store: Store, stack: Addresses, server: str
+) -> None:
+    """It was not ready and excused from being stuck for good, if no later batch needed that server."""
+    await store.begin(HOUSE)
+    projector = Projector(stack._replace(postgres_dsn=store.dsn, registry_url="http://127.0.0.1:9"))
+    await projector.start()
+    await store.pool.execute(FULL)
+    [record] = live.on_topics([spec.touch("mon 09:00")])
+    if server == "registry":
+        record = record._replace(value=PREFIX.pack(MAGIC, 2**31 - 1) + (record.value or b"")[PREFIX.size :])
+    batch = asyncio.create_task(projector.apply([record]))
+
+    async def is_named() -> bool:
+        return server in projector.away()
+
+    await until(is_named, f"{server} is not waited for")
+    batch.cancel()
+    await asyncio.wait({batch})
     assert projector.away() == {}
     await projector.stop()
 

@@ -96,11 +96,16 @@ class Decoding:
         return Arrival(event, content_hash, record.value, record.partition, record.offset, appended_at)
 
     async def _learn(self, schema_id: int) -> None:
+        try:
+            self._decoder.learn(schema_id, await self._schema(schema_id))
+        finally:
+            self.waits = ""  # also when a rebalance cancels the call: another worker may need the schema now
+
+    async def _schema(self, schema_id: int) -> str | None:
+        """Waits for the registry."""
         while True:
             try:
-                self._decoder.learn(schema_id, await self._registry.schema(schema_id))
-                self.waits = ""
-                return
+                return await self._registry.schema(schema_id)
             except RegistryAway as error:
                 self.waits = str(error)
                 log.warning("registry_away", schema_id=schema_id, error=self.waits)

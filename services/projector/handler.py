@@ -136,15 +136,20 @@ class Projector:
             await transaction.commit()
 
     async def _persist(self, act: Callable[..., Awaitable[Offsets]], *arguments: Any) -> Offsets:
-        """Does it on a connection of the pool, again and again while servers are away."""
+        """Does it, and waits for nobody afterwards, also when a rebalance has cancelled it."""
+        try:
+            return await self._persistently(act, *arguments)
+        finally:
+            self._waits = ""
+
+    async def _persistently(self, act: Callable[..., Awaitable[Offsets]], *arguments: Any) -> Offsets:
+        """On a connection of the pool, again and again while servers are away."""
         assert self._pool is not None
         collisions = 0
         while True:
             try:
                 async with self._pool.acquire() as connection:
-                    offsets = await act(connection, *arguments)
-                self._waits = ""
-                return offsets
+                    return await act(connection, *arguments)
             except DATA_ERRORS:
                 raise  # some are InterfaceErrors, but they do not pass
             except COLLISIONS as error:
