@@ -890,6 +890,30 @@ async def test_an_attribute_called_personal_after_the_erasure_goes_too(store: St
     assert await places_of(store, SECRETS) == []
 
 
+@pytest.mark.parametrize("parks", ["the erasure", "an event before"])
+async def test_an_erasure_whose_fold_raises_leaves_nothing_personal_either(
+    store: Store, monkeypatch: pytest.MonkeyPatch, parks: str
+) -> None:
+    """Rows of a parked journey stay as they were: under a definition that does not call it personal, the mail
+    address of a lead parked by its own erasure did, too."""
+    await store.begin([(None, spec.DEFINITION.replace("personal: [email]", "personal: [phone]"))])
+    events = [
+        proposal("sun 00:00"),
+        *personal("mon 09:00"),
+        spec.touch("mon 10:00"),
+        spec.erased("tue 12:00"),
+    ]
+    records = live.on_topics(events)
+    place = -1 if parks == "the erasure" else -2
+    await store.take(records[:place])
+    assert ("v0001.attribute_change", "value") in await places_of(store, SECRETS)
+    raising(monkeypatch, "house@1", "crm:1")
+    for record in records[place:]:
+        await store.take([record])
+    assert await store.fetch("select journey_id from ops.parked") == [("crm:1",)]
+    assert await places_of(store, SECRETS) == []
+
+
 async def test_a_copy_of_an_erasure_that_does_not_count_erases_too(store: Store) -> None:
     """Two contents under the id of one erasure name two subjects: in either order of arrival both are erased,
     since what the first has overwritten cannot come back."""

@@ -26,6 +26,7 @@ from services.projector.conclusions import draw
 from services.projector.decoding import Decoding
 from services.projector.histories import read_histories
 from services.projector.log import Journeys, Stored
+from services.projector.redaction import forget_in_journeys
 from services.store.feeding import Version, read_rows, write_rows
 from services.store.pool import DATA_ERRORS, Connection
 from services.store.versions import MARK_STALE
@@ -435,11 +436,12 @@ async def count_events(connection: Connection, members: Mapping[str, Sequence[st
 
 
 async def park(connection: Connection, version: Version, journeys: Sequence[str], error: Exception) -> None:
-    """Keeps the rows of a journey, and of those that became part of it, as they are and says why; its next
-    event tries again."""
+    """Keeps the rows of a journey, and of those that became part of it, as they are, but for what is personal
+    of the erased, and says why; its next event tries again."""
     detail = "".join(traceback.format_exception(error))
     await connection.execute(PARK, version.number, journeys, repr(error), detail)
     await connection.execute(NOT_STALE.format(schema=version.schema), journeys)
+    await forget_in_journeys(connection, version.schema, journeys)
     log.error("journey_parked", version=version.number, journey_id=journeys[0], error=repr(error))
 
 

@@ -3,9 +3,11 @@
 Promises: after an erasure no table of `log` holds a personal value of the subject, whenever its events
 arrive, and whenever a definition calls them personal; the content hash stays, so that a copy sent again is a
 duplicate. Which attributes are personal is what any definition ever proposed says, also where a version's own
-says otherwise. Leaves the rows of the versions that are fed to the fold, which sees only overwritten events.
+says otherwise. Leaves the rows of the versions that are fed to the fold, which sees only overwritten events,
+and has `forget_in_journeys` where it raises.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
@@ -25,20 +27,19 @@ FORGET_REJECTS = """
 update log.reject set key = null, value = null, message = $2
 where subject_id = any($1) and message <> $2
 """
-# Trials, what was known then, versions of other code, and those with journeys whose rows stay as they were.
+# Trials, what was known then, and versions of other code.
 NOT_BROUGHT_UP = """
 select schema_name from ops.version
-where status = 'built' or (status in ('fed', 'promoted') and (
-  code_version <> $1 or exists (select from ops.parked where parked.version_no = version.version_no)
-))
+where status = 'built' or (status in ('fed', 'promoted') and code_version <> $1)
 """
 FORGET_VALUES = """
 update {schema}.attribute_change as said set value = null, number_value = null
 from (
   select event_id, subject_id from log.event union all select event_id, subject_id from log.event_copy
 ) as named
-where named.subject_id = any($1) and named.event_id = said.event_id and said.name = any($2)
-  and said.value is not null
+join log.subject using (subject_id)
+where named.event_id = said.event_id and said.name = any($1) and said.value is not null
+  and erased_at is not null and {whose} = any($2)
 """
 
 PROPOSALS = "select fact from log.reference where record_name = 'DefinitionProposed'"
@@ -85,10 +86,17 @@ async def forget_erased(connection: Connection, schema: str) -> None:
     await _forget_values(connection, schema, await erased_subjects(connection), personal)
 
 
+async def forget_in_journeys(connection: Connection, schema: str, journeys: Sequence[str]) -> None:
+    """The same for the erased in journeys whose rows stay as they were, since their fold raises."""
+    query = FORGET_VALUES.format(schema=schema, whose="said.journey_id")
+    await connection.execute(query, list(await personal_names(connection)), journeys)
+
+
 async def _forget_values(
     connection: Connection, schema: str, subjects: set[str], personal: frozenset[str]
 ) -> None:
-    await connection.execute(FORGET_VALUES.format(schema=schema), list(subjects), list(personal))
+    query = FORGET_VALUES.format(schema=schema, whose="named.subject_id")
+    await connection.execute(query, list(personal), list(subjects))
 
 
 async def erased_subjects(connection: Connection) -> set[str]:
