@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from infra import MIGRATIONS
+from projections.agreement.facts import activated
 from schemas.records import AttributeChanged, SubjectErased
 from services import settings
 from services.projector.delivery import OffsetGap
@@ -22,11 +24,11 @@ from services.replay.versions import Refused, retire
 from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.migrate import migrate
-from services.store.pool import connect
+from services.store.pool import connect, session
 from tests import given as spec
 from tests import live
 from tests.faults.equality import compare
-from tests.feeding import DEFINITION, HUMAN, at, demo_request
+from tests.feeding import DAY, DEFINITION, HUMAN, at, demo_request
 from tests.fresh import empty_database
 from tests.histories import Timeline
 from tests.replaying import SMALL, Case, Store, decided, prepared, publish, random_case
@@ -179,6 +181,30 @@ async def test_a_journey_that_cannot_be_written_is_parked_and_the_others_are_bui
     await connection.close()
 
 
+async def test_a_version_joins_with_the_open_hours_of_then(database: str, topics: Addresses) -> None:
+    """A calendar fact that came while it was built: its rows were measured by it, what the views measure up
+    to now by the hours before it."""
+    shorter = spec.calendar("mon 00:00", {"tue": [["12:00", "13:00"]]}, recorded="mon 00:00")
+    events = [*decided(spec.DEFINITION, 0), demo_request(1, "form"), shorter]
+    records = live.on_topics(events)
+    await publish(topics.kafka_bootstrap, records)
+    await migrate(database, MIGRATIONS)
+    connection = await connect(database)
+    await live.add_versions(connection, [[(None, spec.DEFINITION)]])
+    store = Store(topics._replace(postgres_dsn=database), connection, records)
+    await store.take(len(records) - 1)
+    number = await store.build([(None, spec.DEFINITION)])
+    await store.take(1)
+    await store.catch_up(number)
+    windows = (
+        "select calendar_no, opens_at, closes_at from v{:04d}.calendar_window "
+        "where opens_at between now() - interval '2 years' and now() order by 1, 2"
+    )
+    live_ones, joined = [await connection.fetch(windows.format(each)) for each in (1, number)]
+    assert joined == live_ones
+    await connection.close()
+
+
 async def test_whatever_is_changed_by_hand_is_found(store: Store, case: Case) -> None:
     """Projections are proved by building again, the log by reading the topics again: equal at first, then a
     row less, another value, a row more and altered bytes are told, each in its place."""
@@ -224,6 +250,26 @@ DAMAGES = {
     "on conflict do nothing": "rejects_foreign",
 }
 """What is done to the log, and what is said of it."""
+
+
+async def test_a_rebuild_of_the_log_keeps_what_is_to_count_from_a_date_to_come(
+    database: str, topics: Addresses
+) -> None:
+    """In the definition in force and in the one before. Both lost it when they joined, since nothing was
+    promoted yet."""
+    now = time.time_ns() // 1000
+    later = DEFINITION.replace("version: 1", "version: 3")
+    promoted = [*decided(DEFINITION, 0), *decided(DEFINITION.replace("version: 1", "version: 2"), 9)]
+    scheduled = [*decided(later, now)[:-1], activated("default", 3, now + 300 * DAY, HUMAN, now)]
+    await publish(topics.kafka_bootstrap, live.on_topics([*promoted, demo_request(1, "form"), *scheduled]))
+    addresses = topics._replace(postgres_dsn=database)
+    await log_rebuild(addresses, MIGRATIONS, lambda _: None, Effort(1, 0))
+    async with session(database) as connection:
+        labels = await connection.fetch("select label, status from ops.version order by version_no")
+    assert [tuple(row) for row in labels] == [
+        ("default@1+default@3", "fed"),
+        ("default@2+default@3", "promoted"),
+    ]
 
 
 async def test_an_empty_postgres_is_made_again_from_the_topics(store: Store, case: Case) -> None:

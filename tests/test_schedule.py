@@ -23,7 +23,7 @@ from services.replay.runs import Candidate
 from services.replay.versions import ready
 from services.store.locks import stop_feeding
 from services.store.timeline import TimelineEntry
-from services.store.versions import adopt_dates, count_stale, create_version
+from services.store.versions import adopt_facts, count_stale, create_version
 from tests import given as spec
 from tests import live, oracle, test_live
 from tests.comparison import differences
@@ -178,7 +178,7 @@ async def test_a_version_that_joins_later_has_the_dates_that_lie_after_its_begin
         await store.settle()
         async with store.pool.acquire() as connection, connection.transaction():
             await stop_feeding(connection)
-            await adopt_dates(connection, number)
+            await adopt_facts(connection, number)
             await let_feed(connection, number)
             assert await count_stale(connection, "v0001", 1) == 0
         await store.settle()
@@ -200,7 +200,7 @@ async def test_a_version_that_has_a_date_to_come_is_known_again(store: Store) ->
             await connection.execute("update ops.version set created_at = $1, status = 'built'", BEFORE)
             await connection.execute("update ops.version set status = 'promoted' where version_no = 1")
             before = await ready(connection, candidate)
-            await adopt_dates(connection, number)
+            await adopt_facts(connection, number)
             assert (before, await ready(connection, candidate)) == (
                 (number,) * 2 if is_ready else (None,) * 2
             )

@@ -17,7 +17,7 @@ from services.settings import Addresses
 from services.store.feeding import Fed
 from services.store.locks import stop_feeding
 from services.store.pool import Connection, create_pool
-from services.store.versions import adopt_dates, code_version, count_stale
+from services.store.versions import adopt_facts, code_version, count_stale
 
 FEW_JOURNEYS = 500
 """So many may be behind when the version joins: the refold loop needs a few seconds for them."""
@@ -76,7 +76,7 @@ def _check(version: Found) -> None:
 async def _approach(connection: Connection, version: Found, refold: Refold, report: Report) -> None:
     """Folds what changed since the build, until only a little does."""
     async with connection.transaction():
-        await adopt_dates(connection, version.number)
+        await adopt_facts(connection, version.number)
     await connection.execute("delete from ops.parked where version_no = $1", version.number)
     for _ in range(ROUNDS):
         await _mark(connection, version)
@@ -88,7 +88,7 @@ async def _approach(connection: Connection, version: Found, refold: Refold, repo
 async def _join(connection: Connection, version: Found) -> None:
     async with connection.transaction():
         await stop_feeding(connection)
-        await adopt_dates(connection, version.number)  # what was agreed on meanwhile
+        await adopt_facts(connection, version.number)  # what came meanwhile
         await _mark(connection, version)
         await connection.execute(f"drop table {version.schema}.revision")
         await connection.execute(

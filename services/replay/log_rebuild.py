@@ -24,7 +24,7 @@ from services.replay.catch_up import catch_up
 from services.replay.job import Progress, Report
 from services.replay.runs import Candidate
 from services.replay.topics import Range, read
-from services.replay.versions import Refused
+from services.replay.versions import Refused, ready
 from services.replay.workers import Effort
 from services.settings import Addresses
 from services.store.definition_facts import definition_facts
@@ -33,7 +33,7 @@ from services.store.locks import stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import Connection, session
 from services.store.positions import read_positions
-from services.store.timeline import TimelineEntry, timeline_json, with_entry
+from services.store.timeline import TimelineEntry, with_entry
 from services.store.versions import promote
 
 BUILT = """
@@ -126,11 +126,8 @@ async def _version(
     effort: Effort,
 ) -> int:
     """Builds a version of the timeline and catches up, unless that was done before a kill."""
-    known = await connection.fetchval(
-        "select version_no from ops.version where timeline = $1::text::jsonb and status in ('built', 'fed')",
-        timeline_json(timeline),
-    )
-    number = known or await build(addresses, Candidate(timeline), report, effort)
+    candidate = Candidate(timeline)
+    number = await ready(connection, candidate) or await build(addresses, candidate, report, effort)
     await catch_up(addresses, number, report)
     return number
 

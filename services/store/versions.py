@@ -11,11 +11,13 @@ from importlib import resources
 from typing import NamedTuple
 
 from projections import definition, stage_visit
+from projections.agreement.standing import schedules
 from projections.journey import TABLES
 from projections.rules import BEGINNING, Rules
 from projections.table import table
 from schemas.records import Micros
 from services.store.calendars import LAID_OUT, write_calendars
+from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
 from services.store.promoted import promoted_views
 from services.store.stages import STAGE, write_stages
@@ -64,6 +66,11 @@ PROMOTED = """
 select version_no, schema_name, label, timeline, promoted_at from ops.version where status = 'promoted'
 """
 
+BEGUN = """
+select schema_name, created_at, timeline, reference_revision < revision as has_moved
+from ops.version left join ops.replay using (version_no), log.reference_revision
+where version_no = $1
+"""
 OWN_TIMELINE = "select schema_name, timeline::text from ops.version where version_no = $1 for update"
 SET_TIMELINE = "update ops.version set timeline = $2, label = $3 where version_no = $1"
 
@@ -182,7 +189,7 @@ async def change_timelines(
     connection: Connection, gone: Sequence[TimelineEntry], fresh: Sequence[TimelineEntry]
 ) -> None:
     """Lets definitions count from their dates on, and others no longer, in every version that is fed; those
-    to come `adopt_dates`.
+    to come `adopt_facts`.
 
     In the caller's transaction, which holds the reference revision and counts it up: every journey is folded
     again then, since its state kept no touches for another definition, and its rows name the timeline.
@@ -193,31 +200,28 @@ async def change_timelines(
         await _extend(connection, row["version_no"], fresh, gone)
 
 
-async def adopt_dates(connection: Connection, version_no: int) -> None:
-    """Lets a version that is to join those fed have what counts from a date after it was begun.
+async def adopt_facts(connection: Connection, version_no: int) -> None:
+    """Lets a version that is to join those fed have the open hours of now, and what counts from a date after
+    it was begun.
 
     That was agreed on for the log, not for one version. All of its journeys are behind then; no other version
     is. In the caller's transaction.
     """
-    row = await connection.fetchrow(
-        "select schema_name, created_at, timeline from ops.version where version_no = $1", version_no
-    )
+    row = await connection.fetchrow(BEGUN, version_no)
     assert row is not None
-    begun, dates = row["created_at"], await dates_after(connection, row["created_at"])
-    own = parse_timeline(row["timeline"])
+    schema, begun = row["schema_name"], row["created_at"]
+    own, dates = parse_timeline(row["timeline"]), await dates_after(connection, begun)
     gone = [each for each in own if (each.valid_from or BEGINNING) > begun and each not in dates]
     if await _extend(connection, version_no, dates, gone):
-        await connection.execute(BEHIND.format(schema=row["schema_name"]), timeout=None)
+        await connection.execute(BEHIND.format(schema=schema), timeout=None)
+    elif row["has_moved"]:
+        await lay_out(connection, schema, rules_of(own, await calendar_facts(connection)))
 
 
 async def dates_after(connection: Connection, instant: Micros) -> list[TimelineEntry]:
-    """What counts in the promoted version, if there is one, from a date after an instant on."""
-    text = await connection.fetchval("select timeline::text from ops.version where status = 'promoted'")
-    return [
-        each
-        for each in parse_timeline(text or "[]")
-        if each.valid_from is not None and each.valid_from > instant
-    ]
+    """What was agreed on to count from a date after an instant on."""
+    agreed = schedules(await definition_facts(connection))
+    return [TimelineEntry(date, agreed[date].body) for date in sorted(agreed) if date > instant]
 
 
 async def _extend(
