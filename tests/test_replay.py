@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import time
 from collections.abc import AsyncIterator
@@ -23,6 +24,8 @@ from services.replay.switch import previous, switch
 from services.replay.versions import Refused, retire
 from services.replay.workers import Effort
 from services.settings import Addresses
+from services.store.feeding import Fed
+from services.store.locks import share_feeding
 from services.store.migrate import migrate
 from services.store.pool import connect, session
 from tests import given as spec
@@ -32,6 +35,7 @@ from tests.feeding import DAY, DEFINITION, HUMAN, at, demo_request
 from tests.fresh import empty_database
 from tests.histories import Timeline
 from tests.replaying import SMALL, Case, Store, decided, prepared, publish, random_case
+from tests.servers import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
@@ -202,6 +206,40 @@ async def test_a_version_joins_with_the_open_hours_of_then(database: str, topics
     )
     live_ones, joined = [await connection.fetch(windows.format(each)) for each in (1, number)]
     assert joined == live_ones
+    await connection.close()
+
+
+WAITS_TO_END = """
+select exists (
+  select from pg_locks join pg_database on pg_database.oid = database
+  where datname = current_database() and locktype = 'advisory' and not granted
+)
+"""
+
+
+async def test_what_a_definition_calls_personal_while_a_build_ends_is_forgotten(
+    database: str, topics: Addresses
+) -> None:
+    """A batch that the end of the build waits for brings a definition by which the mail address of a lead
+    erased long before is personal: the version kept it, and no later erasure looks at it again."""
+    plain = DEFINITION.replace("[email, phone,", "[phone,")
+    stricter = decided(DEFINITION.replace("version: 1", "version: 2"), 9)
+    mail = AttributeChanged(**at(0, "mail", "crm:1"), name="email", value="kim@example.com")
+    erasure = SubjectErased(**at(2, "erasure", "crm:1"), request_id="1")
+    records = live.on_topics([*decided(plain, 0), mail, erasure, *stricter])
+    await publish(topics.kafka_bootstrap, records)
+    await migrate(database, MIGRATIONS)
+    connection = await connect(database)
+    await live.add_versions(connection, [[(None, plain)]])
+    store = Store(topics._replace(postgres_dsn=database), connection, records)
+    await store.take(len(records) - len(stricter))
+    async with session(database) as projector, projector.transaction():
+        await share_feeding(projector)
+        build = asyncio.create_task(store.build([(None, plain)]))
+        await until(lambda: connection.fetchval(WAITS_TO_END), "the build does not end")
+        await live.take(projector, records[-len(stricter) :], Fed())
+    kept = await connection.fetch(f"select event_id, value from v{await build:04d}.attribute_change")
+    assert [tuple(row) for row in kept] == [("mail", None)]
     await connection.close()
 
 
