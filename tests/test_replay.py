@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from infra import MIGRATIONS
 from projections.agreement.facts import activated
-from schemas.records import AttributeChanged, SubjectErased
+from schemas.records import AttributeChanged, Record, SubjectErased
 from services import settings
 from services.projector.delivery import OffsetGap
 from services.replay.diff_outcome import write_csv
@@ -154,12 +155,26 @@ async def test_an_erasure_reaches_versions_that_are_not_fed(database: str, topic
     await connection.close()
 
 
+@asynccontextmanager
+async def begun(
+    addresses: Addresses, events: Sequence[Record], text: str, left: int = 0
+) -> AsyncIterator[Store]:
+    """A version of one definition that has taken these events, but for the last ones."""
+    records = live.on_topics(events)
+    await publish(addresses.kafka_bootstrap, records)
+    await migrate(addresses.postgres_dsn, MIGRATIONS)
+    async with session(addresses.postgres_dsn) as connection:
+        await live.add_versions(connection, [[(None, text)]])
+        store = Store(addresses, connection, records)
+        await store.take(len(records) - left)
+        yield store
+
+
 async def test_a_journey_that_cannot_be_written_is_parked_and_the_others_are_built(
     database: str, topics: Addresses
 ) -> None:
     """Sums beyond 64 bits, in a row and in a state alone, ended the whole build."""
     text = spec.DEFINITION.partition("attribution:")[0] + "attribution: {models: [{id: linear}]}"
-    timeline: Timeline = [(None, text)]
     biggest = 2**63 - 1
     in_a_row = [spec.won("mon 10:00", biggest), spec.won("mon 11:00", biggest, "b")]
     in_the_state = [
@@ -168,21 +183,15 @@ async def test_a_journey_that_cannot_be_written_is_parked_and_the_others_are_bui
         spec.adjusted("mon 11:00", biggest, subject="crm:2"),
         spec.reopened("mon 12:00", subject="crm:2"),
     ]
-    records = live.on_topics([*in_a_row, *in_the_state, spec.touch("mon 09:00", subject="crm:3")])
-    await publish(topics.kafka_bootstrap, records)
-    await migrate(database, MIGRATIONS)
-    connection = await connect(database)
-    await live.add_versions(connection, [timeline])
-    store = Store(topics._replace(postgres_dsn=database), connection, records)
-    await store.take(len(records))
-    number = await store.build(timeline)
-    parked = await connection.fetch(
-        "select journey_id from ops.parked where version_no = $1 order by 1", number
-    )
-    assert [row["journey_id"] for row in parked] == ["crm:1", "crm:2"]
-    leads = await connection.fetch(f"select journey_id from v{number:04d}.lead_state")
-    assert [row["journey_id"] for row in leads] == ["crm:3"]
-    await connection.close()
+    events = [*in_a_row, *in_the_state, spec.touch("mon 09:00", subject="crm:3")]
+    async with begun(topics._replace(postgres_dsn=database), events, text) as store:
+        number = await store.build([(None, text)])
+        parked = await store.connection.fetch(
+            "select journey_id from ops.parked where version_no = $1 order by 1", number
+        )
+        assert [row["journey_id"] for row in parked] == ["crm:1", "crm:2"]
+        leads = await store.connection.fetch(f"select journey_id from v{number:04d}.lead_state")
+        assert [row["journey_id"] for row in leads] == ["crm:3"]
 
 
 async def test_a_version_joins_with_the_open_hours_of_then(database: str, topics: Addresses) -> None:
@@ -190,30 +199,58 @@ async def test_a_version_joins_with_the_open_hours_of_then(database: str, topics
     to now by the hours before it."""
     shorter = spec.calendar("mon 00:00", {"tue": [["12:00", "13:00"]]}, recorded="mon 00:00")
     events = [*decided(spec.DEFINITION, 0), demo_request(1, "form"), shorter]
-    records = live.on_topics(events)
-    await publish(topics.kafka_bootstrap, records)
-    await migrate(database, MIGRATIONS)
-    connection = await connect(database)
-    await live.add_versions(connection, [[(None, spec.DEFINITION)]])
-    store = Store(topics._replace(postgres_dsn=database), connection, records)
-    await store.take(len(records) - 1)
-    number = await store.build([(None, spec.DEFINITION)])
-    await store.take(1)
-    await store.catch_up(number)
     windows = (
         "select calendar_no, opens_at, closes_at from v{:04d}.calendar_window "
         "where opens_at between now() - interval '2 years' and now() order by 1, 2"
     )
-    live_ones, joined = [await connection.fetch(windows.format(each)) for each in (1, number)]
+    async with begun(topics._replace(postgres_dsn=database), events, spec.DEFINITION, left=1) as store:
+        number = await store.build([(None, spec.DEFINITION)])
+        await store.take(1)
+        await store.catch_up(number)
+        live_ones, joined = [await store.connection.fetch(windows.format(each)) for each in (1, number)]
     assert joined == live_ones
-    await connection.close()
 
 
-WAITS_TO_END = """
-select exists (
-  select from pg_locks join pg_database on pg_database.oid = database
-  where datname = current_database() and locktype = 'advisory' and not granted
-)
+async def test_a_version_joins_while_its_tables_are_read(database: str, topics: Addresses) -> None:
+    """A copy of the database locks every table until it is done: joining waited for it, and kept the
+    projector waiting."""
+    addresses = topics._replace(postgres_dsn=database)
+    async with begun(addresses, [demo_request(1, "form")], DEFINITION) as store, session(database) as reader:
+        number = await store.build([(None, DEFINITION)])
+        async with reader.transaction():
+            await reader.execute(f"lock table v{number:04d}.revision in access share mode")
+            joining = asyncio.create_task(store.catch_up(number))
+            status = f"select status = 'fed' from ops.version where version_no = {number}"
+            await until(lambda: store.connection.fetchval(status), "the version does not join")
+        await joining
+        assert await store.connection.fetchval(f"select to_regclass('v{number:04d}.revision')") is None
+
+
+async def test_a_version_that_was_retired_meanwhile_does_not_join(database: str, topics: Addresses) -> None:
+    """Its tables go when nobody reads them: the projector had to feed what was no more."""
+    addresses = topics._replace(postgres_dsn=database)
+    async with begun(addresses, [demo_request(1, "form")], DEFINITION) as store, session(database) as reader:
+        number = await store.build([(None, DEFINITION)])
+        async with reader.transaction():
+            await reader.execute(f"lock table v{number:04d}.credit in access share mode")
+            async with store.connection.transaction():
+                await share_feeding(store.connection)
+                retiring = asyncio.create_task(retire(addresses, number))
+                await until(lambda: reader.fetchval(WAITS.format(1)), "it is not retired")
+                joining = asyncio.create_task(store.catch_up(number))
+                await until(lambda: reader.fetchval(WAITS.format(2)), "it does not join")
+            with pytest.raises(Refused, match="is retired"):
+                await joining
+        await retiring
+        status = await store.connection.fetchval(
+            f"select status from ops.version where version_no = {number}"
+        )
+        assert status == "retired"
+
+
+WAITS = """
+select count(*) = {} from pg_locks join pg_database on pg_database.oid = database
+where datname = current_database() and locktype = 'advisory' and not granted
 """
 
 
@@ -226,21 +263,17 @@ async def test_what_a_definition_calls_personal_while_a_build_ends_is_forgotten(
     stricter = decided(DEFINITION.replace("version: 1", "version: 2"), 9)
     mail = AttributeChanged(**at(0, "mail", "crm:1"), name="email", value="kim@example.com")
     erasure = SubjectErased(**at(2, "erasure", "crm:1"), request_id="1")
-    records = live.on_topics([*decided(plain, 0), mail, erasure, *stricter])
-    await publish(topics.kafka_bootstrap, records)
-    await migrate(database, MIGRATIONS)
-    connection = await connect(database)
-    await live.add_versions(connection, [[(None, plain)]])
-    store = Store(topics._replace(postgres_dsn=database), connection, records)
-    await store.take(len(records) - len(stricter))
-    async with session(database) as projector, projector.transaction():
-        await share_feeding(projector)
-        build = asyncio.create_task(store.build([(None, plain)]))
-        await until(lambda: connection.fetchval(WAITS_TO_END), "the build does not end")
-        await live.take(projector, records[-len(stricter) :], Fed())
-    kept = await connection.fetch(f"select event_id, value from v{await build:04d}.attribute_change")
+    events = [*decided(plain, 0), mail, erasure, *stricter]
+    addresses = topics._replace(postgres_dsn=database)
+    async with begun(addresses, events, plain, left=len(stricter)) as store:
+        async with session(database) as projector, projector.transaction():
+            await share_feeding(projector)
+            build = asyncio.create_task(store.build([(None, plain)]))
+            await until(lambda: store.connection.fetchval(WAITS.format(1)), "the build does not end")
+            await live.take(projector, live.on_topics(events)[-len(stricter) :], Fed())
+        number = await build
+        kept = await store.connection.fetch(f"select event_id, value from v{number:04d}.attribute_change")
     assert [tuple(row) for row in kept] == [("mail", None)]
-    await connection.close()
 
 
 async def test_whatever_is_changed_by_hand_is_found(store: Store, case: Case) -> None:

@@ -57,6 +57,7 @@ async def catch_up(addresses: Addresses, number: int, report: Report) -> None:
             if version.status == "built":
                 await _approach(connection, version, refold, report)
                 await _join(connection, version)
+            await connection.execute(f"drop table if exists {version.schema}.revision", timeout=None)
             await _refold(connection, version, refold, report)
     finally:
         await pool.close()
@@ -86,11 +87,15 @@ async def _approach(connection: Connection, version: Found, refold: Refold, repo
 
 
 async def _join(connection: Connection, version: Found) -> None:
+    """Unless another one has let it join meanwhile. Raises Refused for a version retired meanwhile."""
     async with connection.transaction():
         await stop_feeding(connection)
+        version = await find(connection, version.number)
+        _check(version)
+        if version.status != "built":
+            return
         await adopt_facts(connection, version.number)  # what came meanwhile
         await _mark(connection, version)
-        await connection.execute(f"drop table {version.schema}.revision")
         await connection.execute(
             "update ops.version set status = 'fed' where version_no = $1", version.number
         )
