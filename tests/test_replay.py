@@ -36,7 +36,7 @@ from tests.feeding import DAY, DEFINITION, HUMAN, at, demo_request
 from tests.fresh import empty_database
 from tests.histories import Timeline
 from tests.replaying import SMALL, Case, Store, decided, prepared, publish, random_case
-from tests.servers import until
+from tests.servers import DEADLINE_SECONDS, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
@@ -274,6 +274,29 @@ async def test_what_a_definition_calls_personal_while_a_build_ends_is_forgotten(
         number = await build
         kept = await store.connection.fetch(f"select event_id, value from v{number:04d}.attribute_change")
     assert [tuple(row) for row in kept] == [("mail", None)]
+
+
+async def test_a_build_that_ends_reads_no_rows_while_all_who_feed_wait(
+    database: str, topics: Addresses
+) -> None:
+    """For nobody erased and nothing called personal meanwhile it read a whole table once more, millions of
+    rows."""
+    events = [
+        *decided(DEFINITION, 0),
+        demo_request(0, "form"),
+        SubjectErased(**at(2, "erasure"), request_id="1"),
+    ]
+    async with begun(topics._replace(postgres_dsn=database), events, DEFINITION) as store:
+        async with session(database) as projector, projector.transaction():
+            await share_feeding(projector)
+            build = asyncio.create_task(store.build([(None, DEFINITION)]))
+            await until(lambda: store.connection.fetchval(WAITS.format(1)), "the build does not end")
+            reading = store.connection.transaction()
+            await reading.start()
+            await store.connection.execute("lock table v0002.attribute_change in access exclusive mode")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await build
+        await reading.rollback()
 
 
 async def test_whatever_is_changed_by_hand_is_found(store: Store, case: Case) -> None:

@@ -9,6 +9,7 @@ and has `forget_in_journeys` where it raises.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -79,11 +80,23 @@ async def redact(connection: Connection, subjects: set[str], decoding: Decoding)
             await _forget_values(connection, row["schema_name"], subjects, personal)
 
 
-async def forget_erased(connection: Connection, schema: str) -> None:
+class Forgotten(NamedTuple):
+    """Whose personal attributes a version has no more, and what these are called."""
+
+    subjects: set[str]
+    personal: frozenset[str]
+
+
+async def forget_erased(connection: Connection, schema: str, known: Forgotten | None = None) -> Forgotten:
     """Leaves of the personal attributes of all who were ever erased, in a version's rows, only that they were
-    said."""
-    personal = await personal_names(connection)
-    await _forget_values(connection, schema, await erased_subjects(connection), personal)
+    said; nothing is read of what is known to be forgotten."""
+    found = Forgotten(await erased_subjects(connection), await personal_names(connection))
+    subjects = found.subjects
+    if known is not None and found.personal <= known.personal:
+        subjects = subjects - known.subjects
+    if subjects:
+        await _forget_values(connection, schema, subjects, found.personal)
+    return found
 
 
 async def forget_in_journeys(connection: Connection, schema: str, journeys: Sequence[str]) -> None:

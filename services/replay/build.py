@@ -72,11 +72,9 @@ async def make_key(job: Job, task: Task) -> Done:
 async def _finish(connection: Connection, job: Job) -> None:
     """From here on an erasure finds the version; of those before it this forgets what was believed then, or
     what only another definition calls personal."""
-    await forget_erased(
-        connection, job.schema
-    )  # nearly all, before the lock that keeps everybody from feeding
+    known = await forget_erased(connection, job.schema)  # before the lock that keeps everybody from feeding
     async with connection.transaction():
         await stop_feeding(connection)
-        await forget_erased(connection, job.schema)
+        await forget_erased(connection, job.schema, known)
         for change in ("ops.version set status = 'built'", "ops.replay set built_at = now()"):
             await connection.execute(f"update {change} where version_no = $1", job.version_no)
