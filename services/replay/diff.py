@@ -63,11 +63,15 @@ FINISH = "update ops.replay_diff set finished_at = now() where version_no = $1"
 
 BEGUN = "select against_no from ops.replay_diff where version_no = $1 and finished_at is null"
 
+# `except`, since a `not in` of more than the memory of a sort holds reads all of it for every journey.
 FIND_DIFFERING = """
 insert into {schema}.differing
-select journey_id, (row_number() over (order by journey_id) - 1) / {size} from ({differing}) as found
-where journey_id not in ({left_out})
+select journey_id, (row_number() over (order by journey_id) - 1) / {size}
+from (({differing}) except ({left_out})) as found
 """
+OF_UNIT = "select journey_id from {schema}.differing where unit_no = $1"
+BEHIND = "select journey_id from ({left_out}) as behind where journey_id = any($1)"
+"""Looks up these alone, and not all journeys for each unit."""
 
 PARKED = "select journey_id from ops.parked where version_no in ({numbers})"
 STALE = """
@@ -240,15 +244,19 @@ async def explain(pair: Pair, task: Task) -> Done:
     stopwatch = Stopwatch()
     async with session(pair.addresses.postgres_dsn) as connection:
         async with connection.transaction(isolation="repeatable_read"):
-            journeys = await connection.fetch(
-                f"select journey_id from {pair.version.schema}.differing where unit_no = $1 "
-                f"and journey_id not in ({_left_out(pair.version, pair.against)})",
-                task.number,
-            )
+            journeys = await _journeys(connection, pair, task.number)
             if await lock_unit(connection, pair.version_no, task):
-                await _explain(connection, pair, [row["journey_id"] for row in journeys])
+                await _explain(connection, pair, journeys)
                 await finish_unit(connection, pair.version_no, task, stopwatch.done(len(journeys)))
         return stopwatch.done(len(journeys))
+
+
+async def _journeys(connection: Connection, pair: Pair, unit: int) -> list[str]:
+    """The journeys of a unit that can be compared now."""
+    found = [id for (id,) in await connection.fetch(OF_UNIT.format(schema=pair.version.schema), unit)]
+    query = BEHIND.format(left_out=_left_out(pair.version, pair.against))
+    behind = {id for (id,) in await connection.fetch(query, found)}
+    return [id for id in found if id not in behind]
 
 
 async def _explain(connection: Connection, pair: Pair, journeys: Sequence[str]) -> None:
