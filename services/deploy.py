@@ -21,11 +21,13 @@ from services.broker import connected, ensure_topics
 from services.definitions import publish
 from services.registry import Registry
 from services.replay.switch import renew
+from services.replay.versions import Refused
 from services.settings import Addresses
 from services.store.definition_facts import record_activations
 from services.store.locks import stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import Connection, session
+from services.store.positions import read_positions
 from services.store.timeline import TimelineEntry
 from services.store.versions import create_version, is_of_other_release, promote
 
@@ -60,8 +62,9 @@ async def deploy(
     """Brings servers to the state that the services need.
 
     `definition_text` is the YAML of the first definition; None takes `default` when the log is new. Raises
-    AlreadyStarted when one is given though a version is promoted, DefinitionFaults, NewerDatabase, and
-    Blocked when readers keep the views of an earlier release.
+    AlreadyStarted when one is given though a version is promoted, DefinitionFaults, NewerDatabase, Blocked
+    when readers keep the views of an earlier release, and Refused on a log that was not rebuilt to its end:
+    what is read already would be missing in a first version.
     """
     applied = await migrate(addresses.postgres_dsn, migrations)
     await ensure_topics(addresses.kafka_bootstrap)
@@ -74,6 +77,8 @@ async def deploy(
                 raise AlreadyStarted(label)
             await renew(connection)
             return Deployed(applied, label, False, await is_of_other_release(connection))
+        if await read_positions(connection):
+            raise Refused("`leadlog log rebuild` was interrupted here: run it again, it goes on where it was")
         text = definition_text if definition_text is not None else default
         await publish_definition(addresses, text)
         return Deployed(applied, await first_version(connection, text), True, False)

@@ -8,6 +8,9 @@ from random import Random
 
 import pytest
 
+from infra import MIGRATIONS
+from services.deploy import deploy
+from services.replay.versions import Refused
 from services.settings import Addresses
 from services.store.pool import connect
 from tests.faults.equality import compare
@@ -98,7 +101,8 @@ async def _look_and_go_back(commands: Commands) -> None:
 async def test_nothing_tells_that_a_rebuild_of_the_log_was_killed(
     database: str, topics: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of the log, of a version and whenever: log, versions and what BI reads are as before."""
+    """In the middle of the log, of a version and whenever: log, versions and what BI reads are as before. A
+    start in between made a first version that lacked all that was read already."""
     monkeypatch.setenv("LEADLOG_STATE", str(tmp_path / "undisturbed"))
     case = await random_case(topics, seed=3)
     async with (
@@ -110,6 +114,8 @@ async def test_nothing_tells_that_a_rebuild_of_the_log_was_killed(
         commands, rng = Commands(addresses, tmp_path / "killed", "log"), Random(3)
         for phase in ("log", "read", "fold", "index"):
             await commands.until(phase, "rebuild")
+        with pytest.raises(Refused, match="log rebuild"):
+            await deploy(addresses, MIGRATIONS, None, case.agreed[0])
         for _ in range(RANDOM_KILLS):
             if await commands.for_seconds(rng.uniform(0, LONGEST_SECONDS), "rebuild"):
                 break
