@@ -177,7 +177,7 @@ async def test_a_journey_that_cannot_be_written_is_parked_and_the_others_are_bui
     text = spec.DEFINITION.partition("attribution:")[0] + "attribution: {models: [{id: linear}]}"
     biggest = 2**63 - 1
     in_a_row = [spec.won("mon 10:00", biggest), spec.won("mon 11:00", biggest, "b")]
-    in_the_state = [
+    in_the_state: list[Record] = [
         *(spec.touch("mon 09:00", subject="crm:2", id=f"touch {number}") for number in range(8)),
         spec.won("mon 10:00", biggest, subject="crm:2", id="won"),
         spec.adjusted("mon 11:00", biggest, subject="crm:2"),
