@@ -219,7 +219,7 @@ class Stack:
     async def _until_served(self) -> None:
         known = self.known()
         names = [name for name in self.supervisor.processes() if name not in GIVEN_BY]
-        questions = {name: partial(served.is_ready, known[url]) for name, url in served.URLS.items()}
+        questions = {"ingest": partial(served.is_ready, known[served.URLS["ingest"]])}
         await asyncio.gather(*(self._until(name, questions.get(name, _at_once)) for name in names))
 
     async def _until_databases(self, plan: Plan) -> None:
@@ -293,7 +293,8 @@ def _is_given(name: str) -> bool:
 
 
 async def _at_once() -> bool:
-    """Of a service that is there as soon as it listens."""
+    """Of a service that is there as soon as it listens. The page says itself what it waits for: after an
+    upgrade for a build, which needs the stack."""
     return True
 
 

@@ -45,6 +45,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 COMMAND = (LEADLOG, "run", "web", "--port", "0")
 HTML = "{http://www.w3.org/1999/xhtml}"
+HTML_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z")
 SCRIPT = "<script>alert(1)</script>"
 FAR_AHEAD = 24 * 365 * 20
 """Hours after the start at which hand-offs of these tests are still to be met."""
@@ -123,6 +124,11 @@ class Page:
         for element in self.tree.iter(f"{HTML}a"):
             yield urljoin(self.url, element.get("href"))
 
+    def times(self) -> Iterator[str]:
+        """Its instants, as programs read them."""
+        for element in self.tree.iter(f"{HTML}time"):
+            yield element.get("datetime")
+
     def ids(self) -> set[str]:
         """Names of its parts."""
         return {element.get("id") for element in self.tree.iter() if element.get("id")}
@@ -146,9 +152,10 @@ class Web:
         """A page."""
         return Page(requests.get(self._process.url + path, headers=headers, timeout=60))
 
-    def ready(self) -> int:
-        """What `/readyz` answers."""
-        return requests.get(f"{self._process.url}/readyz", timeout=60).status_code
+    def ready(self) -> tuple[int, str]:
+        """What `/readyz` answers: status and reasons."""
+        answer = requests.get(f"{self._process.url}/readyz", timeout=60)
+        return answer.status_code, ", ".join(answer.json()["reasons"])
 
     def stop(self) -> int:
         """Ends it in order; its exit code."""
@@ -214,7 +221,7 @@ def test_what_was_counted_is_given_again_for_a_while(web: Web, database: str) ->
 
 
 def test_every_link_leads_somewhere(web: Web) -> None:
-    """From the overview to all pages: each is HTML, and has the part that a link names."""
+    """From the overview to all pages: each is HTML, its times too, and has the part that a link names."""
     pages: dict[str, Page] = {}
     parts: set[tuple[str, str]] = set()
     waiting = [web("/").url, *map(urljoin, [web("/").url] * 2, ["/leads", "/conversion?by=campaign&to=mql"])]
@@ -228,6 +235,7 @@ def test_every_link_leads_somewhere(web: Web) -> None:
             parts |= {(where, part)} if part else set()
             waiting.append(where)
     assert {page.status for page in pages.values()} == {200}
+    assert [time for page in pages.values() for time in page.times() if not HTML_TIME.fullmatch(time)] == []
     found = {urlsplit(address).path for address in pages}
     assert found >= {
         *("/", "/leads", "/handoffs", "/clocks", "/deals", "/credit", "/conversion", "/campaigns"),
@@ -461,12 +469,30 @@ def test_before_the_first_definition_it_says_so(stack: Addresses, database: str,
     """No traceback, not ready; and once there is one, the same process shows it."""
     asyncio.run(migrate(database, MIGRATIONS))
     web = web_on(stack, database, tmp_path)
-    assert web.ready() == 503
+    status, reasons = web.ready()
+    assert (status, "No definition is in use yet" in reasons) == (503, True)
     assert "No definition is in use yet" in web("/").words()
     asyncio.run(promote_first(database))
-    assert web.ready() == 200
+    assert web.ready() == (200, "")
     assert web("/").status == 200
     assert web.stop() == 0
+
+
+async def leave_to_another_release(dsn: str) -> None:
+    """Makes a view as a release might have that called a column otherwise."""
+    connection = await connect(dsn)
+    await connection.execute("alter view bi.data_freshness rename column lag_seconds to lag")
+    await connection.close()
+
+
+def test_it_is_ready_only_while_its_pages_are(web: Web, database: str) -> None:
+    """`/readyz` asked for the promoted version only, and said yes while a view of another release let every
+    page answer 503; its no was a page too, which `leadlog doctor` could not read."""
+    asyncio.run(leave_to_another_release(database))
+    page, (status, reasons) = web("/campaigns"), web.ready()
+    assert (page.status, status) == (503, 503)
+    assert "built by another release" in reasons
+    assert reasons.replace(": ", " ", 1) in page.words()
 
 
 def test_without_postgres_it_says_so(stack: Addresses, tmp_path: Path) -> None:
@@ -474,7 +500,7 @@ def test_without_postgres_it_says_so(stack: Addresses, tmp_path: Path) -> None:
     nowhere = "postgresql://leadlog:geheim@127.0.0.1:9/leadlog"
     for dsn, reason in ((nowhere, "does not answer"), (f"{stack.postgres_dsn}_no", "lets nobody in")):
         web = web_on(stack, dsn, tmp_path)
-        assert web.ready() == 503
+        assert web.ready()[0] == 503
         page = web("/leads")
         assert (page.status, f"Postgres {reason}" in page.words()) == (503, True)
         assert "geheim" not in page.text

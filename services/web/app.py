@@ -178,18 +178,27 @@ class Site:
 
     async def error(self, request: Request, error: Exception) -> Response:
         """Why there is no page."""
-        status, title, why = _told(error)
-        if status >= 500:
-            log.warning("page_not_shown", path=request.url.path, error=repr(error))
+        status, title, why = self._noted(request, error)
         alike = error.alike if isinstance(error, NoSuchLead) else []
         shown = {"title": title, "why": why, "alike": alike, "definition_version": None}
         return self._response(status, "error", shown)
 
-    async def readyz(self, _: Request) -> Response:
-        """Whether pages can be shown."""
-        async with self._snapshot() as connection:
-            await promoted_version(connection)
-        return JSONResponse({"ok": True})
+    async def readyz(self, request: Request) -> Response:
+        """Whether pages can be shown, by what stands on each; if not, why, in their words."""
+        try:
+            async with self._snapshot() as connection:
+                await reading.read_basics(connection)
+        except TOLD as error:
+            status, title, why = self._noted(request, error)
+            return JSONResponse({"ok": False, "reasons": [f"{title}: {why}"]}, status)
+        return JSONResponse({"ok": True, "reasons": []})
+
+    def _noted(self, request: Request, error: Exception) -> tuple[int, str, str]:
+        """Status, title and reason; what is not the reader's doing is logged."""
+        told = status, _, _ = _told(error)
+        if status >= 500:
+            log.warning("page_not_shown", path=request.url.path, error=repr(error))
+        return told
 
     def _response(self, status: int, name: str, shown: Mapping[str, Any]) -> Response:
         return HTMLResponse(self._templates.get_template(f"{name}.html").render(shown), status, HEADERS)

@@ -33,9 +33,11 @@ def moment(context: Context, value: str | int | None, form: str = "%Y-%m-%d %H:%
     """An instant, RFC 3339 or in microseconds, in the zone of the definition's calendar."""
     if value is None:
         return ""
-    text = rfc3339(value) if isinstance(value, int) else value
-    local = datetime.fromisoformat(text).astimezone(ZoneInfo(context["zone"]) if context["zone"] else UTC)
-    return Markup('<time datetime="{}">{}</time>').format(text, local.strftime(form))
+    at = datetime.fromisoformat(rfc3339(value) if isinstance(value, int) else value)
+    local = at.astimezone(ZoneInfo(context["zone"]) if context["zone"] else UTC)
+    # HTML knows milliseconds, no finer digits.
+    said = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{}">{}</time>').format(said, local.strftime(form))
 
 
 def path(some_id: str) -> str:
