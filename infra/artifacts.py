@@ -18,6 +18,8 @@ import requests
 from jgo.maven import Artifact as Resolved
 from jgo.maven import MavenContext, PythonResolver
 
+from services.plain_words import plainly
+
 LOCK_FILE = Path(__file__).with_name("servers.lock")
 KAFKA_ROOTS = ("org.apache.kafka:kafka_2.13:4.3.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4")
 REGISTRY = "io.apicurio:apicurio-registry-app:tar.gz:all:3.3.3"
@@ -121,7 +123,7 @@ def _fetch_one(context: MavenContext, artifact: Artifact, cache: Path) -> None:
     except (requests.RequestException, RuntimeError) as error:
         path.unlink(missing_ok=True)
         raise Unavailable(
-            f"{artifact.coordinate} could not be downloaded from Maven Central: {_root(error)}. "
+            f"{artifact.coordinate} could not be downloaded from Maven Central: {plainly(_root(error))}. "
             "Is there a network, and does HTTPS_PROXY name its proxy if it needs one?"
         ) from error
     except OSError as error:

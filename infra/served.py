@@ -12,6 +12,7 @@ from asyncio import to_thread
 from collections.abc import Mapping
 
 from infra.ports import HOST
+from services.plain_words import plainly
 
 URLS = {"ingest": "ingest_url", "web": "page_url"}
 """Process to the name of its address in `leadlog status --json`."""
@@ -32,7 +33,7 @@ def urls(ports: Mapping[str, int]) -> dict[str, str]:
 
 
 async def is_ready(base: str) -> bool:
-    """Whether it is ready: the door to take events, the page to show them."""
+    """Whether the door is ready to take events."""
     return not await to_thread(_trouble, f"{base}/readyz")
 
 
@@ -80,5 +81,7 @@ def _read(url: str) -> str:
 
 
 def _why(error: Exception) -> str:
-    is_late = isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError)
-    return f"no answer within {CHECK_TIMEOUT_SECONDS:.0f} s" if is_late else str(error)
+    reason = getattr(error, "reason", error)
+    cause = reason if isinstance(reason, Exception) else error
+    is_late = isinstance(cause, TimeoutError)
+    return f"no answer within {CHECK_TIMEOUT_SECONDS:.0f} s" if is_late else plainly(cause)

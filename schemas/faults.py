@@ -5,6 +5,7 @@ what was expected and, where one can be given, a hint. Leaves rules between fiel
 than msgspec, which stops at the first fault: used only once that has refused.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
@@ -57,12 +58,12 @@ FIELDS = {name: _fields(record) for name, record in RECORDS.items()}
 
 
 def shown(value: object) -> str | int | float | bool | None:
-    """A value as a fault repeats it: short, and storable as JSON."""
+    """A value as a fault repeats it: short, and storable as JSON; an object or array as JSON writes it."""
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int) and abs(value) < 2**63:
         return value
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
 

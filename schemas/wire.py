@@ -160,7 +160,8 @@ def _source(schema_id: int, text: str | None) -> _Source:
         schema = _parsed(text)
         is_todays = fingerprint(text) in _FINGERPRINTS.values()
     except MALFORMED as fault:
-        message = f"the schema with id {schema_id} cannot be read: {fault!r}"
+        speaks = isinstance(fault, json.JSONDecodeError | fastavro.schema.SchemaParseException)
+        message = f"the schema with id {schema_id} is no Avro schema" + (f": {fault}" if speaks else "")
         raise Unreadable("incompatible_schema", message) from None
     full_name = str(schema.get("name")) if isinstance(schema, dict) else str(schema)
     name = full_name.removeprefix("leadlog.")
@@ -191,12 +192,22 @@ def _resolved(source: _Source, value: bytes) -> Any:
     except fastavro.read.SchemaResolutionError as fault:
         raise Unreadable("incompatible_schema", str(fault)) from None
     except MALFORMED as fault:
-        # Not by its `repr`, which of a wrong encoding quotes the whole text.
-        found = f"{type(fault).__name__}: {fault}"
-        raise Unreadable("not_avro", f"the body does not fit its schema: {found}") from None
+        raise Unreadable("not_avro", f"the body does not fit its schema: {_said(fault)}") from None
     if stream.tell() != len(value):
         raise Unreadable("not_avro", f"{len(value) - stream.tell()} bytes follow the record")
     return fields
+
+
+def _said(fault: Exception) -> str:
+    """What a library found, in plain words that are the same in every process: its own name objects."""
+    match fault:
+        case EOFError():
+            return "it ends too early, or a length in it is wrong"
+        case UnicodeDecodeError():
+            return f"a text in it is not UTF-8 (byte {fault.object[fault.start]:#04x})"
+        case LookupError():
+            return "it names a branch or a symbol that there is not"
+    return "a value in it cannot be read"
 
 
 def _typed(source: _Source, fields: Any) -> Record:

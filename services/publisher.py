@@ -15,12 +15,12 @@ from typing import Generic, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError
 
 from schemas import wire
 from schemas.records import TOPIC_OF, Record
 from services import settings
 from services.broker import AWAY, start_producer, stop_producer
+from services.plain_words import plainly
 from services.producing import Acknowledgement, Outgoing, submit
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ class Publisher(Generic[T]):
             self._say_waiting("no acknowledgement yet")
 
     async def _again_later(self, fault: BaseException) -> None:
-        self._say_waiting("no connection" if isinstance(fault, KafkaConnectionError) else repr(fault))
+        self._say_waiting(plainly(fault))
         await self._close()
         await asyncio.sleep(settings.PUBLISH_RETRY_SECONDS)
 

@@ -12,6 +12,7 @@ import aiohttp
 
 from schemas.ids import RELEASED, Released
 from services import settings
+from services.plain_words import plainly
 from services.registry_archive import archive
 
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
@@ -129,7 +130,9 @@ class Registry:
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             if isinstance(error, RegistryAway | Incompatible):
                 raise
-            reason = str(error) or f"no answer within {settings.REGISTRY_TIMEOUT_SECONDS} s"
+            reason = (
+                plainly(error) if str(error) else f"no answer within {settings.REGISTRY_TIMEOUT_SECONDS} s"
+            )
             raise RegistryAway(f"the schema registry at {self.url} does not answer: {reason}") from error
 
 

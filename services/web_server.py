@@ -7,7 +7,6 @@ a connection for long who has shown no key yet. Leaves bodies, and what is serve
 
 import asyncio
 import gc
-import os
 import signal
 import socket
 
@@ -19,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from services import settings
 from services.daemon import PortTaken
 from services.logging import configure
+from services.plain_words import plainly
 
 KEEP_ALIVE_SECONDS = 75
 """An idle connection is kept for so long: longer than the 60 s of the usual proxies, which then end it."""
@@ -118,7 +118,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
+        why = plainly(error)
         raise PortTaken(
             f"cannot listen on port {port} of {host}: {why}. Choose by --host and --port (0: a free one)"
         ) from error

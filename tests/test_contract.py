@@ -84,6 +84,12 @@ def refused(event: object, may_import: bool = False) -> list[Fault]:
     return list(refusal.value.faults)
 
 
+def test_a_value_is_repeated_as_json_writes_it() -> None:
+    """A publisher read `{'a': True}`, which is Python and no JSON."""
+    [fault] = refused(TOUCH | {"channel": {"a": [True, None, "ü"]}})
+    assert fault.value == '{"a": [true, null, "ü"]}'
+
+
 def answer(event: object) -> Record | tuple[Fault, ...]:
     """The record of an import, or its faults."""
     try:

@@ -120,7 +120,7 @@ async def test_the_projector_reads_what_others_write_and_says_what_it_cannot(
         ("wrong_key", good.event_id)
     }
     assert {refused.message.partition(",")[0] for refused in read.rejects} == {
-        "the key is b'someone else'",
+        "the key is 'someone else'",
         "the key is missing",
     }
 

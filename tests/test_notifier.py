@@ -375,7 +375,10 @@ def test_a_password_is_not_quoted_when_it_is_no_yaml(tmp_path: Path, password: s
         ("channels: {a: {type: alertmanager, url: 'http://x', per_minute: 0}}", "Expected `int` >= 1"),
         ("channels: {a: {type: alertmanager, url: 'http://x', timeout: -1}}", "Expected `float` > 0"),
         ("channels: {a: {type: alertmanager, url: 'http://x', fallback: a}}", "fallback of a is a"),
-        ("lead_url: 'https://crm/{lead_id}'", "lead_url cannot be filled in"),
+        (
+            "lead_url: 'https://crm/{lead_id}'",
+            "lead_url cannot be filled in: braces are for .journey_id",
+        ),
         ("lead_url: 'https://crm/{journey_id.x}'", "lead_url cannot be filled in"),
         ("runbook_url: 'https://wiki/{'", "runbook_url cannot be filled in"),
         ("lead_url: 'caf\xe9'", "can't decode byte"),

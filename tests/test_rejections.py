@@ -194,7 +194,7 @@ def test_a_wrong_encoding_is_told_without_the_text() -> None:
     mail = r.AttributeChanged(**at(1, "mail"), name="email", value="kim@example.com")
     with pytest.raises(Unreadable) as refused:
         Decoder().decode(encode(mail).replace(b"kim@", b"kim\xff"))
-    assert "can't decode byte 0xff" in refused.value.message
+    assert "not UTF-8 (byte 0xff)" in refused.value.message
     assert "example.com" not in refused.value.message
 
 

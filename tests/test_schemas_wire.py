@@ -5,6 +5,7 @@ The texts of the schemas are looked at in test_schemas.
 
 import io
 import json
+import re
 import struct
 from typing import Any
 
@@ -162,6 +163,19 @@ def test_what_is_no_avro_is_refused(value: bytes | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (encode(TOUCH)[:-1], "it ends too early"),
+        (encode(TOUCH)[:5] + b"\x02\xff", "a text in it is not UTF-8"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_plain_words(value: bytes, said: str) -> None:
+    """It said `EOFError: `, and of a number cut off where in memory it was: each reading said otherwise."""
+    with pytest.raises(Unreadable, match=f"the body does not fit its schema: {said}"):
+        Decoder().decode(value)
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"touch_type": "page_views"},
@@ -236,6 +250,7 @@ def test_foreign_schemas_are_refused(text: str, expected: str) -> None:
     with pytest.raises(Unreadable) as refused:
         decoder.decode(struct.pack(">bI", 0, 7))
     assert refused.value.reason == expected
+    assert not re.search(r"[a-z]Error|NoneType|Unknown[A-Z]", refused.value.message)
 
 
 def changed(text: str, **field: Any) -> str:

@@ -10,15 +10,23 @@ import logging
 import os
 import pwd
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import asyncpg
 import click
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+)
 
 from projections.definition import DefinitionFaults
+from schemas.faults import unstorable
 from services import definitions, settings
 from services.broker import WrongTopics
 from services.daemon import PortTaken
@@ -26,6 +34,7 @@ from services.definitions import NoInstant, NotTaken
 from services.deploy import AlreadyStarted
 from services.environment import WrongSetting
 from services.notifier.config import Faulty
+from services.plain_words import plainly
 from services.projector.delivery import OffsetGap
 from services.publisher import ServerAway
 from services.registry import RegistryAway, WrongIds
@@ -35,9 +44,10 @@ from services.replay.switch import Blocked
 from services.settings import NotRunning
 from services.store import keys
 from services.store.migrate import NewerDatabase
-from services.store.pool import Connection, session
+from services.store.pool import DATA_ERRORS, Connection, session
 from services.store.versions import NothingPromoted
 from services.wait import OtherRelease
+from services.wording import legible
 
 REFUSED = 1
 USAGE = 2
@@ -101,13 +111,19 @@ class Kindly(click.Group):
             end(next(code for kind, code in SAID.items() if isinstance(error, kind)), str(error))
         except NOT_READY as error:
             end(REFUSED, f"the database is not that of this release ({error}): {DEPLOY}")
+        except DATA_ERRORS:
+            strange = next(filter(unstorable, sys.argv), None)
+            if strange is None:
+                raise
+            end(USAGE, f"{legible(strange)} is no text in UTF-8")
         except asyncpg.InsufficientPrivilegeError as error:
             end(REFUSED, f"Postgres refuses: {error}\n{RIGHTS}")
         except BrokenPipeError:
             raise  # whoever read our output has gone
         except SERVER_AWAY as error:
             hint = "Is the stack running? `leadlog status` tells, `leadlog doctor` says what to do."
-            end(AWAY, f"{error}\n{hint}")
+            said = f"Kafka: {plainly(error)}" if isinstance(error, KafkaError) else plainly(error)
+            end(AWAY, f"{said}\n{hint}")
         except sqlite3.OperationalError as error:
             end(REFUSED, f"temporary files: {error}: {ROOM}")
         except OSError as error:

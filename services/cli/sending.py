@@ -1,5 +1,6 @@
 """What `publish` and `import` show: progress, what is refused, and the summary at the end."""
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -83,7 +84,7 @@ def fault_lines(faults: Sequence[Fault]) -> list[str]:
     lines = []
     for fault in faults:
         hint = f" ({fault.hint})" if fault.hint else ""
-        found = "" if fault.value is None else f"found {fault.value!r}, "
+        found = "" if fault.value is None else f"found {json.dumps(fault.value, ensure_ascii=False)}, "
         told = f"{fault.path or '(event)'}: {fault.code}: {found}expected {fault.expected}{hint}"
         lines.append(f"  {legible(told)}")
     return lines

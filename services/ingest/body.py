@@ -133,7 +133,7 @@ def _document(body: bytes) -> list[bytes]:
         raise _not_json(body, str(error)) from None
     if not body.strip():
         return []
-    raise _not_json(body, f"it begins with {body.lstrip()[:1]!r}")
+    raise _not_json(body, f"it begins with {body.lstrip()[:4].decode(errors='ignore')[:1]!r}")
 
 
 def _not_json(body: bytes, why: str) -> NotTaken:

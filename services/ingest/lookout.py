@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from services.broker import ANSWER_SECONDS
 from services.ingest import metrics
 from services.ingest.answers import away
+from services.plain_words import plainly
 from services.registry import WrongIds
 from services.store.pool import PASSING
 
@@ -59,7 +60,7 @@ class Lookout:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await self._questions[name]()
             except TROUBLE as error:
-                self._note_away(name, str(error) or type(error).__name__)
+                self._note_away(name, plainly(error))
             else:
                 self._note_back(name)
             self.looked_at[name] = time.monotonic()

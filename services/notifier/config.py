@@ -13,6 +13,8 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct, field
 
+from services.plain_words import plainly
+
 Severity = Literal["warning", "critical"]
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -107,7 +109,7 @@ def read(path: str) -> Config:
     except yaml.MarkedYAMLError as error:
         raise _faulty(path, f"{_place(error)} is no YAML, or quotes are missing there") from None
     except (OSError, yaml.YAMLError, ValueError) as error:
-        raise _faulty(path, str(error)) from error
+        raise _faulty(path, plainly(error)) from error
     return config
 
 
@@ -123,11 +125,12 @@ def _place(error: yaml.MarkedYAMLError) -> str:
 
 def _check(config: Config) -> None:
     """Raises ValueError for what would fail only when an alert is told."""
-    for name, fill in (("lead_url", config.lead), ("runbook_url", config.runbook)):
+    fills = ("lead_url", config.lead, "journey_id"), ("runbook_url", config.runbook, "runbook")
+    for name, fill, known in fills:
         try:
             fill("")
         except (LookupError, AttributeError, ValueError) as error:
-            raise ValueError(f"{name} cannot be filled in: {error!r}") from error
+            raise ValueError(f"{name} cannot be filled in: braces are for {{{known}}} alone") from error
     for name, channel in config.channels.items():
         others = [other for other in config.channels if other != name]
         if channel.fallback is not None and channel.fallback not in others:

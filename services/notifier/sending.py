@@ -6,6 +6,8 @@ until somebody changes the channel. Sending returns when the receiver has the me
 
 from email.utils import parsedate_to_datetime
 
+from services.plain_words import plainly
+
 MOST_PATIENCE_SECONDS = 3600.0
 """What a receiver may ask for at most."""
 AGAIN = (408, 425, 429)
@@ -26,7 +28,7 @@ class Refused(Exception):
 
 def unanswered(error: Exception, timeout: float) -> Again:
     """What a receiver that cannot be reached means; the driver says nothing when it waited in vain."""
-    return Again(str(error) or f"no answer within {timeout:g} s")
+    return Again(plainly(error) if str(error) else f"no answer within {timeout:g} s")
 
 
 def judge(status: int, text: str, retry_after: str | None, now: float) -> None:

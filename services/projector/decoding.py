@@ -18,6 +18,7 @@ from services.projector.delivery import Record
 from services.projector.log import Arrival
 from services.registry import Registry, RegistryAway
 from services.rejections import content_of
+from services.wording import legible
 
 RETRY_SECONDS = 1.0
 """Pause before a registry that is away is asked again."""
@@ -128,7 +129,8 @@ def shown(key: bytes | None) -> str:
     """A key as a message shows it: any length may come."""
     if key is None:
         return "missing"
-    return repr(key) if len(key) <= SHOWN_BYTES else f"{key[:SHOWN_BYTES]!r} and so on"
+    text = legible(key[:SHOWN_BYTES].decode("utf-8", "backslashreplace"))
+    return f"'{text}'" if len(key) <= SHOWN_BYTES else f"'{text}' and so on"
 
 
 def origin_of(record: Record, decoder: Decoder) -> Origin:

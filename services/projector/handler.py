@@ -16,6 +16,7 @@ from asyncpg.transaction import Transaction
 
 from schemas.topics import Offsets, Partition
 from services.collector import collect_seldom
+from services.plain_words import plainly
 from services.projector import metrics
 from services.projector.batch import Batch
 from services.projector.decoding import Decoded, Decoding
@@ -159,8 +160,8 @@ class Projector:
                 await asyncio.sleep(min(RETRY_SECONDS, COLLISION_SECONDS * 2 ** min(collisions, 9)))
             except PASSING as error:
                 metrics.RETRIES.labels(type(error).__name__).inc()
-                self._waits = repr(error)
-                log.warning("postgres_away", error=self._waits)
+                self._waits = plainly(error)
+                log.warning("postgres_away", error=repr(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _connect(self) -> asyncpg.Pool[Any]:

@@ -21,6 +21,7 @@ from services import settings
 from services.broker import ANSWER_SECONDS, Ends
 from services.daemon import listen
 from services.daemon import metrics as serve_metrics
+from services.plain_words import plainly
 from services.projector import metrics
 from services.projector.progress import Progress
 from services.store.pool import PASSING
@@ -82,7 +83,7 @@ class Health:
         try:
             ends = await self._ends.ask(self._progress.asking())
         except (KafkaError, TimeoutError) as error:
-            self._progress.server_away("kafka", repr(error), time.monotonic())
+            self._progress.server_away("kafka", plainly(error), time.monotonic())
         else:
             self._progress.server_back("kafka")
             self._progress.ends(ends, time.monotonic())
@@ -99,7 +100,7 @@ class Health:
             connection = await asyncpg.connect(self._postgres_dsn, timeout=ANSWER_SECONDS)
             await connection.close(timeout=ANSWER_SECONDS)
         except (asyncpg.PostgresError, *PASSING) as error:
-            self._progress.server_away("postgres", repr(error), time.monotonic())
+            self._progress.server_away("postgres", plainly(error), time.monotonic())
         else:
             self._progress.server_back("postgres")
 

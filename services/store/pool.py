@@ -11,6 +11,7 @@ from asyncpg.exceptions import _base
 
 from services import settings
 from services.environment import WrongSetting
+from services.plain_words import plainly
 
 DATA_ERRORS = (asyncpg.DataError, _base.DataError)
 """Values that Postgres refuses, and values that the driver cannot even encode: trying again does not help."""
@@ -58,7 +59,7 @@ def _told(dsn: str) -> Iterator[None]:
             "LEADLOG_POSTGRES_DSN (for `leadlog databases`: LEADLOG_SUPERUSER_DSN)"
         ) from error
     except PASSING as error:
-        reason = str(error) or f"no answer within {settings.POSTGRES_CONNECT_SECONDS} s"
+        reason = plainly(error) if str(error) else f"no answer within {settings.POSTGRES_CONNECT_SECONDS} s"
         raise PostgresAway(f"Postgres at {place} does not answer: {reason}") from error
 
 
