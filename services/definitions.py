@@ -9,7 +9,6 @@ import asyncio
 import getpass
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date, datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -28,12 +27,13 @@ from projections.agreement.standing import (
 from projections.business_time import zone_rules
 from projections.definition import Definition
 from schemas.contract import parse, to_json
-from schemas.instants import instant_of, rfc3339
+from schemas.instants import rfc3339
 from schemas.records import TOPIC_OF, Actor, Envelope, Micros, Team
 from schemas.topics import REFERENCE
 from schemas.wire import encode, headers
 from services import settings
 from services.broker import connected, create_producer, end_offsets
+from services.named_instant import instant_in
 from services.store.definition_facts import definition_facts
 from services.store.pool import Connection
 from services.store.timeline import parse_timeline
@@ -229,18 +229,12 @@ def _other_content(agreed: Definition, known: Agreement) -> str:
 
 
 def start_of(day: str, agreed: Definition) -> Micros:
-    """The instant that a text names: RFC 3339, or a date, which begins in the zone of the definition's
-    calendar. Raises NoInstant."""
+    """The instant that a text names, in the zone of the definition's calendar where it has no offset.
+    Raises NoInstant."""
     try:
-        if len(day) == len("2026-01-31"):
-            zone = zone_rules(agreed.calendars[agreed.calendar].zone)
-            begin = datetime.combine(date.fromisoformat(day), datetime.min.time(), zone)
-            return instant_of(begin.isoformat())
-        return instant_of(day)
+        return instant_in(day, zone_rules(agreed.calendars[agreed.calendar].zone))
     except ValueError as error:
-        raise NoInstant(
-            f"{day!r} is neither a date such as 2026-01-31 nor an instant such as 2026-01-31T09:00:00+01:00"
-        ) from error
+        raise NoInstant(str(error)) from error
 
 
 def name_of(fact: Envelope) -> str:

@@ -28,7 +28,11 @@ from services.cli.exits import Kindly
 @click.group(cls=Kindly, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="leadlog")
 def main() -> None:
-    """One history of every lead, read the same by marketing and sales."""
+    """One history of every lead, read the same by marketing and sales.
+
+    Exit codes: 0 done, 1 refused or different, 2 wrong usage, 3 a server is away. What --json prints on
+    standard output is one JSON document.
+    """
 
 
 COMMANDS = (

@@ -77,13 +77,14 @@ def approve(definition_id: str, version: int, team: Team, by: str | None) -> Non
 @command.command()
 @click.argument("definition_id", metavar="ID")
 @click.argument("version", type=int)
-@click.option("--from", "day", metavar="DATE", required=True, help="2026-01-31, or an instant with offset.")
+@click.option("--from", "day", metavar="DATE", required=True, help="2026-01-31, or with a time.")
 @BY
 def schedule(definition_id: str, version: int, day: str, by: str | None) -> None:
     """Let VERSION of the definition ID count from a date on. The past stays as it is.
 
-    A date begins at midnight in the zone of the definition's calendar. What was scheduled cannot be taken
-    back, but replaced: schedule the present version for the same date.
+    A date begins at midnight; it and a time are in the zone of the definition's calendar unless there is an
+    offset. What was scheduled cannot be taken back, but replaced: schedule the present version for the same
+    date.
     """
     known = decide(lambda desk: desk.schedule(definition_id, version, day, definitions.person(by)))
     start = max(known.activations, key=lambda each: each.recorded_at).valid_from

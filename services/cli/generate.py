@@ -2,15 +2,17 @@
 
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import date
 from itertools import islice
 from typing import BinaryIO
 
 import click
 import msgspec
 
-from schemas.instants import EPOCH, MICROSECOND
+from projections.business_time import DAY
+from schemas.instants import EPOCH_DAY
 from services.cli.numbers import DAYS
+from services.cli.times import DayType
 from services.generator import kinds, live
 from services.generator.arrival import Line
 from services.generator.stream import Plan, lines
@@ -30,7 +32,7 @@ DEFAULT_START = "2024-01-08"
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same bytes.")
 @click.option("--rate", metavar="N[/s]", help="At most so many lines a second, steadily.")
 @click.option(
-    "--start", type=click.DateTime(["%Y-%m-%d"]), default=DEFAULT_START, show_default=True, help="First day."
+    "--start", type=DayType(), default=DEFAULT_START, show_default=True, metavar="DATE", help="First day."
 )
 @click.option("--days", type=DAYS, default=365, show_default=True, help="Journeys begin over so many days.")
 @click.option(
@@ -50,7 +52,7 @@ def command(
     journeys: int | None,
     seed: int,
     rate: str | None,
-    start: datetime,
+    start: date,
     days: int,
     wanted: str,
     is_live: bool,
@@ -67,7 +69,7 @@ def command(
         raise click.UsageError("--events and --journeys exclude each other")
     if events is None and journeys is None and not is_live:
         events = DEFAULT_EVENTS
-    begin = (start.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+    begin = (start.toordinal() - EPOCH_DAY) * DAY
     stream = lines(Plan(seed, events, journeys, begin, days, _shares(wanted)))
     if rate:
         stream = live.paced(stream, _per_second(rate))

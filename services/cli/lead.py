@@ -45,8 +45,8 @@ def command(some_id: str, file: Path | None, when: str | None, as_json: bool) ->
     ID is any of the lead's subject ids, its journey id, or the id of one of its events. Every value shows the
     event that it comes from.
 
-    With --definition or --as-known: only what differs from today, explained event by event. TIME is an
-    instant with offset, or a date, which begins in the zone of the definition's calendar.
+    With --definition or --as-known: only what differs from today, explained event by event. TIME is a date,
+    or a date and a time, in the zone of the definition's calendar unless it has an offset.
     """
     if file and when:
         raise click.UsageError("--definition and --as-known exclude each other: one difference at a time")

@@ -1,24 +1,21 @@
 """`leadlog rejected`: records on the topics that could not be taken, and events published in their place."""
 
 import json
-import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any, BinaryIO
 
 import click
 import msgspec
 
-from projections.business_time import DAY
 from schemas.contract import parse_line
 from schemas.faults import Refused
-from schemas.instants import day_of, instant_of
 from schemas.records import Micros, Record
 from services.broker import connected, create_producer
 from services.cli.exits import REFUSED, ask, end
 from services.cli.layout import console, table
 from services.cli.sending import fault_lines
+from services.cli.times import InstantType
 from services.rejections import Page, Place, Rejection, read_one, read_page, repair
 from services.settings import addresses
 from services.store.pool import Connection
@@ -40,30 +37,17 @@ class PlaceType(click.ParamType):
             self.fail(f"{wrong}. `leadlog rejected list` shows them", param, ctx)
 
 
-class SinceType(click.ParamType):
-    """An instant, or the beginning of a day in UTC."""
-
-    name = "instant"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Micros:
-        """Microseconds since 1970."""
-        with suppress(ValueError):
-            return instant_of(value)
-        with suppress(ValueError):
-            return day_of(value) * DAY
-        expected = "a day or an instant with offset, as 2026-03-01 or 2026-03-01T09:30:00Z"
-        self.fail(f"{value!r}: expected {expected}", param, ctx)
-
-
 @click.group("rejected")
 def command() -> None:
     """Records on the topics that could not be read: list, repair."""
 
 
 @command.command("list")
-@click.option("--since", type=SinceType(), help="Refused then or later: a day, or an instant with offset.")
+@click.option(
+    "--since", type=InstantType(), help="Refused then or later: a date or time, in UTC if it has no offset."
+)
 @click.option("--reason", help="Only this reason, for example wrong_key.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with everything known.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array, with everything known.")
 def list_rejected(since: Micros | None, reason: str | None, as_json: bool) -> None:
     """List what was refused, oldest first.
 
@@ -73,15 +57,27 @@ def list_rejected(since: Micros | None, reason: str | None, as_json: bool) -> No
 
 
 async def _list(connection: Connection, since: Micros | None, reason: str | None, as_json: bool) -> None:
+    pages = _pages(connection, since, reason)
+    if as_json:
+        await _write_array(pages)
+        return
     found = False
-    async for page in _pages(connection, since, reason):
+    async for page in pages:
         found = found or bool(page.rejections)
-        if as_json:
-            sys.stdout.writelines(f"{_json(each)}\n" for each in page.rejections)
-        elif page.rejections:
+        if page.rejections:
             table(console(), HEADINGS, [_row(each) for each in page.rejections], wrapped=("message",))
-    if not found and not as_json:
+    if not found:
         click.echo("nothing of that kind was rejected" if since or reason else "nothing was rejected")
+
+
+async def _write_array(pages: AsyncIterator[Page]) -> None:
+    """Page by page, since there may be any number."""
+    before = "["
+    async for page in pages:
+        for each in page.rejections:
+            click.echo(f"{before}{_json(each)}", nl=False)
+            before = ",\n"
+    click.echo("[]" if before == "[" else "]")
 
 
 async def _pages(connection: Connection, since: Micros | None, reason: str | None) -> AsyncIterator[Page]:

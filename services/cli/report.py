@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import asyncpg
@@ -14,6 +14,7 @@ from services import settings
 from services.cli.exits import ask
 from services.cli.layout import console, table
 from services.cli.numbers import DAYS
+from services.cli.times import DayType
 from services.store.versions import NothingPromoted
 from services.wording import cell
 
@@ -37,7 +38,7 @@ def command() -> None:
 )
 @click.option(
     "--as-of",
-    type=click.DateTime(["%Y-%m-%d"]),
+    type=DayType(),
     metavar="DATE",
     help="Report date, in the time zone of the definition's calendar. [default: today]",
 )
@@ -50,7 +51,7 @@ def command() -> None:
 )
 @click.option("--json", "form", flag_value="json", help="One JSON object.")
 @click.option("--csv", "form", flag_value="csv", help="One line a channel.")
-def report_markov(order: int, as_of: datetime | None, quiet_days: int, form: str | None) -> None:
+def report_markov(order: int, as_of: date | None, quiet_days: int, form: str | None) -> None:
     """Credit by channel from a Markov chain over all closed journeys.
 
     The removal effect of a channel is the share of conversions that would be lost without it, if leads went
@@ -58,7 +59,7 @@ def report_markov(order: int, as_of: datetime | None, quiet_days: int, form: str
     learns is correlation, not causal lift.
     """
     try:
-        report = read(order, as_of.date() if as_of else None, quiet_days)
+        report = read(order, as_of, quiet_days)
     except asyncpg.UndefinedTableError:
         raise NothingPromoted from None
     if form == "json":

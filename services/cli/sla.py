@@ -15,6 +15,7 @@ from services import what_if
 from services.cli.exits import REFUSED, ask, end
 from services.cli.files import TEXT_FILE, text_of
 from services.cli.layout import console, table
+from services.cli.times import DayType
 from services.store.pool import Connection
 from services.what_if import Compared, Refused
 
@@ -24,7 +25,6 @@ NOTE = (
 )
 HEADINGS = ("team", "clocks", "breaches", "avoided", "added", "alerts", "alerts per night")
 DAYS = 90
-DATE = click.DateTime(["%Y-%m-%d"])
 
 
 @click.group("sla")
@@ -40,14 +40,14 @@ def command() -> None:
     type=TEXT_FILE,
     help="YAML: `sla:` with one policy, its id and what changes; `calendars:` if need be.",
 )
-@click.option("--from", "begin", type=DATE, metavar="DAY", help=f"UTC; {DAYS} days ago if left out.")
-@click.option("--until", type=DATE, metavar="DAY", help="UTC, exclusive; tomorrow if left out.")
+@click.option("--from", "begin", type=DayType(), metavar="DAY", help=f"UTC; {DAYS} days ago if left out.")
+@click.option("--until", type=DayType(), metavar="DAY", help="UTC, exclusive; tomorrow if left out.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def score(file: Path, begin: datetime | None, until: datetime | None, as_json: bool) -> None:
+def score(file: Path, begin: date | None, until: date | None, as_json: bool) -> None:
     """Score a changed policy on the clocks that started in a period."""
     today = datetime.now(UTC).date()
-    first = begin.date() if begin else today - timedelta(days=DAYS)
-    last = until.date() if until else today + timedelta(days=1)
+    first = begin or today - timedelta(days=DAYS)
+    last = until or today + timedelta(days=1)
     if first >= last:
         raise click.UsageError(f"--from {first} is not before --until {last}")
     text = text_of(file)

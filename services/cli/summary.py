@@ -1,7 +1,7 @@
 """`leadlog summary`: all leads on one page."""
 
 import json
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import click
@@ -9,6 +9,7 @@ from rich.console import Console
 
 from services.cli.exits import ask
 from services.cli.layout import console, section, table
+from services.cli.times import DayType
 from services.store.pool import Connection
 from services.store.reading import Rows
 from services.summary import MODELS, known_models, read_summary
@@ -30,18 +31,17 @@ ANCHORS = (
 )
 @click.option(
     "--since",
-    type=click.DateTime(["%Y-%m-%d"]),
+    type=DayType(),
     metavar="DATE",
     help="Count from the beginning of this date on, in the time zone of the definition's calendar.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(models: tuple[str, ...], since: datetime | None, as_json: bool) -> None:
+def command(models: tuple[str, ...], since: date | None, as_json: bool) -> None:
     """The numbers of all leads, as BI reads them.
 
     Funnel, hand-offs, SLA, time in stage, deals, credit by channel, faults and freshness.
     """
-    begin = since.date() if since else None
-    summary = ask(lambda connection: read(connection, models, begin))
+    summary = ask(lambda connection: read(connection, models, since))
     if as_json:
         click.echo(json.dumps(summary, indent=2))
     else:
