@@ -110,7 +110,7 @@ def merged(body: str, text: str) -> tuple[str, str]:
         raise Refused(f"there is no policy {policy_id!r}: expected one of {', '.join(policies)}")
     if others := names - {"id", *MAY_CHANGE}:
         raise Refused(
-            f"{', '.join(sorted(others))} cannot be scored, only {', '.join(MAY_CHANGE)}: "
+            f"{', '.join(sorted(map(str, others)))} cannot be scored, only {', '.join(MAY_CHANGE)}: "
             "another start, stop or filter has other clocks, which takes a replay"
         )
     policies[policy_id] |= fragment["sla"][0]

@@ -6,7 +6,7 @@ from infra import MIGRATIONS
 from services import settings
 from services.cli.exits import REFUSED
 from services.cli.layout import console, table
-from services.cli.replay import kindly, say, with_processes
+from services.cli.replay import Teller, kindly, with_processes
 from services.replay.log_rebuild import log_rebuild
 from services.replay.log_verify import Checked, log_verify
 from services.replay.workers import Effort
@@ -22,7 +22,7 @@ def command() -> None:
 @command.command("verify")
 def verify_command() -> None:
     """Compare the log with the topics, partition by partition. Exit 1 when they differ."""
-    checked = kindly(log_verify(settings.addresses(), say))
+    checked = kindly(log_verify(settings.addresses(), Teller()))
     rows = [(*each[:6], each.topic_hash, _verdict(each)) for each in checked]
     table(
         console(),
@@ -44,7 +44,7 @@ def rebuild_command(processes: int) -> None:
     What never was on the topics does not come back: keys of the HTTP door, and what on-call was told, so that
     nobody is told again of what is overdue by now.
     """
-    numbers = kindly(log_rebuild(settings.addresses(), MIGRATIONS, say, Effort(processes, 0)))
+    numbers = kindly(log_rebuild(settings.addresses(), MIGRATIONS, Teller(), Effort(processes, 0)))
     click.echo(f"the log is rebuilt; BI reads version {numbers[-1]} of {len(numbers)}")
     click.echo(
         "Not on the topics, so not back: keys of the door (`leadlog up` makes that of the local stack, "

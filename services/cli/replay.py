@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -12,7 +13,8 @@ import click
 from rich.console import Console
 
 from projections.definition import Definition
-from schemas.instants import instant_of, rfc3339
+from schemas.instants import rfc3339
+from schemas.records import Micros
 from services import settings
 from services.cli import verdict
 from services.cli.definition_file import read_file
@@ -21,7 +23,7 @@ from services.cli.files import TEXT_FILE
 from services.cli.layout import console, plain, section, table
 from services.cli.numbers import POSITIVE
 from services.collector import collect_seldom
-from services.definitions import person
+from services.definitions import now, person, start_of
 from services.replay import candidates, diff_outcome
 from services.replay.build import build
 from services.replay.catch_up import catch_up
@@ -34,6 +36,7 @@ from services.replay.verify import Verdict, last, verify
 from services.replay.versions import overview, ready, retire
 from services.replay.workers import NICENESS, Effort
 from services.store.pool import Connection
+from services.store.versions import promoted_version
 from services.wording import duration, instant
 
 Result = TypeVar("Result")
@@ -44,7 +47,7 @@ with_definition = click.option(
 as_known = click.option(
     "--as-known",
     metavar="TIME",
-    help="Only what the log had by then (RFC 3339), by what BI reads or FILE; never fed nor promoted.",
+    help="Only what the log had by then, by what BI reads or FILE; never fed nor promoted.",
 )
 with_processes = click.option(
     "--processes",
@@ -105,17 +108,20 @@ def build_command(file: Path | None, as_known: str | None, processes: int, full_
     """Build a new version from the topics, or finish one.
 
     One that is built already, and that BI does not read, is not built again: `retire` it first.
+
+    TIME is a date, or a date and a time, in the zone of the definition's calendar unless it has an offset.
     """
     tried = _tried(file)
 
     async def planned(connection: Connection) -> tuple[Candidate, int | None]:
-        candidate = await _candidate(connection, tried, _instant(as_known))
+        known_at = None if as_known is None else await _known_at(connection, as_known, tried)
+        candidate = await _candidate(connection, tried, known_at)
         return candidate, await ready(connection, candidate)
 
     candidate, number = kindly(asking(planned))
     said = "built" if number is None else "that already"
     if number is None:
-        number = kindly(build(settings.addresses(), candidate, say, _effort(processes, full_speed)))
+        number = kindly(build(settings.addresses(), candidate, Teller(), _effort(processes, full_speed)))
     step = "catch-up" if as_known is None else "diff"
     click.echo(f"version {number} is {said}; next: leadlog replay {step} {number}")
 
@@ -124,7 +130,7 @@ def build_command(file: Path | None, as_known: str | None, processes: int, full_
 @number_of_version
 def catch_up_command(number: int) -> None:
     """Bring a built version up to the log. The projector feeds it from then on."""
-    kindly(catch_up(settings.addresses(), number, say))
+    kindly(catch_up(settings.addresses(), number, Teller()))
     click.echo(f"version {number} is fed and up to date; next: leadlog replay diff {number}")
 
 
@@ -148,7 +154,7 @@ def diff_command(
     addresses = settings.addresses()
     if not show:
         effort = _effort(processes, full_speed)
-        kindly(diff(addresses, number, say, effort))
+        kindly(diff(addresses, number, Teller(), effort))
     outcome = kindly(_outcome(number, file))
     if as_json:
         click.echo(json.dumps(_as_json(outcome), indent=2))
@@ -188,7 +194,8 @@ def verify_command(show: bool, processes: int, full_speed: bool) -> None:
 
     `leadlog run verifier` does so by itself from time to time.
     """
-    found = _last() if show else kindly(verify(settings.addresses(), say, _effort(processes, full_speed)))
+    effort = _effort(processes, full_speed)
+    found = _last() if show else kindly(verify(settings.addresses(), Teller(), effort))
     verdict.show(found)
     if not found.is_equal:
         raise SystemExit(REFUSED)
@@ -238,11 +245,11 @@ def run_command(file: Path | None, processes: int, full_speed: bool) -> None:
     candidate, found, number = kindly(asking(planned))
     _show_plan(found)
     if number is None:
-        number = kindly(build(settings.addresses(), candidate, say, effort))
+        number = kindly(build(settings.addresses(), candidate, Teller(), effort))
     else:
         click.echo(f"version {number} is that already: going on with it")
-    kindly(catch_up(settings.addresses(), number, say))
-    kindly(diff(settings.addresses(), number, say, effort))
+    kindly(catch_up(settings.addresses(), number, Teller()))
+    kindly(diff(settings.addresses(), number, Teller(), effort))
     _show_outcome(kindly(_outcome(number, None)))
     click.echo(f"\nversion {number} is ready; every row: leadlog replay diff {number} --show --csv FILE")
     if file is None:
@@ -275,11 +282,8 @@ async def _candidate(
     return await candidates.newest_approved(connection)
 
 
-def _instant(text: str | None) -> int | None:
-    try:
-        return None if text is None else instant_of(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r}: {error}; expected like 2026-03-01T09:30:00Z") from None
+async def _known_at(connection: Connection, text: str, tried: Definition | None) -> Micros:
+    return start_of(text, tried or (await promoted_version(connection)).in_force(now()))
 
 
 async def _outcome(number: int, file: TextIO | None) -> diff_outcome.Outcome:
@@ -292,8 +296,20 @@ async def _outcome(number: int, file: TextIO | None) -> diff_outcome.Outcome:
     return await asking(work)
 
 
-def say(progress: Progress) -> None:
-    click.echo(told(progress), err=True)
+class Teller:
+    """Progress on standard error: when a phase begins and when it ends, and between that a line now and
+    then, since phases have up to hundreds of units."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+        self._told_at = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """So far it is now."""
+        is_turn = progress.phase != self._phase or progress.finished == progress.units
+        if is_turn or time.monotonic() - self._told_at > settings.PROGRESS_SECONDS:
+            self._phase, self._told_at = progress.phase, time.monotonic()
+            click.echo(told(progress), err=True)
 
 
 def told(progress: Progress) -> str:
