@@ -57,8 +57,8 @@ def _say(line: str) -> None:
 def up(definition_file: Path | None, servers_only: bool, workers: int) -> None:
     """Start the local servers and the services.
 
-    Services are workers, HTTP door, page, clock, notifier and verifier. Waits until servers, door and page
-    answer, and the other services listen."""
+    Services are workers, HTTP door, page, clock, notifier and verifier. Waits until servers and door answer,
+    and the other services listen."""
     stack = Stack(settings.state_folder())
     began = time.monotonic()
     text = read_file(definition_file).text if definition_file else None
