@@ -4,6 +4,7 @@ No command may end with a traceback here. What a line of events, a definition or
 by test_contract, test_definition and test_import.
 """
 
+import asyncio
 import gzip
 import json
 import os
@@ -27,7 +28,7 @@ from services.cli import wait as waiting
 from services.cli.replay import Teller
 from services.replay.job import Progress
 from services.settings import Addresses
-from services.store.pool import session
+from services.store.pool import PostgresAway, session
 from services.wait import Behind
 from tests.feeding import given
 from tests.servers import RunningServers, Servers
@@ -177,6 +178,23 @@ def test_postgres_says_who_may_not_come_in(stack: Addresses, database: str, tmp_
     empty = leadlog("parked list", tmp_path, **variables(stack._replace(postgres_dsn=database)))
     assert empty.code == 1
     assert "run `leadlog up`, or `leadlog deploy`" in empty.text
+
+
+@pytest.mark.servers
+async def test_postgres_that_goes_away_meanwhile_is_told(database: str) -> None:
+    """Between two statements of a replay or a switch it ended the command with a traceback of the driver."""
+
+    async def work() -> None:
+        async with session(database) as connection:
+            gone = asyncio.Event()
+            connection.add_termination_listener(lambda _: gone.set())
+            async with session(database) as other:
+                await other.execute("select pg_terminate_backend($1)", connection.get_server_pid())
+            await gone.wait()
+            await connection.execute("select 1")
+
+    with pytest.raises(PostgresAway, match="went away meanwhile"):
+        await work()
 
 
 @pytest.mark.servers

@@ -16,7 +16,7 @@ from services.replay.versions import INCOMPLETE, Found, Refused, find
 from services.settings import Addresses
 from services.store.feeding import Fed
 from services.store.locks import stop_feeding
-from services.store.pool import Connection, create_pool
+from services.store.pool import Connection, create_pool, session
 from services.store.versions import adopt_facts, code_version, count_stale
 
 FEW_JOURNEYS = 500
@@ -48,19 +48,20 @@ where not is_stale and not exists (
 
 async def catch_up(addresses: Addresses, number: int, report: Report) -> None:
     """Catches up and joins. Raises Refused for a version that cannot be fed."""
-    pool = await create_pool(addresses.postgres_dsn, size=2)
-    try:
-        async with pool.acquire() as connection, Registry(addresses.registry_url) as registry:
-            version = await find(connection, number)
-            _check(version)
+    dsn = addresses.postgres_dsn
+    async with session(dsn) as connection, Registry(addresses.registry_url) as registry:
+        version = await find(connection, number)
+        _check(version)
+        pool = await create_pool(dsn, size=1)
+        try:
             refold = Refold(pool, Fed(version.number), Decoding(registry))
             if version.status == "built":
                 await _approach(connection, version, refold, report)
                 await _join(connection, version)
             await connection.execute(f"drop table if exists {version.schema}.revision", timeout=None)
             await _refold(connection, version, refold, report)
-    finally:
-        await pool.close()
+        finally:
+            await pool.close()
 
 
 def _check(version: Found) -> None:

@@ -50,17 +50,21 @@ class PostgresAway(ConnectionError):
 @contextmanager
 def _told(dsn: str) -> Iterator[None]:
     """Names the server in what connecting to it raises: WrongSetting, PostgresAway."""
-    place = dsn.rpartition("@")[2]  # without a password
     try:
         yield
     except REFUSALS as error:
         raise WrongSetting(
-            f"Postgres at {place} lets nobody in: {error}. Check user, password and database in "
+            f"Postgres at {_place(dsn)} lets nobody in: {error}. Check user, password and database in "
             "LEADLOG_POSTGRES_DSN (for `leadlog databases`: LEADLOG_SUPERUSER_DSN)"
         ) from error
     except PASSING as error:
         reason = plainly(error) if str(error) else f"no answer within {settings.POSTGRES_CONNECT_SECONDS} s"
-        raise PostgresAway(f"Postgres at {place} does not answer: {reason}") from error
+        raise PostgresAway(f"Postgres at {_place(dsn)} does not answer: {reason}") from error
+
+
+def _place(dsn: str) -> str:
+    """Where a server is, without the password."""
+    return dsn.rpartition("@")[2]
 
 
 async def prepare(connection: asyncpg.Connection[Any]) -> None:
@@ -86,10 +90,17 @@ async def connect(dsn: str) -> asyncpg.Connection[Any]:
 
 @asynccontextmanager
 async def session(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """Such a connection for as long as it is needed. Raises PostgresAway, WrongSetting."""
+    """Such a connection for as long as it is needed. Raises WrongSetting, and PostgresAway, also when the
+    server goes away meanwhile."""
     connection = await connect(dsn)
     try:
         yield connection
+    except PostgresAway:
+        raise
+    except PASSING as error:
+        if not connection.is_closed():
+            raise
+        raise PostgresAway(f"Postgres at {_place(dsn)} went away meanwhile") from error
     finally:
         await connection.close()
 
