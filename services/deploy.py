@@ -1,7 +1,8 @@
 """The first start: migrations, topics, schemas, the definition facts, the first projection version.
 
-Promises: safe to run again after a crash at any point; on a log that has a promoted version only migrations,
-topics, schemas and the views of `bi` are looked after. Leaves starting processes to whoever calls.
+Promises: safe to run again after a crash at any point, and by several at once; on a log that has a promoted
+version only migrations, topics, schemas and the views of `bi` are looked after. Leaves starting processes to
+whoever calls.
 """
 
 import time
@@ -24,7 +25,7 @@ from services.replay.switch import renew
 from services.replay.versions import Refused
 from services.settings import Addresses
 from services.store.definition_facts import record_activations
-from services.store.locks import stop_feeding
+from services.store.locks import DEPLOYMENT, lead, stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import Connection, session
 from services.store.positions import read_positions
@@ -66,11 +67,12 @@ async def deploy(
     when readers keep the views of an earlier release, and Refused on a log that was not rebuilt to its end:
     what is read already would be missing in a first version.
     """
-    applied = await migrate(addresses.postgres_dsn, migrations)
-    await ensure_topics(addresses.kafka_bootstrap)
-    async with Registry(addresses.registry_url) as registry:
-        await registry.deploy()
     async with session(addresses.postgres_dsn) as connection:
+        await lead(connection, DEPLOYMENT)  # a registry refuses what another deployment is giving it
+        applied = await migrate(addresses.postgres_dsn, migrations)
+        await ensure_topics(addresses.kafka_bootstrap)
+        async with Registry(addresses.registry_url) as registry:
+            await registry.deploy()
         label = await promoted_label(connection)
         if label is not None:
             if definition_text is not None:

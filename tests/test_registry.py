@@ -1,5 +1,6 @@
 """The real registry refuses what does not fit, has the ids of the lock file, and gets them back when lost."""
 
+import asyncio
 import json
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -7,13 +8,15 @@ from functools import partial
 
 import pytest
 
-from infra import registry
+from infra import MIGRATIONS, registry
 from schemas.derived import STRUCTS
 from schemas.ids import RELEASED, SCHEMA_ID, fingerprint, schema_text
 from schemas.records import TOPIC_OF
 from schemas.wire import Decoder, encode
+from services.deploy import deploy
 from services.registry import Incompatible, Registry, RegistryAway, WrongIds
 from services.settings import Addresses
+from tests.feeding import DEFINITION
 from tests.golden_files import fullest
 from tests.servers import other_ports, until
 
@@ -108,6 +111,16 @@ async def test_a_lost_registry_gets_its_ids_back(empty: Registry) -> None:
     text = with_field(schema_text("TouchRecorded"), name="mood", type=["null", "string"], default=None)
     assert await empty.register(TOUCH, text) > max(RELEASED)
     await empty.deploy()
+
+
+@pytest.mark.slow
+async def test_two_first_deployments_at_once_are_both_done(
+    empty: Registry, database: str, topics: Addresses
+) -> None:
+    """Two `leadlog up` at once: one ended with a traceback of what the other had just given the registry."""
+    addresses = topics._replace(postgres_dsn=database, registry_url=empty.url)
+    both = await asyncio.gather(*(deploy(addresses, MIGRATIONS, None, DEFINITION) for _ in range(2)))
+    assert sorted(each.is_first for each in both) == [False, True]
 
 
 @pytest.mark.slow

@@ -20,6 +20,8 @@ VERIFIER = 7_104_017
 """The verifier that works."""
 OUTBOX = 7_104_018
 """The worker that sends."""
+DEPLOYMENT = 7_104_019
+"""Whoever makes servers ready for a release."""
 CHANNELS = 7_104_015_000_000
 """First of those of the notifier's channels, one for each name."""
 JOURNEYS = 7_104
