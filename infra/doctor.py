@@ -20,6 +20,7 @@ import asyncpg
 import psutil
 
 from infra import artifacts, kafka, ports, postgres, registry, served
+from infra.processes import installed_code
 from infra.stack import Stack
 from infra.supervision import Process
 from services import settings
@@ -69,6 +70,7 @@ def findings(stack: Stack) -> Iterator[Finding]:
         partial(_database_place, stack.state),
         _abandoned,
         partial(_processes, stack),
+        partial(_code, stack),
         partial(_ports, stack),
         partial(_servers, stack),
         partial(_contents, stack),
@@ -190,6 +192,12 @@ def _processes(stack: Stack) -> Iterator[Finding]:
     missing = stack.missing()
     for process in processes.values():
         yield _process(stack, process, is_missing=process.name in missing)
+
+
+def _code(stack: Stack) -> Iterator[Finding]:
+    if stack.bases() and stack.known().get("code") != installed_code():
+        what = "the services run other code than is installed now"
+        yield Finding(Level.PROBLEM, what, "`leadlog up` starts them anew")
 
 
 def _process(stack: Stack, process: Process, *, is_missing: bool) -> Finding:

@@ -4,13 +4,18 @@ Promises how supervisord runs each, as `leadlog run …`; they are started when 
 they do is `services`'.
 """
 
+import hashlib
 import sys
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 
 from infra import ports
 from infra.supervision import Program
 from services import settings
+
+CODE = "LEADLOG_CODE"
+"""Environment variable of each process: the code it is of. By other code the supervisor starts it anew."""
 
 
 def programs(state: Path, workers: int, chosen: Mapping[str, int]) -> list[Program]:
@@ -18,11 +23,22 @@ def programs(state: Path, workers: int, chosen: Mapping[str, int]) -> list[Progr
     leadlog = str(Path(sys.executable).with_name("leadlog"))
     # Absolute: the supervisor works in the folder of the first `up`.
     environment = settings.given() | {"LEADLOG_STATE": str(state), "LEADLOG_ALERTS": settings.ALERTS}
+    environment |= {CODE: installed_code()}
     seconds = settings.SHUTDOWN_SECONDS + 5
     return [
         Program(name, [leadlog, "run", *command], environment, None, "TERM", seconds, starts_alone=False)
         for name, command in _commands(workers, chosen).items()
     ]
+
+
+def installed_code() -> str:
+    """Names what is installed: a hash over all that the processes read of it."""
+    digest = hashlib.blake2b(digest_size=6)
+    for package in ("projections", "schemas", "services"):
+        for file in sorted(Path(str(resources.files(package))).rglob("*")):
+            if file.is_file() and file.suffix != ".pyc":
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def listener(process: str) -> str:

@@ -280,6 +280,7 @@ class Stack:
             "log_folder": str(self.supervisor.logs),
             "alerts_file": settings.ALERTS,
             "with_services": with_services,
+            "code": processes.installed_code(),
             "supervisor_pid": self.supervisor.pid(),
             "metrics_urls": {name: f"http://{ports.HOST}:{plan.ports[name]}/metrics" for name in metered},
             "ports": {name: plan.ports[name] for name in ports.wishes(workers)},

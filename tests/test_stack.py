@@ -30,7 +30,7 @@ import requests
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from infra import artifacts, ports, served
+from infra import artifacts, ports, processes, served
 from infra.stack import Failed, Stack
 from infra.supervision import SOCKET_PATH_BYTES, Supervisor
 from services.settings import Addresses
@@ -244,6 +244,19 @@ def test_a_refused_up_leaves_the_services_running(serving: Stack) -> None:
     assert refused.returncode == 1
     assert "is in force already" in refused.stderr
     assert pids(serving) == before
+
+
+def test_services_are_started_anew_by_other_code(serving: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`up` left them as they were: what was then built by the new release, as it advised, nobody fed."""
+    before = pids(serving)
+    with monkeypatch.context() as before_the_upgrade:
+        before_the_upgrade.setattr(processes, "installed_code", lambda: "of the release before")
+        serving.up(1, print)
+    assert {name for name, pid in pids(serving).items() if pid != before[name]} == {*SERVICES}
+    serving.start_services()
+    assert "problem  the services run other code than is installed now" in leadlog(serving, "doctor").stdout
+    assert leadlog(serving, "up").returncode == 0
+    assert leadlog(serving, "doctor").stdout.endswith("Nothing is in the way.\n")
 
 
 def test_services_that_are_stopped_are_missed_after_up(serving: Stack) -> None:
