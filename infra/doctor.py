@@ -117,7 +117,10 @@ def _memory() -> Iterator[Finding]:
 def _folder(folder: Path, name: str, setting: str) -> Iterator[Finding]:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        step = f"the folder belongs to {existing.owner()}: run as that user, or choose another by {setting}"
+        way_out = f"the folder belongs to {existing.owner()}: run as that user"
+        if os.statvfs(existing).f_flag & os.ST_RDONLY:
+            way_out = "its file system is read-only: mount it for writing"
+        step = f"{way_out}, or choose another by {setting}"
         yield Finding(Level.PROBLEM, f"the {name} folder {folder} cannot be written", step)
         return
     strange = [file for file in folder.glob("*.json") if file.stat().st_uid != os.geteuid()]

@@ -153,9 +153,10 @@ class Supervisor:
             orphan.kill()
 
     def last_lines(self, name: str, lines: int = 15) -> str:
-        """The end of a process' log, for messages."""
+        """The end of a process' log, for messages: of Java what was thrown, but not from where."""
         file = self.logs / f"{name}.log"
-        return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.exists() else ""
+        written = file.read_text(errors="replace").splitlines() if file.exists() else []
+        return "\n".join([line for line in written if not line.startswith("\tat ")][-lines:])
 
     def _start_daemon(self) -> None:
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._configuration)]

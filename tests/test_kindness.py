@@ -420,6 +420,13 @@ def test_a_folder_of_somebody_else_is_told(tmp_path: Path) -> None:
         assert "LEADLOG_STATE" in told.text
 
 
+def test_a_state_folder_on_a_read_only_disk_is_told(tmp_path: Path) -> None:
+    """`doctor` said to run as its owner, who one was."""
+    small = on_a_small_disk(tmp_path, "1m,ro", LEADLOG, "doctor")
+    told = run(small, LEADLOG_STATE=str(tmp_path / "state"))
+    assert "its file system is read-only: mount it for writing, or choose another by LEADL" in told.text
+
+
 def test_a_state_folder_that_is_a_file_is_told(tmp_path: Path) -> None:
     """Its path, and which setting names another one."""
     (tmp_path / "state").touch()

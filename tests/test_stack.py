@@ -373,6 +373,24 @@ def test_doctor_names_the_process_that_is_down(own: Stack) -> None:
     assert re.search(r"problem +Kafka does not answer", done.stdout)
 
 
+def test_what_java_died_of_is_told_without_the_way_there(own: Stack) -> None:
+    """Of a broker on a full disk the report showed five lines of a stack trace, and not what was wrong."""
+    meta = own.state / "kafka" / "data" / "meta.properties"
+    kept = meta.read_text()
+    own.supervisor.stop("kafka")
+    meta.write_text(kept.replace("version=1", "version=77"))
+    own.supervisor.start("kafka")
+    asyncio.run(until(partial(_has_told, own, "77"), "the broker takes it"))
+    own.supervisor.stop("kafka")
+    meta.write_text(kept)
+    own.supervisor.start("kafka")
+    ready(addresses(own), "kafka")
+
+
+async def _has_told(stack: Stack, what: str) -> bool:
+    return what in stack.supervisor.last_lines("kafka", lines=5)
+
+
 def test_a_given_server_that_is_away_is_named_beside_a_running_stack(own: Stack) -> None:
     """`deploy` took it for the stack's own: it waited for three minutes, then showed that one's log."""
     done = leadlog(own, "deploy", "--wait", "1", LEADLOG_KAFKA_BOOTSTRAP="127.0.0.1:9")
