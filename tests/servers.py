@@ -182,10 +182,19 @@ def remove_abandoned() -> None:
     with (folder / f"leadlog-abandoned-{os.geteuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for home in folder.glob(f"{FOLDERS}*"):
-            pid = int(home.name.removeprefix(FOLDERS).partition("-")[0])
-            if home.stat().st_uid == os.geteuid() and not psutil.pid_exists(pid):
+            if is_abandoned(home):
                 remove(Stack(home / "state"))
                 shutil.rmtree(home)
+
+
+def is_abandoned(home: Path) -> bool:
+    """Whether the run that made this folder is gone, and left it."""
+    pid = int(home.name.removeprefix(FOLDERS).partition("-")[0])
+    try:
+        owner = home.stat().st_uid
+    except FileNotFoundError:  # the run has just ended, and removed it
+        return False
+    return owner == os.geteuid() and not psutil.pid_exists(pid)
 
 
 def settings_of(text: str) -> dict[str, str]:

@@ -34,7 +34,16 @@ from infra import artifacts, ports, processes, served
 from infra.stack import Failed, Stack
 from infra.supervision import SOCKET_PATH_BYTES, Supervisor
 from services.settings import Addresses
-from tests.servers import FOLDERS, RunningServers, new_folder, ready, remove, remove_abandoned, until
+from tests.servers import (
+    FOLDERS,
+    RunningServers,
+    is_abandoned,
+    new_folder,
+    ready,
+    remove,
+    remove_abandoned,
+    until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +110,7 @@ def test_test_runs_that_start_together_remove_an_abandoned_stack_once() -> None:
     removing = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
     assert [each.wait() for each in removing] == [0, 0, 0, 0]
     assert not any(each.exists() for each in left)
+    assert not is_abandoned(left[0])  # as when another run ends by itself meanwhile
 
 
 def kill(stack: Stack, server: str) -> None:
