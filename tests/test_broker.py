@@ -8,11 +8,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 from confluent_kafka import KafkaException, Producer
+from prometheus_client import REGISTRY
 
 from schemas.records import TOPIC_OF
 from schemas.topics import INPUT_TOPICS, TOPICS, Topic
 from schemas.wire import Decoder, encode, headers
 from services.broker import WrongTopics, create_producer, end_offsets, ensure_topics, wrong_topics
+from services.projector.topics import look
 from services.settings import Addresses
 from tests.golden_files import smallest
 
@@ -38,7 +40,8 @@ async def test_a_missing_topic_is_created_once(stack: Addresses, own: Topic) -> 
 
 
 async def test_a_topic_that_is_different_is_named(stack: Addresses, own: Topic) -> None:
-    """Other partitions and settings are told with what was expected, and left alone."""
+    """Other partitions and settings are told with what was expected, and left alone; the projector, which
+    read no partition that was added and said that all is well, tells by its metric."""
     await ensure_topics(stack.kafka_bootstrap, [own])
     wanted = own._replace(partitions=3, retention_ms="86400000")
     with pytest.raises(WrongTopics) as wrong:
@@ -51,6 +54,9 @@ async def test_a_topic_that_is_different_is_named(stack: Addresses, own: Topic) 
         *str(wrong.value).partition(". ")[0].split("; "),
     ]
     assert await ensure_topics(stack.kafka_bootstrap, [own]) == []
+    for looked_for, differences in ((wanted, 2), (own, 0)):
+        await look(stack.kafka_bootstrap, [looked_for])
+        assert REGISTRY.get_sample_value("leadlog_projector_wrong_topics") == differences
 
 
 async def test_the_topics_of_the_contract_are_as_it_says(topics: Addresses) -> None:

@@ -17,7 +17,7 @@ from asyncpg.transaction import Transaction
 from schemas.topics import Offsets, Partition
 from services.collector import collect_seldom
 from services.plain_words import plainly
-from services.projector import metrics
+from services.projector import metrics, topics
 from services.projector.batch import Batch
 from services.projector.decoding import Decoded, Decoding
 from services.projector.delivery import Record
@@ -65,13 +65,15 @@ class Projector:
         """What Postgres said last to a batch that waits for it; nothing while none does."""
 
     async def start(self) -> None:
-        """Connects, waits for a promoted version, starts the refold loop and the outbox."""
+        """Connects, waits for a promoted version, starts the loops beside the batches."""
         self._pool = await self._connect()
         await self._promoted(self._pool)
         refold = Refold(self._pool, self._fed, self._decoding)
         outbox = Outbox(self._pool, self._addresses.kafka_bootstrap)
         self._lag = Lag(self._pool, self._addresses.kafka_bootstrap)
-        self._loops = [asyncio.create_task(each.run()) for each in (refold, outbox, self._lag)]
+        watching = topics.watch(self._addresses.kafka_bootstrap)
+        loops = (refold.run(), outbox.run(), self._lag.run(), watching)
+        self._loops = [asyncio.create_task(each) for each in loops]
         collect_seldom(COLLECT_AFTER_OBJECTS)
 
     async def stop(self) -> None:

@@ -42,6 +42,10 @@ MISSING = Gauge(
     "leadlog_projector_missing_records",
     "Records that are stored and on the topic no more, of partitions this worker reads: it was made anew.",
 )
+WRONG_TOPICS = Gauge(
+    "leadlog_projector_wrong_topics",
+    "Partitions and settings of topics that are not as the contract says: `leadlog doctor` lists them.",
+)
 LAST_PROGRESS = Gauge(
     "leadlog_projector_last_progress_timestamp_seconds",
     "Unix time when a stored offset last moved or everything was last seen stored.",
