@@ -501,6 +501,21 @@ async def test_what_customers_are_worth_while_the_month_lasts_is_that_of_now(bi:
     assert await look(bi, money) == [{"start_minor": 1000, "end_minor": 1000}]
 
 
+async def test_absurd_amounts_of_two_leads_end_no_report(bi: Connection) -> None:
+    """A source that sends the largest integer for an unknown amount: the sum failed for every reader."""
+    largest = 2**63 - 1
+    for journey_id in ("crm:1", "crm:2"):
+        lead = {"journey_id": journey_id, "opportunity_id": f"deal of {journey_id}"}
+        await put(bi, "stage_visit", journey_id=journey_id, stage="Customer", stage_role="won")
+        await put(bi, "opportunity", **lead, closed_at=MONDAY)
+        await put(bi, "credit", **lead, models=["first"], weights=[1.0], amounts=[largest])
+    by_channel = await bi.fetch("select distinct cohort_minor, ledger_minor from bi.credit_by_channel")
+    held = await bi.fetch(
+        "select distinct start_minor, end_minor from bi.retention_money where not is_complete"
+    )
+    assert [*map(tuple, by_channel), *map(tuple, held)] == [(largest, largest)] * 2
+
+
 async def test_a_request_is_open_until_it_is_delivered(bi: Connection) -> None:
     """The first request and the first delivery of an id count; either may be missing."""
     await put(bi, "stage_visit", entered_at=MONDAY, left_at=MONDAY + DAY, next_stage="SQL")

@@ -31,8 +31,8 @@ select
   channel,
   currency,
   round(sum(deals)::numeric, 9)::double precision as deals,
-  sum(cohort_minor)::bigint as cohort_minor,
-  sum(ledger_minor)::bigint as ledger_minor,
+  least(greatest(sum(cohort_minor), -9223372036854775808), 9223372036854775807)::bigint as cohort_minor,
+  least(greatest(sum(ledger_minor), -9223372036854775808), 9223372036854775807)::bigint as ledger_minor,
   (select label collate "C" from promoted.version) as definition_version
 from dated
 group by month, model, channel, currency;
