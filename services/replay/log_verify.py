@@ -19,17 +19,16 @@ from services.store.pool import Connection, session
 from services.store.positions import read_positions
 
 SEEN = """
-drop table if exists ops.seen;
-create unlogged table ops.seen (
+create temporary table seen (
   topic        text not null,
   partition    smallint not null,
   "offset"     bigint not null,
   event_id     text collate "C",
   content_hash bytea,
   value_hash   bytea not null
-);
-comment on table ops.seen is 'What a running `log verify` has read; event_id null = a reject.';
+)
 """
+"""What was read of the topics; event_id null = a reject."""
 
 KEPT = """
 select case
@@ -55,7 +54,7 @@ with until as (
 kept as ({KEPT}),
 place as (
   select topic, partition, count(*) as records, count(event_id) as events
-  from ops.seen group by topic, partition
+  from pg_temp.seen group by topic, partition
 ),
 stored as (
   select kept.topic, kept.partition, count(*) as kept,
@@ -67,13 +66,13 @@ stored as (
     count(*) filter (where seen.value_hash <> kept.value_hash) as altered
   from kept
   join until on until.topic = kept.topic and until.partition = kept.partition and kept."offset" < end_offset
-  left join ops.seen
+  left join pg_temp.seen
     on seen.topic = kept.topic and seen.partition = kept.partition and seen."offset" = kept."offset"
   group by 1, 2
 ),
 missing as (
   select seen.topic, seen.partition, count(*) as missing
-  from ops.seen left join kept using (event_id, content_hash)
+  from pg_temp.seen left join kept using (event_id, content_hash)
   where seen.event_id is not null and kept.event_id is null group by 1, 2
 ),
 rejected as (
@@ -83,7 +82,7 @@ rejected as (
     count(*) filter (
       where seen.value_hash <> sha256(coalesce(reject.value, '')) and not is_forgotten
     ) as rejects_altered
-  from (select * from ops.seen where event_id is null) as seen
+  from (select * from pg_temp.seen where event_id is null) as seen
   full join (
     select reject.*, reject.value is null and erased_at is not null as is_forgotten
     from log.reject join until using (topic, partition)
@@ -143,7 +142,7 @@ async def log_verify(addresses: Addresses, report: Report) -> list[Checked]:
         await connection.execute(SEEN)
         ends = await read_positions(connection)
         await _read(connection, addresses, Decoding(registry), ends, report)
-        await connection.execute("analyze ops.seen")
+        await connection.execute("analyze pg_temp.seen")
         return await _compare(connection, ends)
 
 
@@ -154,7 +153,8 @@ async def _read(
     for number, unit in enumerate(units, 1):
         async for topic, portion in read(addresses.kafka_bootstrap, unit):
             decoded = await decoding.batch(portion)
-            await connection.copy_records_to_table("seen", schema_name="ops", records=_rows(topic, decoded))
+            rows = _rows(topic, decoded)
+            await connection.copy_records_to_table("seen", schema_name="pg_temp", records=rows)
         report(Progress("read", number, len(units), 0, 0, None))
 
 
@@ -173,5 +173,4 @@ async def _compare(connection: Connection, ends: Offsets) -> list[Checked]:
         until = [(topic, partition, end) for (topic, partition), end in ends.items()]
         columns = [list(column) for column in zip(*until, strict=True)] or [[], [], []]
         rows = await connection.fetch(COMPARE, *columns, timeout=None)
-        await connection.execute("drop table ops.seen")
     return [Checked(*row) for row in rows]
