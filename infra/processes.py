@@ -4,15 +4,16 @@ Promises how supervisord runs each, as `leadlog run …`; they are started when 
 they do is `services`'.
 """
 
-import hashlib
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from infra import ports
 from infra.supervision import Program
 from services import settings
+from services.store.versions import hash_of
 
 CODE = "LEADLOG_CODE"
 """Environment variable of each process: the code it is of. By other code the supervisor starts it anew."""
@@ -31,14 +32,12 @@ def programs(state: Path, workers: int, chosen: Mapping[str, int]) -> list[Progr
     ]
 
 
+@cache
 def installed_code() -> str:
     """Names what is installed: a hash over all that the processes read of it."""
-    digest = hashlib.blake2b(digest_size=6)
-    for package in ("projections", "schemas", "services"):
-        for file in sorted(Path(str(resources.files(package))).rglob("*")):
-            if file.is_file() and file.suffix != ".pyc":
-                digest.update(file.read_bytes())
-    return digest.hexdigest()
+    folders = [Path(str(resources.files(package))) for package in ("projections", "schemas", "services")]
+    files = [file for folder in folders for file in sorted(folder.rglob("*"))]
+    return hash_of(file for file in files if file.is_file() and file.suffix != ".pyc")
 
 
 def listener(process: str) -> str:

@@ -129,9 +129,6 @@ def test_a_setting_that_cannot_be_used_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("alerts list --limit -1", "-1 is not in the range"),
-        ("alerts deliveries --limit 99999999999999999999", "is not in the range"),
-        ("replay promote 99999999999", "is not in the range"),
         ("lead a\udcff", "a\\udcff is no text in UTF-8"),
         ("rejected list --reason \udcff", "is no text in UTF-8"),
         ("replay build --as-known yesterday", "'yesterday' is no time: expected one such as 2026-01-31"),
@@ -266,7 +263,7 @@ def edited(old: str, new: str, file: Path) -> str:
 @pytest.mark.parametrize(
     "command",
     [
-        *("alerts list --limit -1", "alerts deliveries --limit 9999999999", "logs -n -1"),
+        *("alerts list --limit -1", "alerts deliveries --limit 99999999999999999999", "logs -n -1"),
         *("replay promote 9999999999", "replay retire 0", "report markov --quiet-days 9999999999"),
         "generate --days 9999999999",
     ],
@@ -274,7 +271,7 @@ def edited(old: str, new: str, file: Path) -> str:
 def test_a_number_out_of_range_is_wrong_usage(command: str, tmp_path: Path) -> None:
     """It ended the command with a traceback, mostly from Postgres."""
     told = leadlog(command, tmp_path, **variables(NOWHERE))
-    assert (told.code, "is not in the range" in told.text) == (2, True)
+    assert (told.code, f"{command.rsplit(maxsplit=1)[-1]} is not in the range" in told.text) == (2, True)
 
 
 def test_of_logs_as_many_lines_are_shown_as_asked_for(tmp_path: Path) -> None:

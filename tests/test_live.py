@@ -513,6 +513,18 @@ async def test_a_long_journey_that_grows_at_its_end_is_continued_by_batches(
     assert await store.differences(events) == []
 
 
+def takes_while_folding(store: Store, monkeypatch: pytest.MonkeyPatch, records: Sequence[Record]) -> None:
+    """Lets a batch come after the refold loop has folded, and before it stores."""
+    slices = refold_loop.fold_in_slices
+
+    async def meanwhile(history: History, version: Version) -> JourneyState:
+        state = await slices(history, version)
+        await store.take(records)
+        return state
+
+    monkeypatch.setattr(refold_loop, "fold_in_slices", meanwhile)
+
+
 async def test_what_comes_while_a_long_journey_is_folded_is_folded_at_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -522,14 +534,7 @@ async def test_what_comes_while_a_long_journey_is_folded_is_folded_at_once(
     await store.begin(HOUSE)
     events = page_views(0, 60)
     records = live.on_topics(events)
-    slices = refold_loop.fold_in_slices
-
-    async def meanwhile(history: History, version: Version) -> JourneyState:
-        state = await slices(history, version)
-        await store.take(records[50:])
-        return state
-
-    monkeypatch.setattr(refold_loop, "fold_in_slices", meanwhile)
+    takes_while_folding(store, monkeypatch, records[50:])
     await store.take(records[:50])
     assert await store.fetch("select journey_id from v0001.journey where is_stale") == [("crm:1",)]
     await Refold(store.pool, store.fed, live.offline()).round()
@@ -545,14 +550,7 @@ async def test_a_fold_that_a_batch_has_overtaken_is_not_stored(
     await store.begin(HOUSE)
     events: list[r.Record] = [spec.demo("mon 09:00"), spec.accepted("mon 10:00", by=spec.PERSON)]
     records = live.on_topics(events)
-    slices = refold_loop.fold_in_slices
-
-    async def meanwhile(history: History, version: Version) -> JourneyState:
-        state = await slices(history, version)
-        await store.take(records[1:])
-        return state
-
-    monkeypatch.setattr(refold_loop, "fold_in_slices", meanwhile)
+    takes_while_folding(store, monkeypatch, records[1:])
     await store.take(records[:1])
     await store.pool.execute("update v0001.journey set reference_revision = -1")
     await Refold(store.pool, store.fed, live.offline()).round()

@@ -5,9 +5,10 @@ journey. Leaves their rows to `feeding`, and who may see which version to `ops.v
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 from projections import definition, stage_visit
@@ -101,12 +102,16 @@ select (select count(*) from {schema}.journey where is_stale) + (
 def code_version() -> str:
     """Names the code that folds: a hash over the sources of `projections` and `schemas`, but not of
     `projections.agreement`, which folds nothing."""
+    folders = [resources.files(package) for package in ("projections", "schemas")]
+    files = [sorted(folder.iterdir(), key=lambda each: each.name) for folder in folders]
+    return hash_of(each for found in files for each in found if each.name.endswith(".py"))
+
+
+def hash_of(files: Iterable[Traversable]) -> str:
+    """A short name of what these files say, in this order."""
     digest = hashlib.blake2b(digest_size=6)
-    for package in ("projections", "schemas"):
-        folder = resources.files(package)
-        for file in sorted(folder.iterdir(), key=lambda each: each.name):
-            if file.name.endswith(".py"):
-                digest.update(file.read_bytes())
+    for file in files:
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
