@@ -14,9 +14,9 @@ from typing import Any
 import asyncpg
 import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services import settings
+from services.exposition import HEADERS, exposition
 from services.logging import configure
 from services.store.pool import DATA_ERRORS, PASSING
 
@@ -33,7 +33,7 @@ class PortTaken(RuntimeError):
 def serve(name: str, port: int, work: Callable[[], Awaitable[None]]) -> int:
     """Runs `work` again and again until a signal; returns the exit code. Raises PortTaken."""
     configure(name, name, settings.LOG_LEVEL)
-    asyncio.run(_until_signal(_served(port, work)))
+    asyncio.run(_until_signal(_served(name, port, work)))
     return 0
 
 
@@ -51,9 +51,9 @@ async def together(*jobs: Coroutine[Any, Any, None]) -> None:
             raise error
 
 
-async def _served(port: int, work: Callable[[], Awaitable[None]]) -> None:
+async def _served(name: str, port: int, work: Callable[[], Awaitable[None]]) -> None:
     app = web.Application()
-    app.add_routes([web.get("/livez", _livez), web.get("/metrics", metrics)])
+    app.add_routes([web.get("/livez", _livez), web.get("/metrics", metrics_of(name))])
     runner = web.AppRunner(app, access_log=None)
     try:
         log.info("metrics_served", address=f"{await listen(runner, port)}/metrics")
@@ -78,9 +78,13 @@ async def _livez(_: web.Request) -> web.Response:
     return web.json_response({"ok": True})
 
 
-async def metrics(_: web.Request) -> web.Response:
-    """What Prometheus reads of this process."""
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+def metrics_of(service: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """A page with what Prometheus reads of a service."""
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=exposition(service), headers=HEADERS)
+
+    return metrics
 
 
 async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from infra import MIGRATIONS, ports
 from services.clock import metrics as clock_metrics
+from services.exposition import exposition
 from services.ingest import metrics as ingest_metrics
 from services.notifier import metrics as notifier_metrics
 from services.notifier.config import read
@@ -57,6 +58,14 @@ def test_every_metric_named_is_exported(file: Path) -> None:
     bare = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in names}
     assert names
     assert bare <= exported()
+
+
+@pytest.mark.parametrize("service", ["clock", "ingest", "notifier", "projector", "verifier"])
+def test_a_process_tells_of_its_own_metrics_alone(service: str) -> None:
+    """The door told of a projector at zero: that no projector reports was no alert, as one seemed to."""
+    text = exposition(service).decode()
+    assert set(re.findall(r"^leadlog_([a-z]+)_", text, re.MULTILINE)) == {service}
+    assert "process_cpu_seconds_total" in text
 
 
 def test_every_service_with_metrics_is_scraped() -> None:

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import Response
 
 from services import settings
+from services.exposition import HEADERS, exposition
 from services.ingest.lookout import LOOK_SECONDS, OVERDUE_SECONDS, Lookout
 from services.ingest.sender import Sender
 
@@ -34,7 +34,7 @@ class Health:
 
     async def metrics(self, _: Request) -> Response:
         """What Prometheus reads."""
-        return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(exposition("ingest"), headers=HEADERS)
 
     def _stuck(self, now: float) -> Iterator[str]:
         for name, moment in self._lookout.looked_at.items():

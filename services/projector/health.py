@@ -19,8 +19,7 @@ from aiokafka.errors import KafkaError
 
 from services import settings
 from services.broker import ANSWER_SECONDS, Ends
-from services.daemon import listen
-from services.daemon import metrics as serve_metrics
+from services.daemon import listen, metrics_of
 from services.plain_words import plainly
 from services.projector import metrics
 from services.projector.progress import Progress
@@ -53,7 +52,7 @@ class Health:
         app = web.Application()
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", serve_metrics)
+        app.router.add_get("/metrics", metrics_of("projector"))
         self._runner = web.AppRunner(app, access_log=None)
         self._lookout: asyncio.Task[None] | None = None
 

@@ -1,0 +1,30 @@
+"""What a process tells Prometheus: its own metrics, and none that came with what it imports.
+
+A command imports every service, so the door told of a projector that stood at zero, and an alert that no
+projector reports could never fire.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
+
+HEADERS = {"Content-Type": CONTENT_TYPE_LATEST}
+
+
+def exposition(service: str) -> bytes:
+    """The metrics of a service, and those of the process, as Prometheus' text."""
+    return generate_latest(_Own(service))
+
+
+class _Own(CollectorRegistry):
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._prefix = f"leadlog_{service}_"
+
+    def collect(self) -> Iterator[Metric]:
+        return (
+            each
+            for each in REGISTRY.collect()
+            if each.name.startswith(self._prefix) or not each.name.startswith("leadlog_")
+        )
