@@ -12,9 +12,10 @@ import click
 import uvloop
 
 from schemas.records import Record
-from tests.bench import ground
+from services.store.pool import session
+from tests.bench import bare_rows, ground
 from tests.bench.latency import Commits, Trickle, commits
-from tests.bench.trial import BARE, FAUST, Trial, Used, Variant, trial
+from tests.bench.trial import BARE, FAUST, Trial, Used, Variant, tree_seconds, trial
 from tests.servers import RunningServers
 
 PARTS = ("rates", "latency", "long", "memory", "growth")
@@ -214,11 +215,12 @@ async def memory(servers: RunningServers, backlog: int) -> None:
 
 
 async def growth(servers: RunningServers) -> None:
-    """What an event costs when there are ever more journeys, and with few again: what the machine does to
-    all of them."""
-    columns = ("events/s", "worker", "broker", "Postgres", "at most", "peak MB")
+    """What an event costs when there are ever more journeys, beside what its bare rows cost, and with few
+    again: what the machine does to all of them."""
+    columns = ("events/s", "worker", "broker", "Postgres", "at most", "bare rows", "of bare", "peak MB")
     click.echo(f"\n{'journeys':>10}" + "".join(f"{name:>10}" for name in columns))
     for sizes in (JOURNEYS, JOURNEYS[:1]):
+        bare = await _bare_growth(servers, sizes)
         await ground.fill(servers.addresses, ())
         async with trial(servers, GROWING) as running:
             for known, journeys in pairwise((0, *sizes)):
@@ -226,21 +228,46 @@ async def growth(servers: RunningServers) -> None:
                 await running.drain()
                 await ground.settle(running.addresses)
                 found = [await _touched(servers, running, journeys, n) for n in range(GROWTH_ROUNDS)]
-                click.echo(_growth_line(journeys, median(found), max(each.postgres_us for each in found)))
+                most = max(each.postgres_us for each in found)
+                click.echo(_growth_line(journeys, median(found), most, bare[journeys]))
 
 
-def _growth_line(journeys: int, used: Used, most: float) -> str:
+def _growth_line(journeys: int, used: Used, most: float, bare: float) -> str:
     return (
         f"{journeys:>10,}{used.rate:>10,.0f}{used.worker_us:>10.0f}{used.broker_us:>10.0f}"
-        f"{used.postgres_us:>10.0f}{most:>10.0f}{used.peak_mb:>10.0f}"
+        f"{used.postgres_us:>10.0f}{most:>10.0f}{bare:>10.0f}{used.postgres_us / bare:>10.2f}"
+        f"{used.peak_mb:>10.0f}"
     )
 
 
 async def _touched(servers: RunningServers, running: Trial, journeys: int, number: int) -> Used:
-    events = min(GROWTH_EVENTS, journeys // 5)
-    first = number * events
-    await ground.publish(servers.addresses, ground.later_touches(journeys, range(first, first + events)))
+    await ground.publish(servers.addresses, ground.later_touches(journeys, _turn(journeys, number)))
     return await running.drain()
+
+
+def _turn(journeys: int, number: int) -> range:
+    """The numbers of the events of a round."""
+    events = min(GROWTH_EVENTS, journeys // 5)
+    return range(number * events, (number + 1) * events)
+
+
+async def _bare_growth(servers: RunningServers, sizes: Sequence[int]) -> dict[int, float]:
+    """Journeys to what the bare rows of one event cost Postgres, microseconds: the median of as many
+    rounds."""
+    postgres = servers.stack.status()["processes"]["postgres"]["pid"]
+    costs: dict[int, float] = {}
+    async with ground.database(servers.addresses, 1) as addresses, session(addresses.postgres_dsn) as bare:
+        await bare.execute(bare_rows.TABLES)
+        for known, journeys in pairwise((0, *sizes)):
+            await bare_rows.first_touches(bare, known, journeys)
+            await ground.settle(addresses)
+            found = []
+            for number in range(GROWTH_ROUNDS):
+                turn, before = _turn(journeys, number), tree_seconds(postgres)
+                await bare_rows.later_touches(bare, journeys, turn)
+                found.append((tree_seconds(postgres) - before) / len(turn) * 1e6)
+            costs[journeys] = statistics.median(found)
+    return costs
 
 
 async def measure(events: int, rounds: int, seconds: int, backlog: int, parts: Sequence[str]) -> None:

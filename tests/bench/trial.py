@@ -157,8 +157,8 @@ class Trial:
 
     def _cpu(self) -> tuple[float, float, float]:
         """Seconds of workers, broker and Postgres so far."""
-        workers = sum(_tree_seconds(worker.process.pid) for worker in self.workers)
-        return workers, _tree_seconds(self._kafka), _tree_seconds(self._postgres)
+        workers = sum(tree_seconds(worker.process.pid) for worker in self.workers)
+        return workers, tree_seconds(self._kafka), tree_seconds(self._postgres)
 
 
 @asynccontextmanager
@@ -207,7 +207,7 @@ async def _settled(connection: asyncpg.Connection[asyncpg.Record], ends: dict[tu
             behind = await look(connection, ends)
 
 
-def _tree_seconds(pid: int) -> float:
+def tree_seconds(pid: int) -> float:
     """Processor time of a process, its children and the children that it has waited for."""
     parent = psutil.Process(pid)
     own = parent.cpu_times()
