@@ -9,7 +9,7 @@ doors) and to the fold.
 import io
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from schemas.content import canonical_json, hash_of, holds_nul
 from schemas.ids import RELEASED, SCHEMA_ID, fingerprint, schema_text, without
 from schemas.instants import rfc3339
 from schemas.records import RECORDS, AttributeChanged, Envelope, Record
-from schemas.straight import Writer, reader, writer
+from schemas.straight import Reader, Writer, reader, writer
 
 MAGIC = 0
 PREFIX = struct.Struct(">bI")
@@ -84,13 +84,25 @@ def _parsed(text: str) -> Any:
     return fastavro.parse_schema(without(json.loads(text), "logicalType", "doc"))
 
 
+class _Made(dict[Any, Any]):
+    """What is made of a key when it is first asked for: to make all readers and writers takes 50 ms."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: Any) -> Any:
+        self[key] = made = self._make(key)
+        return made
+
+
 _encode = msgspec.json.Encoder().encode
 _TODAY = {name: _parsed(schema_text(name)) for name in RECORDS}
 _FINGERPRINTS = {name: fingerprint(schema_text(name)) for name in RECORDS}
-_READERS = {name: reader(json.loads(schema_text(name))) for name in RECORDS}
-_WRITERS: dict[type[Envelope], Writer] = {
-    record: writer(json.loads(schema_text(name))) for name, record in RECORDS.items()
-}
+_READERS: Mapping[str, Reader] = _Made(lambda name: reader(json.loads(schema_text(name))))
+_WRITERS: Mapping[type[Envelope], Writer] = _Made(
+    lambda record: writer(json.loads(schema_text(record.__name__)))
+)
 _CE_TYPES: dict[type[Envelope], bytes] = {
     record: f"leadlog.{name}".encode() for name, record in RECORDS.items()
 }

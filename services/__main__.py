@@ -11,10 +11,11 @@ def main() -> None:
     """Runs the command. Settings are read while it is imported: one that cannot be used ends it here."""
     try:
         from services.cli import main as command  # noqa: PLC0415
+
+        command()
     except WrongSetting as wrong:
         print(f"leadlog: {wrong}", file=sys.stderr)
         sys.exit(USAGE)
-    command()
 
 
 if __name__ == "__main__":

@@ -2,26 +2,19 @@
 
 import os
 
-from aiokafka.errors import (
-    BrokerResponseError,
-    KafkaConnectionError,
-    KafkaError,
-    KafkaTimeoutError,
-    NodeNotReadyError,
-    RequestTimedOutError,
-)
-
 
 def plainly(error: BaseException) -> str:
     """Why something failed, in plain words."""
+    from aiokafka import errors  # noqa: PLC0415 (takes 50 ms, and most commands end without an error)
+
     match error:
-        case TimeoutError() | KafkaTimeoutError() | RequestTimedOutError():
+        case TimeoutError() | errors.KafkaTimeoutError() | errors.RequestTimedOutError():
             return "no answer in time"
-        case KafkaConnectionError() | NodeNotReadyError():
+        case errors.KafkaConnectionError() | errors.NodeNotReadyError():
             return "no connection"
-        case BrokerResponseError():
+        case errors.BrokerResponseError():
             return str(error.description)
-        case KafkaError():
+        case errors.KafkaError():
             return ": ".join(map(str, error.args)) or "it failed without a word"
         case OSError(errno=int(number)) if number > 0:
             return os.strerror(number)

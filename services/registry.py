@@ -5,15 +5,18 @@ id of the lock file, or it says which ids differ. A registry that is away is tol
 an id: the first is worth a wait, the second is final. Leaves reading records to `schemas.wire`.
 """
 
-from collections.abc import Mapping
-from typing import Any, Self
+from __future__ import annotations
 
-import aiohttp
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 from schemas.ids import RELEASED, Released
 from services import settings
 from services.plain_words import plainly
 from services.registry_archive import archive
+
+if TYPE_CHECKING:
+    import aiohttp
 
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
 SCHEMA_NOT_FOUND, SUBJECT_NOT_FOUND, VERSION_NOT_FOUND = 40403, 40401, 40402
@@ -120,6 +123,8 @@ class Registry:
         return await self._send(method, self.url + path, json=body, headers=HEADERS)
 
     async def _send(self, method: str, url: str, **body: Any) -> Any:
+        import aiohttp  # noqa: PLC0415 (takes a sixth of a second, and few commands ask a registry)
+
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=settings.REGISTRY_TIMEOUT_SECONDS)
             self._session = aiohttp.ClientSession(timeout=timeout)

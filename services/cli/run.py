@@ -1,4 +1,7 @@
-"""`leadlog run …`: one process of the system, in the foreground, until a signal ends it."""
+"""`leadlog run …`: one process of the system, in the foreground, until a signal ends it.
+
+Each command imports its own process only: all of them together take a second, and memory in each.
+"""
 
 import sys
 from collections.abc import Awaitable, Callable
@@ -9,13 +12,7 @@ import click
 from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.cli.exits import REFUSED, end
-from services.clock import process as clock_process
-from services.daemon import serve
-from services.notifier import process as notifier_process
-from services.notifier.config import read
-from services.projector.handler import Projector
 from services.settings import Addresses
-from services.verifier import process as verifier_process
 
 Process = Callable[..., None]
 """A command that runs until it is told to stop."""
@@ -73,8 +70,8 @@ def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
 
     Start as many as there are cores to use: they share the partitions.
     """
-    # Faust takes a third of a second to import, which no other command should pay.
     from services.projector import worker  # noqa: PLC0415
+    from services.projector.handler import Projector  # noqa: PLC0415
 
     topics = frozenset[str]() if fold_only else frozenset(INPUT_TOPICS)
     try:
@@ -92,7 +89,6 @@ def ingest(host: str, port: int) -> None:
 
     /openapi.json describes it; /livez, /readyz and /metrics say how it is.
     """
-    # Whatever listens takes 40 ms and more, likewise.
     from services.ingest.app import create_app  # noqa: PLC0415
 
     _listen("ingest", create_app, host, port)
@@ -105,7 +101,6 @@ def web(host: str, port: int) -> None:
 
     Others reach it under the names of LEADLOG_WEB_NAMES. /livez and /readyz say how it is.
     """
-    # Likewise, with the templates' engine.
     from services.web.app import create_app  # noqa: PLC0415
 
     _listen("web", create_app, host, port)
@@ -118,7 +113,9 @@ def clock(web_port: int) -> None:
 
     A second clock stands by.
     """
-    _serve("clock", web_port, lambda addresses: clock_process.run(addresses.postgres_dsn))
+    from services.clock import process  # noqa: PLC0415
+
+    _serve("clock", web_port, lambda addresses: process.run(addresses.postgres_dsn))
 
 
 @command.command()
@@ -128,8 +125,11 @@ def notifier(web_port: int) -> None:
 
     A second notifier stands by, channel by channel.
     """
+    from services.notifier import process  # noqa: PLC0415
+    from services.notifier.config import read  # noqa: PLC0415
+
     config = read(settings.ALERTS)
-    _serve("notifier", web_port, lambda addresses: notifier_process.run(addresses.postgres_dsn, config))
+    _serve("notifier", web_port, lambda addresses: process.run(addresses.postgres_dsn, config))
 
 
 @command.command()
@@ -142,16 +142,19 @@ def verifier(web_port: int) -> None:
     With one process at low priority; it gives way to any other `leadlog replay`, and needs as much room in
     Postgres as a version. The outcome: `leadlog replay status`. A second verifier stands by.
     """
-    _serve("verifier", web_port, verifier_process.run)
+    from services.verifier import process  # noqa: PLC0415
+
+    _serve("verifier", web_port, process.run)
 
 
 def _serve(name: str, port: int, work: Callable[[Addresses], Awaitable[None]]) -> None:
+    from services.daemon import serve  # noqa: PLC0415
+
     addresses = settings.addresses()
     sys.exit(serve(name, port, lambda: work(addresses)))
 
 
 def _listen(name: str, create_app: Callable[[Addresses], Any], host: str, port: int) -> None:
-    # The web server, likewise.
     from services import web_server  # noqa: PLC0415
 
     sys.exit(web_server.serve(name, create_app(settings.addresses()), host, port))

@@ -233,6 +233,3 @@ def examine() -> None:
     if worst is doctor.Level.PROBLEM:
         raise SystemExit(REFUSED)
     click.echo("Nothing is in the way.")
-
-
-COMMANDS = (up, down, status, show_logs, examine, migrate_database, make_databases, deploy_on_given)
