@@ -15,7 +15,7 @@ import pytest
 
 from schemas import records as r
 from services.cli.exits import REFUSED
-from services.clock.reconcile import would_change
+from services.clock import reconcile
 from services.registry import Registry
 from services.replay.diff import diff
 from services.replay.workers import Effort
@@ -101,6 +101,55 @@ async def test_an_alert_that_comes_back_to_a_clock_is_as_high_as_the_clock_says(
 async def test_it_is_so_for_random_policies_and_logs(scene: Scene, seed: int) -> None:
     """Switched six times between three versions, with alerts that end, begin, run again and move."""
     rng = Random(seed)
+    await random_scene(scene, rng)
+    said = [await said_and_done(scene, rng.choice((2, 3, 4))) for _ in range(6)]
+    assert any(each.told or each.ends for each in said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_goes_on_is_left_as_if_settled_one_by_one(
+    scene: Scene, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Obligations that a switch need not look at one by one come out as if it did."""
+    rng = Random(seed)
+    await random_scene(scene, rng)
+    for _ in range(6):
+        number = rng.choice((2, 3, 4))
+        at_once = await switched(scene, number)
+        with monkeypatch.context() as patch:
+            patch.setattr(reconcile, "GO_ON", reconcile.KNOWN)
+            assert at_once ^ await switched(scene, number) == set()
+        await scene.take_over(number)
+        await scene.look()
+
+
+async def switched(scene: Scene, number: int) -> set[tuple[Any, ...]]:
+    """What a switch and a look would leave of the obligations that there are, whatever the time is."""
+    connection = scene.connection
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        keys = {tuple(row) for row in await connection.fetch(reconcile.KNOWN)}
+        await scene.take_over(number)
+        await scene.look()
+        return {tuple(row) for query in LEFT for row in await connection.fetch(query) if row[:2] in keys}
+    finally:
+        await transaction.rollback()
+
+
+LEFT = (
+    """select obligation.policy_id, started_event_id, severity, revision, change, alert.outcome, journey_id,
+         clock_no, started_at, due_at, owner_id, obligation.team_id, definition_version,
+         obligation.closed_at is null, obligation.outcome, reason, ended_by_event_id, is_closed_by_switch
+       from ops.obligation left join ops.alert using (alert_id)""",
+    "select policy_id, started_event_id, threshold from ops.fired",
+    "select split_part(message_id, ':', 2), split_part(message_id, ':', 3), message_id from ops.outbox",
+)
+
+
+async def random_scene(scene: Scene, rng: Random) -> None:
+    """Three versions by random policies, and the alerts of random logs by one of them."""
     async with scene.connection.transaction():
         for version in (2, 3, 4):
             timeline = [TimelineEntry(None, random_policies(rng, version))]
@@ -108,8 +157,6 @@ async def test_it_is_so_for_random_policies_and_logs(scene: Scene, seed: int) ->
         await promote(scene.connection, 2)
     await scene.take(*(squeezed(event, scene.now) for event in many_logs(rng, 12, 12)))
     await scene.look()
-    said = [await said_and_done(scene, rng.choice((2, 3, 4))) for _ in range(6)]
-    assert any(each.told or each.ends for each in said)
 
 
 def random_policies(rng: Random, version: int) -> str:
@@ -183,7 +230,7 @@ async def other_policies(scene: Scene) -> int:
 
 async def said_and_done(scene: Scene, number: int) -> Said:
     """Switches and looks, and finds what was said beforehand."""
-    foreseen = await would_change(scene.connection, f"v{number:04d}")
+    foreseen = await reconcile.would_change(scene.connection, f"v{number:04d}")
     told = {each.key for each in foreseen if each.change == "opens" and not each.is_silent}
     silent = {each.key for each in foreseen if each.change == "opens" and each.is_silent}
     ends = {each.key: each.reason for each in foreseen if each.change == "closes"}

@@ -20,6 +20,44 @@ from services.store.pool import Connection
 from services.store.settling import settle
 from services.store.versions import promoted_version
 
+# Nearly all go on as they are: the clock runs in the new version too, what it has reached by now is what was
+# told, and nobody waits to hear of another due date. There may be tens of thousands, so they are brought up
+# to date here, and only what is left is for `settle`.
+GO_ON = """
+with considered as materialized (
+  select obligation.ctid as place, policy_id, started_event_id, clock.clock_no, clock.started_at,
+    clock.due_at, clock.owner_id, clock.team_id, clock.definition_version,
+    closed_at is null and stopped_at is null
+      and (alert_id is null or obligation.due_at is not distinct from clock.due_at)
+      and coalesce(told.thresholds = nullif(reached.thresholds, '{{}}'), false) as goes_on
+  from ops.obligation left join {schema}.sla_clock clock using (journey_id, policy_id, started_event_id)
+  cross join lateral (
+    select array(
+      select threshold from ops.fired
+      where fired.policy_id = obligation.policy_id and fired.started_event_id = obligation.started_event_id
+      order by threshold
+    ) as thresholds
+  ) told
+  cross join lateral (
+    select array(
+      select share::text collate "C" from {schema}.sla_warning warning
+      where warning.journey_id = clock.journey_id and warning.policy_id = clock.policy_id
+        and warning.clock_no = clock.clock_no and warn_at <= now()
+      union all
+      select 'due' where clock.due_at <= now()
+      order by 1
+    ) as thresholds
+  ) reached
+  where closed_at is null or is_closed_by_switch
+),
+shown as (
+  update ops.obligation set clock_no = clock.clock_no, started_at = clock.started_at, due_at = clock.due_at,
+    owner_id = clock.owner_id, team_id = clock.team_id, definition_version = clock.definition_version
+  from considered clock where obligation.ctid = place and goes_on
+)
+select policy_id, started_event_id from considered where not goes_on
+"""
+
 KNOWN = """
 select policy_id, started_event_id from ops.obligation where closed_at is null or is_closed_by_switch
 """
@@ -76,7 +114,8 @@ async def reconcile(connection: Connection, schema: str) -> None:
 
 
 async def _settle(connection: Connection, schema: str) -> list[ClockWithdrawn]:
-    withdrawn = await settle(connection, schema, await _keys(connection))
+    left = await _keys(connection, GO_ON.format(schema=schema))
+    withdrawn = await settle(connection, schema, left)
     await connection.execute(MARK)
     return withdrawn
 
@@ -141,5 +180,5 @@ def _is_told(obligation: Obligation) -> bool:
     return obligation.closed_at is None and obligation.alert_id is not None
 
 
-async def _keys(connection: Connection) -> list[Key]:
-    return [(row["policy_id"], row["started_event_id"]) for row in await connection.fetch(KNOWN)]
+async def _keys(connection: Connection, query: str = KNOWN) -> list[Key]:
+    return [(row["policy_id"], row["started_event_id"]) for row in await connection.fetch(query)]
