@@ -56,6 +56,17 @@ async def test_nothing_fires_early(scene: Scene) -> None:
     assert await scene.alerts() == []
 
 
+async def test_time_that_is_set_back_hides_nothing(scene: Scene) -> None:
+    """The clock had been an hour ahead: a warning in that hour comes when it is due."""
+    await scene.connection.execute(
+        "update ops.clock set fired_until = now() + interval '1 hour', beat_at = now() + interval '1 hour'"
+    )
+    await scene.take(scene.mql(TARGET / 2 - 1))
+    assert await scene.look() == 0
+    await asyncio.sleep(1.5)
+    assert await scene.look() == 1
+
+
 async def test_an_acceptance_ends_it(scene: Scene) -> None:
     """Met after a warning, or late: the alert is resolved, once."""
     await scene.take(scene.mql(60, "a", "crm:a"), scene.mql(200, "b", "crm:b"))

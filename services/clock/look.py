@@ -122,7 +122,8 @@ async def look(connection: Connection) -> Looked:
         window = await _window(connection, schema, state["fired_until"], now)
         reached = await _locked(connection, schema, window.journeys | set(changed), now)
         await _fire(connection, reached, now, state["silent_until"])
-        if reached or state["is_beat_old"] or window.until < now:
+        is_set_back = state["fired_until"] > now  # the machine's time was: what comes due until then is new
+        if reached or state["is_beat_old"] or window.until < now or is_set_back:
             await connection.execute(MOVE, window.until)
         if window.until < now or len(changed) == CHANGES_AT_ONCE:
             return Looked(len(reached), 0)
