@@ -20,7 +20,8 @@ from projections.rules import Rules
 from schemas import derived
 from schemas import records as r
 from schemas.wire import MAGIC, PREFIX
-from services.projector import fold
+from services import settings
+from services.projector import calendars, fold
 from services.projector import refold as refold_loop
 from services.projector.batch import Batch
 from services.projector.delivery import OffsetGap, Record
@@ -28,6 +29,7 @@ from services.projector.handler import Projector
 from services.projector.log import Grown
 from services.projector.refold import Refold
 from services.settings import Addresses
+from services.store.calendars import YEAR
 from services.store.feeding import Fed, Version
 from services.store.locks import JOURNEYS, stop_feeding
 from services.store.migrate import migrate
@@ -611,6 +613,31 @@ async def test_open_hours_of_a_batch_that_was_rolled_back_are_forgotten(store: S
     await store.take(records[2:])
     await store.settle()
     assert await store.differences([*events, *facts]) == []
+
+
+async def test_calendars_are_laid_out_for_the_years_to_come_though_no_version_is_made(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that is kept for years: of each calendar less than half of the years ahead is left."""
+    await store.begin(HOUSE, OTHER)
+    laid = "select schema, calendar_no, covers_until from ({}) laid order by 1, 2".format(
+        " union all ".join(f"select '{name}' as schema, * from {name}.calendar" for name in store.schemas)
+    )
+    windows = (
+        "select calendar_no, opens_at, closes_at from v0001.calendar_window "
+        "where opens_at > now() - interval '1 year'"
+    )
+    before, hours = await store.fetch(laid), await store.fetch(windows)
+    async with store.pool.acquire() as connection:
+        await calendars.renew(connection, store.fed)
+    assert await store.fetch(laid) == before
+    monkeypatch.setattr(settings, "CALENDAR_YEARS_AHEAD", 5)
+    async with store.pool.acquire() as connection:
+        await calendars.renew(connection, store.fed)
+    after = await store.fetch(laid)
+    assert [each[:2] for each in after] == [each[:2] for each in before]
+    assert all(new - old > 2 * YEAR for (*_, old), (*_, new) in zip(before, after, strict=True))
+    assert set(hours) < set(await store.fetch(windows))
 
 
 def as_fields(event: r.Record) -> dict[str, Any]:

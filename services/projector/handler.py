@@ -17,7 +17,7 @@ from asyncpg.transaction import Transaction
 from schemas.topics import Offsets, Partition
 from services.collector import collect_seldom
 from services.plain_words import plainly
-from services.projector import metrics, topics
+from services.projector import calendars, metrics, topics
 from services.projector.batch import Batch
 from services.projector.decoding import Decoded, Decoding
 from services.projector.delivery import Record
@@ -71,8 +71,11 @@ class Projector:
         refold = Refold(self._pool, self._fed, self._decoding)
         outbox = Outbox(self._pool, self._addresses.kafka_bootstrap)
         self._lag = Lag(self._pool, self._addresses.kafka_bootstrap)
-        watching = topics.watch(self._addresses.kafka_bootstrap)
-        loops = (refold.run(), outbox.run(), self._lag.run(), watching)
+        beside = (
+            topics.watch(self._addresses.kafka_bootstrap),
+            calendars.keep(self._pool, self._fed),
+        )
+        loops = (refold.run(), outbox.run(), self._lag.run(), *beside)
         self._loops = [asyncio.create_task(each) for each in loops]
         collect_seldom(COLLECT_AFTER_OBJECTS)
 

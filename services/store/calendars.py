@@ -67,7 +67,8 @@ Window = tuple[int, Micros, Micros, int]
 async def write_calendars(connection: Connection, schema: str, rules: Rules) -> None:
     """Lays out the calendars of a version anew, some years around now; makes the tables if missing.
 
-    To be called when the version is made, when a calendar fact has changed `rules`, and at least once a year.
+    To be called when the version is made, when a calendar fact has changed `rules`, and when the years that
+    are laid out come to their end.
     """
     now: Micros = await connection.fetchval("select now()")
     calendars, windows = calendar_rows(rules, now)

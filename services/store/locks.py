@@ -22,6 +22,8 @@ OUTBOX = 7_104_018
 """The worker that sends."""
 DEPLOYMENT = 7_104_019
 """Whoever makes servers ready for a release."""
+CALENDARS = 7_104_020
+"""The worker that lays out calendars."""
 CHANNELS = 7_104_015_000_000
 """First of those of the notifier's channels, one for each name."""
 JOURNEYS = 7_104
