@@ -274,6 +274,16 @@ def test_a_number_out_of_range_is_wrong_usage(command: str, tmp_path: Path) -> N
     assert (told.code, f"{command.rsplit(maxsplit=1)[-1]} is not in the range" in told.text) == (2, True)
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["key rotate some --overlap-hours nan", "wait --timeout nan", "deploy --wait nan", "generate --rate nan"],
+)
+def test_what_is_no_number_is_wrong_usage(command: str, tmp_path: Path) -> None:
+    """It is beyond no bound, and ended in a traceback or in no end."""
+    told = leadlog(command, tmp_path, **variables(NOWHERE))
+    assert (told.code, "'nan'" in told.text) == (2, True)
+
+
 def test_of_logs_as_many_lines_are_shown_as_asked_for(tmp_path: Path) -> None:
     """With none, before those that come, the whole file was."""
     folder = tmp_path / "state" / "logs"

@@ -1,5 +1,6 @@
 """`leadlog generate`: made-up journeys as lines of the contract."""
 
+import math
 import sys
 from collections.abc import Iterator
 from datetime import date
@@ -91,7 +92,7 @@ def _per_second(rate: str) -> float:
         value = float(rate.removesuffix("/s"))
     except ValueError:
         value = 0.0
-    if value <= 0:
+    if not 0 < value < math.inf:
         raise click.BadParameter(
             f"{rate!r}: expected a number of lines a second, e.g. 20 or 20/s", param_hint="--rate"
         )

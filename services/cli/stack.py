@@ -21,6 +21,7 @@ from services.cli.definition_file import read_file
 from services.cli.exits import AWAY, REFUSED, ask, end, run
 from services.cli.files import TEXT_FILE
 from services.cli.layout import console, table
+from services.cli.numbers import FiniteRange
 from services.deploy import AlreadyStarted, deploy, expect_new
 from services.notifier.config import Faulty, read
 from services.store.keys import put_key
@@ -112,7 +113,13 @@ def _deploy(text: str | None) -> None:
 
 @click.command("deploy")
 @click.option("--definition", "definition_file", type=TEXT_FILE, help="For an empty log only.")
-@click.option("--wait", "seconds", default=20.0, show_default=True, help="Seconds to wait for the servers.")
+@click.option(
+    *("--wait", "seconds"),
+    default=20.0,
+    type=FiniteRange(0),
+    show_default=True,
+    help="Seconds to wait for the servers.",
+)
 def deploy_on_given(definition_file: Path | None, seconds: float) -> None:
     """Make given servers ready for this release.
 

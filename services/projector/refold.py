@@ -219,6 +219,7 @@ class Refold:
     ) -> None:
         """Parks a journey unless it has changed meanwhile: then it is stale, and its fold may not raise."""
         async with connection.transaction():
+            await share_feeding(connection)
             now = snapshots([journey_id], await connection.fetch(MEMBERS + "for update", [journey_id]))
             if now[journey_id].revision == snapshot.revision:
                 left = await left_over(connection, version, {journey_id: snapshot.members})
