@@ -127,13 +127,15 @@ def _folder(folder: Path, name: str, setting: str) -> Iterator[Finding]:
     if strange and os.geteuid() != 0:
         step = f"go on as that user, hand the folder over by chown -R, or choose another by {setting}"
         yield Finding(Level.PROBLEM, f"{strange[0]} belongs to {strange[0].owner()}", step)
-    free = shutil.disk_usage(existing).free / GIBI
-    what = f"the {name} folder {folder} has {free:.0f} GiB of disk free"
+    yield _room(existing, f"the {name} folder {folder}", f"make room, or move the folder by {setting}")
+
+
+def _room(folder: Path, name: str, step: str) -> Finding:
+    free = shutil.disk_usage(folder).free / GIBI
+    what = f"{name} has {free:.0f} GiB of disk free"
     if free >= DISK_GIB:
-        yield Finding(Level.OK, what)
-    else:
-        step = f"the stack wants {DISK_GIB} GiB: make room, or move the folder by {setting}"
-        yield Finding(Level.PROBLEM if free < 1 else Level.NOTE, what, step)
+        return Finding(Level.OK, what)
+    return Finding(Level.PROBLEM if free < 1 else Level.NOTE, what, f"the stack wants {DISK_GIB} GiB: {step}")
 
 
 def _downloads() -> Iterator[Finding]:
@@ -176,6 +178,8 @@ def _database_place(state: Path) -> Iterator[Finding]:
         return
     if where.user:
         yield Finding(Level.OK, f"started by root, so Postgres runs as {where.user} on {where.data}")
+        if where.data.exists() and where.data.stat().st_dev != state.stat().st_dev:
+            yield _room(where.data, "that folder", "make room there")
 
 
 def _abandoned() -> Iterator[Finding]:

@@ -378,7 +378,7 @@ def test_doctor_names_the_process_that_is_down(own: Stack) -> None:
     finally:
         own.supervisor.start("kafka")
         ready(addresses(own), "kafka")
-    assert done.returncode == 1
+    assert (done.returncode, done.stderr) == (1, "")
     assert re.search(r"kafka: stopped", done.stdout)
     assert re.search(r"problem +Kafka does not answer", done.stdout)
 

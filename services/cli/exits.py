@@ -5,7 +5,8 @@ Promises: what a person can mend ends a command with a sentence that says so. A 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -39,12 +40,18 @@ class Kindly(click.Group):
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Runs a command's work in a loop of its own."""
-    # What the library says of a broker that is away is raised too, and told by us.
+    with kafka_unheard():
+        return asyncio.run(work)
+
+
+@contextmanager
+def kafka_unheard() -> Iterator[None]:
+    """What the library says of a broker that is away is raised too, and told by us."""
     library = logging.getLogger("aiokafka")
     before = library.level
     library.setLevel(logging.CRITICAL)
     try:
-        return asyncio.run(work)
+        yield
     finally:
         library.setLevel(before)
 

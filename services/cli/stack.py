@@ -18,7 +18,7 @@ from infra.stack import Stack
 from schemas.topics import INPUT_TOPICS
 from services import settings
 from services.cli.definition_file import read_file
-from services.cli.exits import AWAY, REFUSED, ask, end, run
+from services.cli.exits import AWAY, REFUSED, ask, end, kafka_unheard, run
 from services.cli.files import TEXT_FILE
 from services.cli.layout import console, table
 from services.cli.numbers import FiniteRange
@@ -231,12 +231,13 @@ def show_logs(name: str | None, follow: bool, lines: int) -> None:
 def examine() -> None:
     """Say what is wrong with this installation and what to do. Exit 1 when something is in the way."""
     worst = doctor.Level.OK
-    for finding in doctor.findings(Stack(settings.state_folder())):
-        click.echo(f"{finding.level.value:8} {finding.what}")
-        if finding.next_step:
-            click.echo(f"{'':8} -> {finding.next_step}")
-        if finding.level is doctor.Level.PROBLEM:
-            worst = finding.level
+    with kafka_unheard():
+        for finding in doctor.findings(Stack(settings.state_folder())):
+            click.echo(f"{finding.level.value:8} {finding.what}")
+            if finding.next_step:
+                click.echo(f"{'':8} -> {finding.next_step}")
+            if finding.level is doctor.Level.PROBLEM:
+                worst = finding.level
     if worst is doctor.Level.PROBLEM:
         raise SystemExit(REFUSED)
     click.echo("Nothing is in the way.")
