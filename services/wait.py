@@ -1,5 +1,8 @@
 """Tells when everything published so far is in Postgres and nothing that this release feeds or BI reads is
-stale."""
+stale.
+
+Promises: it ends while more is published all the time; what becomes stale meanwhile is not waited for.
+"""
 
 import asyncio
 import time
@@ -11,7 +14,14 @@ from services.broker import end_offsets
 from services.settings import Addresses
 from services.store.pool import Connection, session
 from services.store.positions import read_positions
-from services.store.versions import BUILD_AGAIN, OTHER_RELEASE, code_version, count_stale, is_of_other_release
+from services.store.versions import (
+    BUILD_AGAIN,
+    OTHER_RELEASE,
+    code_version,
+    count_outdated,
+    count_stale,
+    is_of_other_release,
+)
 
 POLL_SECONDS = 0.2
 
@@ -42,17 +52,56 @@ class Behind(NamedTuple):
 async def wait(addresses: Addresses, seconds: float, report: Callable[[Behind], None]) -> Behind:
     """Waits until what is on the topics now is in Postgres; gives up after `seconds`. Returns what is
     missing. Raises OtherRelease."""
-    ends = await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS)
+    left = Left(await end_offsets(addresses.kafka_bootstrap, INPUT_TOPICS))
     deadline = time.monotonic() + seconds
     async with session(addresses.postgres_dsn) as connection:
         while True:
-            behind = await look(connection, ends)
+            behind = await left.look(connection)
             if behind.nothing or time.monotonic() > deadline:
                 return behind
             if behind.stale and await is_of_other_release(connection):
                 raise OtherRelease
             report(behind)
             await asyncio.sleep(POLL_SECONDS)
+
+
+class Left:
+    """What is still missing of what was missing when everything published had been stored."""
+
+    def __init__(self, ends: Offsets) -> None:
+        self._ends = ends
+        self._revision: int | None = None
+        self._stale: dict[str, set[str]] = {}
+        """Schema to the journeys that every look found stale."""
+        self._last_message: int | None = None
+
+    async def look(self, connection: Connection) -> Behind:
+        """What is missing at this moment."""
+        behind = await look(connection, self._ends)
+        if behind.records or behind.nothing:
+            return behind
+        if stale := await self._still_stale(connection):
+            return Behind(0, stale, behind.unsent)
+        return Behind(0, 0, await self._still_unsent(connection))
+
+    async def _still_stale(self, connection: Connection) -> int:
+        if self._revision is None:
+            self._revision = await connection.fetchval("select revision from log.reference_revision")
+        number = 0
+        for schema, version_no in await _kept_up(connection):
+            rows = await connection.fetch(f"select journey_id from {schema}.journey where is_stale")
+            found = {row["journey_id"] for row in rows}
+            self._stale[schema] = self._stale.get(schema, found) & found
+            number += len(self._stale[schema])
+            number += await count_outdated(connection, schema, version_no, self._revision)
+        return number
+
+    async def _still_unsent(self, connection: Connection) -> int:
+        """Of the messages that were there when nothing was stale any more."""
+        if self._last_message is None:
+            self._last_message = await connection.fetchval("select max(outbox_id) from ops.outbox") or 0
+        unsent = "select count(*) from ops.outbox where outbox_id <= $1"
+        return int(await connection.fetchval(unsent, self._last_message))
 
 
 async def beyond(addresses: Addresses) -> list[str]:
@@ -76,9 +125,14 @@ async def look(connection: Connection, ends: Offsets) -> Behind:
 
 
 async def _stale(connection: Connection) -> int:
+    return sum([await count_stale(connection, *each) for each in await _kept_up(connection)])
+
+
+async def _kept_up(connection: Connection) -> list[tuple[str, int]]:
+    """Schema and number of the versions that are waited for."""
     rows = await connection.fetch(
         "select schema_name, version_no from ops.version "
         "where status = 'promoted' or (status = 'fed' and code_version = $1)",
         code_version(),
     )
-    return sum([await count_stale(connection, *row) for row in rows])
+    return [(row["schema_name"], row["version_no"]) for row in rows]

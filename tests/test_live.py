@@ -35,6 +35,7 @@ from services.store.locks import JOURNEYS, stop_feeding
 from services.store.migrate import migrate
 from services.store.pool import create_pool
 from services.store.versions import MARK_STALE, code_version, count_stale, promote
+from services.wait import Behind, Left
 from tests import given as spec
 from tests import live
 from tests.comparison import differences, projected
@@ -613,6 +614,33 @@ async def test_open_hours_of_a_batch_that_was_rolled_back_are_forgotten(store: S
     await store.take(records[2:])
     await store.settle()
     assert await store.differences([*events, *facts]) == []
+
+
+async def test_waiting_ends_though_ever_more_is_published(store: Store) -> None:
+    """Of what became stale, was learned or waits to be sent later than what was waited for nothing counts:
+    under a steady load there was always some of it, and `leadlog wait` ended by its time limit."""
+    await store.begin(HOUSE)
+    touches = [spec.touch("mon 09:00"), spec.touch("mon 10:00", subject="crm:2", id="other")]
+    await store.take(live.on_topics(touches))
+    mark = "update v0001.journey set is_stale = journey_id = $1"
+    message = "insert into ops.outbox (topic, message_id, headers) values ('lead.derived', $1, '{}')"
+    learn = "update log.reference_revision set revision = revision + 1"
+    left = Left({})
+    async with store.pool.acquire() as connection:
+        await connection.execute("delete from ops.outbox")
+        await connection.execute(learn)
+        await connection.execute(mark, touches[0].subject_id)
+        await connection.execute(message, "first")
+        assert await left.look(connection) == Behind(0, 2, 1)
+        await connection.execute("update v0001.journey set reference_revision = reference_revision + 1")
+        await connection.execute(learn)
+        assert await left.look(connection) == Behind(0, 1, 1)
+        await connection.execute(mark, "crm:2")
+        await connection.execute(message, "second")
+        assert await left.look(connection) == Behind(0, 0, 2)
+        await connection.execute("delete from ops.outbox")
+        await connection.execute(message, "third")
+        assert (await left.look(connection)).nothing
 
 
 async def test_calendars_are_laid_out_for_the_years_to_come_though_no_version_is_made(

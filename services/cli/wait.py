@@ -23,8 +23,8 @@ from services.wait import Behind, wait
 def command(timeout: float, quiet: bool) -> None:
     """Wait until everything published so far is in Postgres.
 
-    And until nothing is stale: all leads are folded by all that is known of them, for every version that is
-    fed.
+    And until nothing of it is stale: all leads are folded by all that is known of them, for every version
+    that is fed. What is published meanwhile is not waited for.
     """
     with Told(quiet) as told:
         behind = run(wait(addresses(), timeout, told.report))

@@ -87,15 +87,14 @@ on conflict (journey_id) do update set is_stale = true
 MARK_GONE_STALE = "update {schema}.journey set is_stale = true where journey_id = any($1) and not is_stale"
 
 # Two counts, since each has an index: an `or` of both reads every journey.
-COUNT_STALE = """
-select (select count(*) from {schema}.journey where is_stale) + (
-  select count(*) from {schema}.journey
-  where not is_stale and reference_revision < (select revision from log.reference_revision)
-    and not exists (
-      select from ops.parked where parked.version_no = $1 and parked.journey_id = journey.journey_id
-    )
-)
+COUNT_OUTDATED = """
+select count(*) from {schema}.journey
+where not is_stale and reference_revision < coalesce($2, (select revision from log.reference_revision))
+  and not exists (
+    select from ops.parked where parked.version_no = $1 and parked.journey_id = journey.journey_id
+  )
 """
+COUNT_STALE = f"select (select count(*) from {{schema}}.journey where is_stale) + ({COUNT_OUTDATED})"
 
 
 @cache
@@ -258,8 +257,14 @@ async def leave_behind(
 
 async def count_stale(connection: Connection, schema: str, version_no: int) -> int:
     """Journeys of a version that are behind the log, without parked ones."""
-    stale: int = await connection.fetchval(COUNT_STALE.format(schema=schema), version_no)
+    stale: int = await connection.fetchval(COUNT_STALE.format(schema=schema), version_no, None)
     return stale
+
+
+async def count_outdated(connection: Connection, schema: str, version_no: int, revision: int) -> int:
+    """Those of them that are behind only because of reference facts, of those up to a revision."""
+    outdated: int = await connection.fetchval(COUNT_OUTDATED.format(schema=schema), version_no, revision)
+    return outdated
 
 
 async def promote(connection: Connection, version_no: int) -> None:
