@@ -2,7 +2,7 @@
 
 Promises: every model's shares are whole numbers over one denominator, so they sum to 1 exactly, amounts sum
 to the amount, and every machine gives the same. Decay's powers of two are worked out in decimal arithmetic of
-40 digits for the same reason: the floating-point `pow` of two platforms may differ in the last digit. Leaves
+28 digits for the same reason: the floating-point `pow` of two platforms may differ in the last digit. Leaves
 which touches are asked and the credit rows, their reversals and adjustments, to `projections.credit`.
 
 The shares are conventions, not causal lift. `markov` is a report over many journeys, not a model of a deal.

@@ -145,7 +145,7 @@ class Calendar:
             year += 1
             if year > date.max.year:
                 return LATEST
-        return _YEAR_STARTS[year - 1] + self._year(year).reached(need)
+        return min(_YEAR_STARTS[year - 1] + self._year(year).reached(need), LATEST)
 
     def windows(self, start: Micros, end: Micros) -> Iterator[tuple[Micros, Micros]]:
         """The open intervals inside [start, end), overlapping and touching ones merged, in order."""

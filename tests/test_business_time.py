@@ -255,6 +255,15 @@ def test_a_target_beyond_the_year_9999_is_due_at_the_end_of_time() -> None:
     assert night.elapsed(at("9999-12-31T12:00Z"), LATEST + 1) == 2 * HOUR
 
 
+def test_a_target_that_the_last_window_just_holds_is_due_at_the_last_instant() -> None:
+    """Midnight after the year 9999 is no instant that a calendar can show: the one before it is the answer,
+    as in calendar time."""
+    calendar = Calendar("c", "UTC", WHOLE_WEEK)
+    for target in (HOUR - 1, HOUR, HOUR + 1):
+        assert calendar.due(LATEST + 1 - HOUR, target) == LATEST
+        assert ROUND_THE_CLOCK.due(LATEST + 1 - HOUR, target) == LATEST
+
+
 def test_round_the_clock_in_a_zone_is_calendar_time() -> None:
     """Always open means every microsecond, also in a zone whose clocks change."""
     calendar = Calendar("c", "Europe/Berlin", WHOLE_WEEK)
