@@ -5,6 +5,7 @@ the rows, are held by the tests of the credit projection.
 """
 
 import json
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path as File
 from typing import Any
@@ -36,8 +37,8 @@ def at(days: float) -> int:
     return WON_AT - round(days * DAY)
 
 
-def path_of_days(days: list[float], known: float, opened: float | None, channels: str = "") -> Path:
-    """Touches so many days before the win, one letter of `channels` each."""
+def path_of_days(days: list[float], known: float, opened: float | None, channels: Sequence[str] = ()) -> Path:
+    """Touches so many days before the win, one of `channels` each."""
     times = [at(day) for day in days]
     opened_at = None if opened is None else at(opened)
     return path_of(times, list(channels or "x" * len(days)), at(known), opened_at, WON_AT)
@@ -122,6 +123,11 @@ def test_a_split_is_never_a_minor_unit_off(amount: int, parts: list[int]) -> Non
         assert abs(part - amount * share) < 1
 
 
+def test_what_is_left_goes_to_the_largest_remainder() -> None:
+    """Not to the largest part: of 2.2 and 1.8 it is the second that is rounded up."""
+    assert split(4, [Fraction(55, 100), Fraction(45, 100)]) == [2, 2]
+
+
 def test_a_tie_goes_to_the_earlier_touch() -> None:
     """Equal remainders: the unit that is left goes to the first of them."""
     assert split(1, [Fraction(1, 2), Fraction(1, 2)]) == [1, 0]
@@ -150,6 +156,21 @@ def test_lead_conversion_without_such_a_touch_is_the_first() -> None:
     """`lc` falls back to FT."""
     path = path_of_days([5, 3], known=9, opened=1)
     assert weights(Model("lc", "lc"), path) == [1, 0]
+
+
+def test_lead_conversion_is_the_touch_that_made_the_lead_known() -> None:
+    """`lc` gives all to LC, neither to the first nor to the last touch."""
+    path = path_of_days([5, 4, 3, 2], known=3.5, opened=1)
+    assert weights(Model("lc", "lc"), path) == [0, 1, 0, 0]
+
+
+def test_last_non_direct_passes_over_one_direct_touch_after_another() -> None:
+    """The last touch of another channel gets all, at whatever distance from the end."""
+    found = [
+        weights(Model("last_non_direct", "l"), path_of_days([5, 4, 3, 2], 9, None, list(channels)))
+        for channels in (["a", "b", "direct", "direct"], ["a", "b", "c", "direct"], ["direct", "a", "b", "c"])
+    ]
+    assert found == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
 def test_eligible_touches_are_inclusive_on_both_ends() -> None:
@@ -181,6 +202,15 @@ def test_w30_gives_nothing_to_touches_after_the_last_position() -> None:
     path = path_of_days([40, 35, 30, 20, 10], known=30, opened=20)
     tenth = Fraction(1, 10)
     assert weights(Model("w30", "w30"), path) == [3 * tenth, tenth, 3 * tenth, 3 * tenth, 0]
+
+
+def test_w30_ends_with_the_lead_conversion_of_a_deal_that_was_never_opened() -> None:
+    """FT and LC share all but the 10 of what lies between them, and nothing is left for touches after LC;
+    likewise where the lead was known only after the opening."""
+    never = path_of_days([40, 35, 30, 20], known=30, opened=None)
+    assert weights(Model("w30", "w30"), never) == [Fraction(45, 100), Fraction(10, 100), Fraction(45, 100), 0]
+    late = path_of_days([40, 35, 30, 20], known=30, opened=40)
+    assert weights(Model("w30", "w30"), late) == [Fraction(60, 100), Fraction(10, 100), Fraction(30, 100), 0]
 
 
 def test_custom_shares_of_positions_that_nothing_holds_go_to_the_held() -> None:
