@@ -264,6 +264,12 @@ def test_a_target_that_the_last_window_just_holds_is_due_at_the_last_instant() -
         assert ROUND_THE_CLOCK.due(LATEST + 1 - HOUR, target) == LATEST
 
 
+def test_a_target_used_up_at_the_last_closing_of_a_year_is_due_then() -> None:
+    """New Year's Eve's closing time, not the next year's first opening."""
+    calendar = Calendar("c", "UTC", {"thu": [["09:00", "17:00"]]})
+    assert calendar.due(at("2026-12-31T16:00Z"), HOUR) == at("2026-12-31T17:00Z")
+
+
 def test_round_the_clock_in_a_zone_is_calendar_time() -> None:
     """Always open means every microsecond, also in a zone whose clocks change."""
     calendar = Calendar("c", "Europe/Berlin", WHOLE_WEEK)
