@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from projections.business_time import (
+    LATEST,
     Pause,
     WorkingTime,
     bounded,
@@ -283,7 +284,7 @@ def _pauses_shown(clock: Clock, policy: Policy) -> tuple[Micros | None, Micros |
     start, until = pauses[-1]
     if clock.pauses[-1][1] is None:
         return start, until, paused(pauses[:-1], start)
-    return None, None, paused(pauses, until or start)
+    return None, None, paused(pauses, LATEST)
 
 
 HANDLERS: dict[type[Envelope], Callable[[Moment, Any], None]] = {

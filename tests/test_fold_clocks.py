@@ -59,6 +59,7 @@ def test_a_clock_starts_at_a_real_entry() -> None:
     assert (review["owner_id"], review["team_id"], review["calendar_id"]) == ("ann", "emea", "office")
     assert review["stopped_at"] is None
     assert review["business_seconds_used"] is None
+    assert review["paused_seconds"] == 0
 
 
 def test_every_warning_has_a_row() -> None:
@@ -152,6 +153,34 @@ def test_nothing_is_above_a_detour() -> None:
     assert clock(spec, "review")["cancelled_reason"] == "moved"
 
 
+def test_a_detour_is_above_no_stage() -> None:
+    """Nurture cancels also a clock that the lowest stage started."""
+    text = without_contact().replace("start: [{entered: mql}]", "start: [{entered: anonymous}]")
+    spec = given(touch("mon 10:00"), moved("mon 11:00", "Nurture", "early")).under(rules(text))
+    assert clock(spec, "review")["cancelled_reason"] == "moved"
+
+
+def test_an_inferred_entry_cancels_nothing() -> None:
+    """A version that brings in sal infers it, below sql, while the clock of sql runs."""
+    second = without_contact().replace("start: [{entered: mql}]", "start: [{entered: sql}]")
+    second = second.replace(", {entered: sql}]", "]").replace("version: 1", "version: 2")
+    first = second.replace("  - {name: SAL, role: sal}\n", "").replace("version: 2", "version: 1")
+    timeline = [Entry(None, parse(first)), Entry(at("mon 11:00"), parse(second))]
+    spec = given(moved("mon 10:00", "SQL"), moved("mon 12:00", "Opportunity")).under(Rules(timeline))
+    assert [visit["stage"] for visit in spec.table("stage_visit") if visit["is_inferred"]][-1] == "SAL"
+    assert clock(spec, "review")["cancelled_reason"] is None
+
+
+def test_a_clock_belongs_to_the_last_stage_that_started_it() -> None:
+    """One event that enters two such stages starts the clock of the second: a move back between them
+    cancels it."""
+    text = without_contact().replace(
+        "start: [{entered: mql}]", "start: [{entered: anonymous}, {entered: mql}]"
+    )
+    spec = given(MQL, moved("mon 11:00", "Engaged", "too soon")).under(rules(text))
+    assert clock(spec, "review")["cancelled_reason"] == "moved"
+
+
 def test_a_clock_started_by_a_record_is_not_cancelled_by_moves() -> None:
     """It waits for its stop, wherever the lead goes."""
     text = without_contact().replace("start: [{entered: mql}]", "start: [{record: LeadAssigned}]")
@@ -195,6 +224,13 @@ def test_an_open_pause_hides_what_is_not_reached() -> None:
     assert (review["paused_from"], review["paused_until"]) == (at("mon 13:00"), None)
     warnings = [w["warn_at"] for w in given(MQL, paused("mon 13:00")).table("sla_warning")]
     assert warnings[1:] == [at("mon 12:00"), None]
+
+
+def test_pauses_before_an_open_one_are_all_shown() -> None:
+    """An hour and two hours lie behind it; how long it will be itself is not known."""
+    spec = given(MQL, paused("mon 10:15"), resumed("mon 11:15"), paused("mon 12:00"), resumed("mon 14:00"))
+    review = clock(spec.when(paused("mon 15:00")), "review")
+    assert (review["paused_seconds"], review["paused_from"]) == (3 * 3600, at("mon 15:00"))
 
 
 def test_max_pause_bounds_the_sum_of_pauses() -> None:
@@ -331,6 +367,12 @@ def test_erasure_ends_an_open_pause() -> None:
     review = clock(given(MQL, paused("mon 11:00"), resumed("mon 13:00"), erased("mon 12:00")), "review")
     assert (review["paused_seconds"], review["business_seconds_used"]) == (3600, 3600)
     assert review["due_at"] == at("mon 15:00")
+
+
+def test_a_pause_after_the_erasure_never_was() -> None:
+    """The clock ended before it: due is what it was."""
+    review = clock(given(MQL, paused("mon 13:00"), erased("mon 12:00")), "review")
+    assert (review["due_at"], review["paused_seconds"]) == (at("mon 14:00"), 0)
 
 
 def test_a_warning_is_floored_to_the_microsecond() -> None:
