@@ -372,6 +372,14 @@ def test_time_used_ends_with_an_open_pause() -> None:
     assert paused(pauses, start + 3 * HOUR) == 2 * HOUR
 
 
+def test_what_of_a_pause_lies_after_the_end_does_not_count() -> None:
+    """Neither as paused nor against the time used: one begins after the end, one goes on over it."""
+    assert elapsed_with_pauses(ROUND_THE_CLOCK, 0, 10, [(20, 30)]) == 10
+    assert paused([(20, 30)], 10) == 0
+    assert elapsed_with_pauses(ROUND_THE_CLOCK, 0, 10, [(4, 30)]) == 4
+    assert paused([(4, 30)], 10) == 6
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     calendars,
