@@ -223,6 +223,15 @@ def test_a_touch_at_the_instant_of_the_win_counts_wherever_it_sorts() -> None:
     assert sorted(amounts(undone, "linear", "reversal").values()) == [-254, -252, -252, -252]
 
 
+def test_a_touch_at_the_instant_of_a_later_win_leaves_earlier_wins_alone() -> None:
+    """It counts for the win of its instant only, however many there were before."""
+    wins = (won("tue 09:30", deal="first"), won("tue 12:00", deal="second", id="a win"))
+    spec = given(touch("mon 09:00"), *wins, touch("tue 12:00", id="z touch"))
+    credited = {(row["opportunity_id"], row["touch_event_id"]) for row in spec.table("credit")}
+    earliest = "touch mon 09:00"
+    assert credited == {("first", earliest), ("second", earliest), ("second", "z touch")}
+
+
 def test_only_configured_touches_count() -> None:
     """Outbound, other types and exposures are left out by default."""
     events = (
