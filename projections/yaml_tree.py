@@ -8,7 +8,7 @@ in memory. Knows nothing of what a definition is: see `projections.definition`.
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
 
@@ -86,7 +86,8 @@ Value = bool | int | Fraction | str | _Broken | list["Node"] | dict[str, "Node"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """A value with its place. Decimal numbers are exact fractions. `written` is the source, shortened."""
+    """A value with its place: `line` is that of its key, if it has one. Decimal numbers are exact fractions.
+    `written` is the source, shortened."""
 
     line: int
     path: str
@@ -353,7 +354,8 @@ def _mapping(path: str, events: Iterator[yaml.Event], reading: Reading, depth: i
         place = _join(path, _shown(event.value))
         _refuse_anchor(event, place, reading)
         lines.setdefault(event.value, []).append(_line(event))
-        found[event.value] = _node(next(events), place, events, reading, depth + 1)
+        value = _node(next(events), place, events, reading, depth + 1)
+        found[event.value] = replace(value, line=_line(event))
     for key, written in lines.items():
         _refuse_repeated(_join(path, _shown(key)), written, reading)
     return found

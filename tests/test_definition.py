@@ -522,6 +522,17 @@ def test_a_key_twice_is_a_fault_at_both_places() -> None:
     ]
 
 
+def test_a_fault_of_a_key_is_told_at_the_key() -> None:
+    """Not where its value begins: below the key, and below whatever comments stand between."""
+    scoring = "scorring:\n  # at first sight right\n  - {points: 1}\n"
+    calendars = "calendars:\n  'desk ':\n    # by day\n    zone: UTC\n"
+    assert [(fault.line, fault.path) for fault in faults_of(SMALLEST + scoring + calendars)] == [
+        (9, "scorring"),
+        (13, "calendars.desk "),
+        (13, "calendars.desk .weekly"),
+    ]
+
+
 def test_the_quotes_that_are_the_fault_are_told() -> None:
     """A quoted number is text."""
     [fault] = faults_of(DOCUMENTED.replace("version: 3", "version: '3'"))

@@ -325,7 +325,7 @@ WITH_MODELS = SHIPPED.replace("attribution:\n", MODELS)
 HOUSE = "id: custom, name: house, shares: {first: 25, lead: 25, opportunity: 50, close: 0, middle: 0}"
 FIRST_MODEL = 1 + WITH_MODELS[: WITH_MODELS.index("{id: first}")].count("\n")
 POLICY = 1 + WITH_MODELS[: WITH_MODELS.index("- id: first_contact")].count("\n")
-OFFICE = 1 + WITH_MODELS[: WITH_MODELS.index("zone: Europe")].count("\n")
+OFFICE = 1 + WITH_MODELS[: WITH_MODELS.index("  office:")].count("\n")
 SHARES = "custom with first 25 %, lead 25 %, opportunity 50 %, close 0 %, middle 0 %"
 
 
@@ -350,7 +350,7 @@ SHARES = "custom with first 25 %, lead 25 %, opportunity 50 %, close 0 %, middle
                 f"line {OFFICE}: The calendar desk takes the place of office",
                 *(
                     f"line {line}: {policy} is now measured in business time of desk instead of office"
-                    for line, policy in ((OFFICE + 41, "handoff_review"), (OFFICE + 57, "follow_up"))
+                    for line, policy in ((OFFICE + 42, "handoff_review"), (OFFICE + 58, "follow_up"))
                 ),
             ],
         ),
