@@ -327,11 +327,12 @@ def _calendars(reading: Reading, node: Node | None) -> dict[str, Calendar | None
 def _calendar_parts(reading: Reading, node: Node) -> tuple[str, dict[str, list[list[str]]], list[str]]:
     given = reading.fields(node, ("zone", "weekly"), ("holidays",))
     zone = reading.checked(given.get("zone"), zone_rules)
+    before = len(reading.faults)
     days = reading.fields(given.get("weekly"), (), WEEKDAYS)
     weekly = {
         day: [_window(reading, item) for item in reading.items(windows)] for day, windows in days.items()
     }
-    if "weekly" in given and not any(weekly.values()):
+    if "weekly" in given and not any(weekly.values()) and len(reading.faults) == before:
         reading.fault(given["weekly"], "at least one window a week", "a calendar that never opens")
     holidays = reading.items(given.get("holidays"))
     return zone, weekly, [reading.checked(item, day_of) for item in holidays]
@@ -438,12 +439,13 @@ def _half_life(reading: Reading, node: Node | None) -> int:
 
 def _shares(reading: Reading, node: Node) -> tuple[int, ...]:
     """The shares as whole numbers in proportion, in the order of CUSTOM_SHARES."""
+    before = len(reading.faults)
     given = reading.fields(node, (), CUSTOM_SHARES)
     shares = [Fraction(reading.number(given.get(key))) for key in CUSTOM_SHARES]
     for key in given:
         if shares[CUSTOM_SHARES.index(key)] < 0:
             reading.fault(given[key], "a share of at least 0")
-    if sum(shares) != 100 and all(isinstance(part.value, int | Fraction) for part in given.values()):
+    if sum(shares) != 100 and len(reading.faults) == before:
         reading.fault(node, "shares that sum to 100", f"a sum of {float(sum(shares)):g}")
     scale = math.lcm(*(share.denominator for share in shares))
     return tuple(int(share * scale) for share in shares)

@@ -464,6 +464,12 @@ def test_one_wrong_value_is_one_fault() -> None:
         (STARTS, "start: [{entered: mqll}]"),
         (STARTS, "start: [{actor: human}]"),
         ("warn_at: [0.5, 0.8]", "warn_at: [half, 0.8]"),
+        (KNOWN, "known"),
+        ("  always: {zone: UTC,", "  never: {zone: UTC, weekly: 9}\n  always: {zone: UTC,"),
+        ("  always: {zone: UTC,", "  never: {zone: UTC, weekly: {mon: 9}}\n  always: {zone: UTC,"),
+        ("{first: 25,", "{frist: 25,"),
+        ("{first: 25,", "{first: true,"),
+        ("{first: 25,", "{first: -25,"),
     ]:
         assert len(faults_of(DOCUMENTED.replace(said, says, 1))) == 1, says
 
