@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
+from itertools import islice
 
 import yaml
 
@@ -26,6 +27,9 @@ MAX_DURATION_DAYS = 36_525
 """A hundred years: keeps every due time far inside the calendar."""
 MAX_NUMBER = 10**12
 """Largest number in a definition: sums of it over any journey stay inside 64 bits."""
+MAX_CHOICES = 200
+"""Choices that a fault names and looks for a near one in: a thousand wrong names of a thousand calendars are
+told in seconds."""
 
 _UNITS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
 _QUOTE = "; quote it if it is text"
@@ -258,11 +262,15 @@ class Reading:
 
 
 def one_of(choices: Collection[str], found: str) -> str:
-    """The words for what was expected, with the nearest choice if one is near."""
-    near = get_close_matches(found, choices, 1)
-    return f"one of {', '.join(map(_shown, choices))}" + (
-        f"; did you mean {_shown(near[0])}?" if near else ""
-    )
+    """The words for what was expected, with the nearest choice if one is near, whatever its case."""
+    if not choices:
+        return "nothing here: there is none to choose from"
+    told = tuple(islice(choices, MAX_CHOICES))
+    folded = {choice.casefold(): choice for choice in told}
+    near = get_close_matches(found.casefold(), folded, 1)
+    more = " and others" if len(choices) > MAX_CHOICES else ""
+    hint = f"; did you mean {_shown(folded[near[0]])}?" if near else ""
+    return f"one of {', '.join(map(_shown, told))}{more}{hint}"
 
 
 def read(text: str, reading: Reading) -> Node | None:

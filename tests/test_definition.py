@@ -382,7 +382,7 @@ BAD = [
     ),
     (STARTS, "start: []", "sla[0].start", "at least one item"),
     (STARTS, "start: {entered: mql}", "sla[0].start", "a list"),
-    (STARTS, "start: [{entered: MQL}]", "sla[0].start[0].entered", "one of anonymous"),
+    (STARTS, "start: [{entered: MQL}]", "sla[0].start[0].entered", "did you mean mql?"),
     (STARTS, "start: [{entered: mql, record: MeetingHeld}]", "sla[0].start[0]", "either `entered: ROLE`"),
     (STARTS, "start: [{actor: human}]", "sla[0].start[0]", "either `entered: ROLE`"),
     (REJECTED, "{record: HandoffReject}", "sla[0].stop[1].record", "did you mean HandoffRejected"),
@@ -543,6 +543,23 @@ def test_the_quotes_that_are_the_fault_are_told() -> None:
     """A quoted number is text."""
     [fault] = faults_of(DOCUMENTED.replace("version: 3", "version: '3'"))
     assert str(fault) == "line 2: version: '3': expected a whole number from 1 to 2,147,483,647"
+
+
+def test_a_calendar_of_none() -> None:
+    """A file without calendars has none to name; the fault ended in the middle of its sentence."""
+    [fault] = faults_of(SMALLEST + "calendar: desk")
+    assert str(fault) == "line 9: calendar: desk: expected nothing here: there is none to choose from"
+
+
+def test_many_wrong_names_of_many_calendars_are_told_in_seconds() -> None:
+    """Each named all calendars and looked for a near one in them: minutes, and hundreds of megabytes."""
+    calendars = ", ".join(f"c{number}: {{}}" for number in range(4_000))
+    policies = ", ".join(["{calendar: x}"] * 1_000)
+    began = time.perf_counter()
+    found = faults_of(f"{SMALLEST}calendars: {{{calendars}}}\nsla: [{policies}]")
+    assert time.perf_counter() - began < 30
+    assert max(len(fault.expected) for fault in found) < 2_000
+    assert any(fault.expected.endswith("c198, c199 and others") for fault in found)
 
 
 def test_needed_roles() -> None:
