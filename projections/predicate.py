@@ -224,7 +224,7 @@ class PredicateReader:
         kinds = ("all", "any", "not", "score_at_least", "touch", "attribute", "event")
         given = self.reading.fields(node, (), kinds)
         if len(given) != 1:
-            if isinstance(node.value, dict) and given.keys() == node.value.keys():
+            if isinstance(node.value, dict) and node.value.keys() <= set(kinds):
                 self.reading.fault(node, "one key; put several conditions under all or any", _listed(given))
             return AllOf(())
         ((kind, part),) = given.items()

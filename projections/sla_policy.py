@@ -23,6 +23,7 @@ CLOCK_RECORDS = (
 """Records that can start or stop a clock: those that are folded."""
 _OPTIONAL = ("time", "calendar", "warn_at", "filter", "max_pause")
 _TOUCH_ONLY = ("direction", "touch_type")
+_TRIGGER = ("entered", "record", *_TOUCH_ONLY, "actor")
 DEFAULT_WARN_AT = Fraction(4, 5)
 """Share of the target at which a policy without `warn_at` warns."""
 
@@ -124,12 +125,12 @@ def _policy(
 def _trigger(reading: Reading, node: Node | None, roles: Collection[str]) -> Trigger:
     entered, records = set[str](), list[RecordMatch]()
     for item in reading.some(node):
-        given = reading.fields(item, (), ("entered", "record", *_TOUCH_ONLY, "actor"))
+        given = reading.fields(item, (), _TRIGGER)
         if "record" in given and "entered" not in given:
             records.append(_record_match(reading, given))
         elif given.keys() == {"entered"}:
             entered.add(reading.choice(given["entered"], ROLES))
-        elif isinstance(item.value, dict):
+        elif isinstance(item.value, dict) and item.value.keys() <= set(_TRIGGER):
             reading.fault(
                 item,
                 "either `entered: ROLE` or `record: NAME` with conditions",

@@ -321,6 +321,8 @@ BAD = [
     (ENTER, "enter: {score: 10}", "stages[2].enter.score", "one of all, any"),
     (ENTER, "enter: {all: []}", "stages[2].enter.all", "at least one item"),
     (ENTER, "enter: {}", "stages[2].enter", "one key"),
+    (ENTER, "enter: {score_at_least: }", "stages[2].enter", "one key"),
+    (ENTER, "enter: {all: [{any: }]}", "stages[2].enter.all[0]", "one key"),
     (
         ENTER,
         "enter: {score_at_least: 10, event: MeetingHeld}",
@@ -463,6 +465,8 @@ def test_one_wrong_value_is_one_fault() -> None:
         (STARTS, "start: []"),
         (STARTS, "start: [{entered: mqll}]"),
         (STARTS, "start: [{actor: human}]"),
+        (STARTS, "start: [{event: MeetingHeld}]"),
+        (ENTER, "enter: {score: 10}"),
         ("warn_at: [0.5, 0.8]", "warn_at: [half, 0.8]"),
         (KNOWN, "known"),
         ("  always: {zone: UTC,", "  never: {zone: UTC, weekly: 9}\n  always: {zone: UTC,"),
