@@ -287,7 +287,9 @@ def read(text: str, reading: Reading) -> Node | None:
         reading.faults.append(Fault(line, "", problem, _REMEDIES.get(problem, "valid YAML")))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        reading.faults.append(Fault(line, "", f"character {error.character!r}", "printable characters"))
+        reading.faults.append(
+            Fault(line, "", f"character {_shown(chr(error.character))}", "printable characters")
+        )
     except _Hopeless as error:
         reading.faults.append(error.fault)
     return None

@@ -16,7 +16,7 @@ from projections.attribution import DEFAULT_MODEL_IDS
 from projections.definition import Definition, DefinitionFaults, parse
 from projections.roles import ROLES
 from projections.sla_policy import Policy
-from projections.yaml_tree import MAX_CHARACTERS, Fault
+from projections.yaml_tree import MAX_CHARACTERS, MAX_DEPTH, Fault
 from schemas.records import Actor, CampaignExposed, HandoffAccepted, MeetingHeld, TouchRecorded, Utm
 
 DOCUMENTED = (Path(__file__).parent / "vectors" / "definition.yaml").read_text()
@@ -547,6 +547,128 @@ def test_the_quotes_that_are_the_fault_are_told() -> None:
     """A quoted number is text."""
     [fault] = faults_of(DOCUMENTED.replace("version: 3", "version: '3'"))
     assert str(fault) == "line 2: version: '3': expected a whole number from 1 to 2,147,483,647"
+
+
+WRONG = """\
+definition_id: [a]
+version: 2147483648
+rationale: "a\\u200bb"
+versoin: 1
+stages:
+  - {name: Visitor, role: Known}
+  - {name: " MQL", role: mql, enter: {any: []}}
+  - name: MQL
+    role: sql
+    role: sal
+  - {name: MQL, role: mql, enter: {attribute: {name: size, exists: maybe, at_most: ten}}}
+  - {name: {}, role: won, enter: {score_at_least: 1}}
+scoring: {points: 1}
+handoff: none
+personal: [&a email, *b, !c phone]
+calendar: desk
+sla: [{id: p, start: [{entered: mql}], stop: [{event: won}], target: 36526d}]
+channels: [{match: }]
+? [a]
+: b
+"""
+TOLD = """\
+line 1: definition_id: a list: expected text
+line 2: version: 2147483648: expected a whole number from 1 to 2,147,483,647
+line 3: rationale: "a\\u200bb": expected text without control or format characters
+line 4: versoin: unknown key versoin: expected one of definition_id, version, stages, rationale, calendar, \
+scoring, handoff, calendars, sla, channels, attribution, personal; did you mean version?
+line 6: stages[0].role: Known: expected one of anonymous, known, engaged, mql, sal, sql, opportunity, won, \
+recycled, nurture, disqualified, lost, churned; did you mean known?
+line 7: stages[1].enter.any: an empty list: expected at least one item
+line 7: stages[1].name:  MQL: expected a name: one line of 1 to 200 characters, none of control or format, \
+no blanks at its ends
+line 9: stages[2].role: the same key as in line 10: expected each key once
+line 10: stages[2].role: the same key as in line 9: expected each key once
+line 11: stages[3].enter.attribute.at_most: ten: expected a number
+line 11: stages[3].enter.attribute.exists: maybe: expected true or false
+line 11: stages[3].name: MQL: expected a name of its own, line 8 has this one
+line 11: stages[3].role: mql: expected a role of its own, line 7 has this one
+line 11: stages[3].role: mql: expected success stages in role order: mql before sal
+line 12: stages[4].enter: a mapping: expected no rule here: only known, engaged, mql are entered by rule
+line 12: stages[4].name: a mapping: expected text
+line 13: scoring: a mapping: expected a list
+line 14: handoff: none: expected a mapping of keys to values
+line 15: personal[0]: an anchor or alias: expected the value itself, written out
+line 15: personal[1]: an anchor or alias: expected the value itself, written out
+line 15: personal[2]: !c: expected a value without a tag
+line 16: calendar: desk: expected nothing here: there is none to choose from
+line 17: sla[0].stop[0].event: unknown key event: expected one of entered, record, direction, touch_type, actor
+line 17: sla[0].target: 36526d: expected a duration of at most 36525d
+line 18: channels[0].channel: nothing: expected a value, this key is needed
+line 18: channels[0].match: nothing: expected a value, this key is needed
+line 19: file: a key that is not plain text: expected a name as the key"""
+
+
+def test_everything_wrong_is_told_in_these_words() -> None:
+    """Whoever wrote the file reads where, what stood there, what may, and what was probably meant."""
+    with pytest.raises(DefinitionFaults) as caught:
+        parse(WRONG)
+    assert str(caught.value) == TOLD
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\nb: '\x07'", r"line 2: file: character \u0007: expected printable characters"),
+        (
+            "a: 1\n\tb: 1",
+            r"line 2: file: found character '\t' that cannot start any token: "
+            "expected blanks: YAML takes no tabs before a value",
+        ),
+        (
+            "a: 1\nb: c: d",
+            "line 2: file: mapping values are not allowed here: "
+            "expected one key a line, and a text with a colon in quotes",
+        ),
+        (
+            "a: 1\nb: 'c",
+            "line 2: file: found unexpected end of stream: "
+            "expected the rest of the file: a quote or bracket is open",
+        ),
+        ("a: 1\nb: [c}", "line 2: file: expected ',' or ']', but got '}': expected valid YAML"),
+        (
+            "#" * (MAX_CHARACTERS + 1),
+            "line 1: file: 131,073 characters: expected at most 131,072",
+        ),
+        (
+            "a:\n  - " + "[" * MAX_DEPTH,
+            f"line 2: a{'[0]' * MAX_DEPTH}: more than 40 levels: expected less nesting",
+        ),
+        ("", "line 1: file: nothing: expected a mapping of keys to values"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_file_that_cannot_be_read_is_one_fault_in_these_words(text: str, told: str) -> None:
+    """With the line at which the reader came to its end, and what to do."""
+    [fault] = faults_of(text)
+    assert str(fault) == told
+
+
+@pytest.mark.parametrize(
+    ("line", "most", "more"),
+    [
+        ("version: {}", 2**31 - 1, 2**31),
+        ("definition_id: {}", "d" * 100, "d" * 101),
+        ("scoring: [{{points: {}}}]", 10**9, 10**9 + 1),
+        ("scoring: [{{points: {}}}]", -(10**9), -(10**9) - 1),
+        ("scoring: [{{points: 1, expires_after: {}}}]", "36525d", "876601h"),
+        ("scoring: [{{points: 1, channel: {}}}]", "c" * 200, "c" * 201),
+        ("scoring: [{{points: 1, channel: '{}'}}]", "a b", "a "),
+        ("rationale: {}", '"two\\n\\tlines"', '"bell\\a"'),
+        ("attribution: {{models: [{{id: decay, half_life: {}}}]}}", "1s", "00s"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_the_most_that_is_taken(line: str, most: object, more: object) -> None:
+    """The bound itself is; what is beyond is a fault."""
+    rest = "\n".join(kept for kept in SMALLEST.splitlines() if not kept.startswith(line.split(":")[0]))
+    parse(f"{rest}\n{line.format(most)}")
+    assert len(faults_of(f"{rest}\n{line.format(more)}")) == 1
 
 
 def test_a_calendar_of_none() -> None:
