@@ -48,6 +48,7 @@ def test_the_documented_file_is_read_as_documented() -> None:
     """Stages, points, policies, calendars, models: each with the numbers of the file."""
     definition = parse(DOCUMENTED)
     assert definition.label == "default@3"
+    assert definition.rationale.startswith("Form fills from small companies")
     assert [stage.role for stage in definition.stages] == list(ROLES)
     assert definition.by_role["won"] is definition.by_name["Customer"]
     assert [(line.points, line.expires_after) for line in definition.scoring] == [
@@ -148,6 +149,45 @@ def test_the_first_matching_channel_rule_classifies() -> None:
     )
 
 
+CONDITIONS = [
+    ({"channel": "web"}, {"channel": "mail"}),
+    ({"touch_type": "form_submitted"}, {"touch_type": "call"}),
+    ({"direction": "inbound"}, {"direction": "outbound"}),
+    ({"campaign_id": "x"}, {"campaign_id": "y"}),
+    ({"utm_source": "x"}, {"utm": Utm(source="y")}),
+    ({"utm_medium": "x"}, {"utm": Utm(medium="y")}),
+    ({"utm_campaign": "x"}, {"utm": Utm(campaign="y")}),
+]
+
+
+@pytest.mark.parametrize(("asked", "other"), CONDITIONS, ids=str)
+def test_each_condition_of_a_channel_rule_decides(asked: dict[str, str], other: dict[str, Any]) -> None:
+    """A touch that has what is asked is of the rule's channel, one that has something else is not."""
+    ((key, value),) = asked.items()
+    rule = parse(f"{SMALLEST}channels: [{{match: {{{key}: {value}}}, channel: ruled}}]")
+    utm = {"utm": Utm("x", "x", "x")} if key.startswith("utm") else {}
+    assert rule.channel_of(touch(campaign_id="x", **utm)) == "ruled"
+    assert rule.channel_of(touch(**{"campaign_id": "x", **other})) != "ruled"
+
+
+@pytest.mark.parametrize(("asked", "classified"), [("c", True), ("d", False)])
+@pytest.mark.parametrize("key", ["channel", "campaign_id"])
+def test_an_exposure_has_a_channel_and_a_campaign(key: str, asked: str, classified: bool) -> None:
+    """Either decides whether a rule is for it."""
+    exposed = CampaignExposed(
+        event_id="e",
+        subject_id="s",
+        occurred_at=0,
+        recorded_at=0,
+        source="t",
+        campaign_id="c",
+        exposure_type="impression",
+        channel="c",
+    )
+    rule = parse(f"{SMALLEST}channels: [{{match: {{{key}: {asked}}}, channel: ruled}}]")
+    assert (rule.channel_of(exposed) == "ruled") == classified
+
+
 def test_exposures_are_classified_by_what_they_have() -> None:
     """Channel and campaign; a rule that asks for utm, direction or touch type is not for them."""
     exposed = CampaignExposed(
@@ -227,6 +267,7 @@ def test_a_single_calendar_is_that_of_the_visits() -> None:
 def test_an_empty_section_counts_as_absent() -> None:
     """All lines of a section commented out leave a key without value."""
     assert parse(SMALLEST + "scoring:\nsla:\n").scoring == ()
+    assert "no_budget" in parse(SMALLEST + "handoff: {reject_reasons: }").reject_reasons
 
 
 def test_the_shipped_definition_is_valid_and_whole() -> None:
@@ -469,6 +510,7 @@ def test_one_wrong_value_is_one_fault() -> None:
         (ENTER, "enter: {score: 10}"),
         ("warn_at: [0.5, 0.8]", "warn_at: [half, 0.8]"),
         (KNOWN, "known"),
+        (KNOWN, "{name: Known, role: anonymous}"),
         ("  always: {zone: UTC,", "  never: {zone: UTC, weekly: 9}\n  always: {zone: UTC,"),
         ("  always: {zone: UTC,", "  never: {zone: UTC, weekly: {mon: 9}}\n  always: {zone: UTC,"),
         ("{first: 25,", "{frist: 25,"),
@@ -597,7 +639,8 @@ line 15: personal[0]: an anchor or alias: expected the value itself, written out
 line 15: personal[1]: an anchor or alias: expected the value itself, written out
 line 15: personal[2]: !c: expected a value without a tag
 line 16: calendar: desk: expected nothing here: there is none to choose from
-line 17: sla[0].stop[0].event: unknown key event: expected one of entered, record, direction, touch_type, actor
+line 17: sla[0].stop[0].event: unknown key event: expected one of entered, record, direction, touch_type, \
+actor
 line 17: sla[0].target: 36526d: expected a duration of at most 36525d
 line 18: channels[0].channel: nothing: expected a value, this key is needed
 line 18: channels[0].match: nothing: expected a value, this key is needed
@@ -666,9 +709,24 @@ def test_a_file_that_cannot_be_read_is_one_fault_in_these_words(text: str, told:
 )
 def test_the_most_that_is_taken(line: str, most: object, more: object) -> None:
     """The bound itself is; what is beyond is a fault."""
-    rest = "\n".join(kept for kept in SMALLEST.splitlines() if not kept.startswith(line.split(":")[0]))
+    key, _, _ = line.partition(":")
+    rest = "\n".join(kept for kept in SMALLEST.splitlines() if not kept.startswith(key))
     parse(f"{rest}\n{line.format(most)}")
     assert len(faults_of(f"{rest}\n{line.format(more)}")) == 1
+
+
+def test_a_wrong_role_hides_no_fault_of_the_order() -> None:
+    """The stages above and below it are still compared."""
+    text = SMALLEST.replace(
+        "  - {name: M,", "  - {name: L, role: lost}\n  - {name: X, role: x}\n  - {name: M,"
+    )
+    assert [fault.path for fault in faults_of(text)] == [f"stages[{at}].role" for at in (2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("stages", ["", "stages:", "stages: []", "stages: 3", "stages: [{name: K, role: k}]"])
+def test_what_is_missing_is_told_once(stages: str) -> None:
+    """Roles are missed only where there are stages, and none whose role cannot be read."""
+    assert len(faults_of(f"definition_id: d\nversion: 1\n{stages}")) == 1
 
 
 def test_a_calendar_of_none() -> None:
