@@ -258,6 +258,12 @@ def test_the_half_life_of_decay_is_that_of_the_file() -> None:
     assert [model.half_life for model in parse(SMALLEST + written).attribution.models] == [7 * DAY, 30 * DAY]
 
 
+def test_shares_are_in_proportion_as_written() -> None:
+    """Half a percent is kept, and who is not named has none."""
+    written = "attribution: {models: [{id: custom, shares: {first: 33.5, close: 66.5}}]}"
+    assert parse(SMALLEST + written).attribution.models[0].shares == (67, 0, 0, 133, 0)
+
+
 def test_a_single_calendar_is_that_of_the_visits() -> None:
     """Nothing to choose, so nothing has to be said."""
     calendars = 'calendars: {desk: {zone: UTC, weekly: {mon: [["09:00", "10:00"]]}}}'
@@ -461,6 +467,7 @@ BAD = [
     (FIRST, "- {id: markov}", "attribution.models[0].id", "a report per channel"),
     (FIRST, "- {id: decay}", "attribution.models[1].id", "a name of its own"),
     (FIRST, "- {id: first, half_life: 1d}", "attribution.models[0].half_life", "only decay"),
+    (FIRST, "- {id: first, shares: {first: 100}}", "attribution.models[0].shares", "only custom"),
     ("half_life: 7d", "half_life: 0d", "attribution.models[1].half_life", "more than 0"),
     ("middle: 10}", "middle: 11}", "attribution.models[2].shares", "sum to 100"),
     ("close: 0, middle: 10}", "close: -10, middle: 20}", "attribution.models[2].shares.close", "at least 0"),
