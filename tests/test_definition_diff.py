@@ -320,6 +320,128 @@ def test_the_same_meaning_in_another_notation_is_no_change() -> None:
     assert changes((TOUCH_TYPES + "      - email_opened\n", ""), to=every_type) == []
 
 
+ENGAGED, FRIDAY, HANDOFF = "{score_at_least: 10}", '[["09:00", "15:30"]]', "[{entered: mql}]"
+ALIKE = [
+    (FRIDAY, '[["12:00", "15:30"], ["09:00", "12:00"]]'),
+    (FRIDAY, '[["09:00", "12:00"], ["12:00", "14:00"], ["14:00", "15:30"]]'),
+    (FRIDAY, '[["09:00", "15:30"], ["09:00", "15:30"]]'),
+    ('[["20:00", "24:00"]]', '[["20:00", "00:00"]]'),
+    ('[["20:00", "04:00"]]', '[["20:00", "22:00"], ["22:00", "04:00"]]'),
+    ('      - "2025-01-01"\n', '      - "2025-01-01"\n      - "2025-01-01"\n'),
+    (ENGAGED, f"{{all: [{ENGAGED}]}}"),
+    (ENGAGED, f"{{any: [{{all: [{ENGAGED}]}}]}}"),
+    (ENGAGED, f"{{not: {{not: {ENGAGED}}}}}"),
+    (ENGAGED, f"{{not: {{any: [{{not: {ENGAGED}}}]}}}}"),
+    (f"{{not: {MET}}}", f"{{not: {{all: [{MET}]}}}}"),
+    (f"{{all: {TWO}}}", f"{{all: [{MET}, {ASSIGNED}, {MET}]}}"),
+    (f"{{any: {THREE}}}", f"{{any: [{ASKED}, {{any: {TWO}}}]}}"),
+    (f"{{any: {THREE}}}", f"{{any: [{ASKED}, {{all: [{{any: {TWO}}}]}}]}}"),
+    (f"{{all: {THREE}}}", f"{{all: [{{all: {TWO}}}, {ASKED}]}}"),
+    (f"{{any: [{ASKED}, {{all: {TWO}}}]}}", f"{{any: [{{all: [{{all: {TWO}}}]}}, {{all: [{ASKED}]}}]}}"),
+    ("{attribute: {name: size, in: [1, 2]}}", "{attribute: {name: size, in: [2, 1, 2.0], exists: true}}"),
+    ("{attribute: {name: size, exists: false}}", "{attribute: {name: size, at_least: 1, exists: false}}"),
+    ("{touch: {offer_id: demo}}", "{touch: {direction: [outbound, inbound], offer_id: [demo]}}"),
+    (HANDOFF, "[{entered: mql}, {entered: mql}]"),
+    ("[{record: MeetingHeld}]", "[{record: MeetingHeld, actor: [human, system, import]}]"),
+    (
+        "[{record: TouchRecorded}]",
+        "[{record: TouchRecorded, direction: [inbound, outbound]}, {record: TouchRecorded}]",
+    ),
+    ("max_pause: 5d", "max_pause: 120h"),
+    ("target: 48h", "target: 2d"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE, ids=[other for _, other in ALIKE])
+def test_what_gives_the_same_rows_is_no_change(one: str, other: str) -> None:
+    """One alone of several, several within several, what is said twice, all for any, hours in pieces: neither
+    way."""
+    before, after = written(one), written(other)
+    assert diff(before, after) == diff(after, before) == []
+
+
+def written(text: str) -> Definition:
+    """The shipped definition with a text where its like stands."""
+    likes = {
+        "{": ENGAGED,
+        "[[": FRIDAY,
+        "[{": HANDOFF,
+        "target": "target: 8h",
+        "max_pause": "max_pause: 5d",
+        "      -": '      - "2025-01-01"\n',
+    }
+    return parse(
+        SHIPPED.replace(next(old for begin, old in likes.items() if text.startswith(begin)), text, 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        (
+            '[["01:00", "02:30"], ["02:30", "03:00"]]',
+            '[["01:00", "03:00"]]',
+            "The hours of office on fri are now 01:00-03:00 instead of 01:00-02:30 and 02:30-03:00",
+        ),
+        (
+            '[["02:30", "03:00"], ["03:00", "05:30"]]',
+            '[["02:30", "05:30"]]',
+            "The hours of office on fri are now 02:30-05:30 instead of 02:30-03:00 and 03:00-05:30",
+        ),
+        (
+            '[["09:00", "12:00"], ["12:00", "10:00"]]',
+            '[["09:00", "10:00"]]',
+            "The hours of office on fri are now 09:00-10:00 instead of 09:00-12:00 and 12:00-10:00",
+        ),
+        (
+            '[["09:00", "12:00"], ["12:00", "17:00"]]',
+            '[["09:00", "12:00"], ["12:01", "17:00"]]',
+            "The hours of office on fri are now 09:00-12:00 and 12:01-17:00 instead of 09:00-17:00",
+        ),
+        (
+            '[["20:00", "24:00"]]\n      sat: [["00:00", "04:00"]]',
+            '[["20:00", "04:00"]]\n      sat: []',
+            "The hours of office on fri are now 20:00-04:00 instead of 20:00-24:00",
+        ),
+        (
+            "[{record: TouchRecorded, actor: human}]",
+            "[{record: TouchRecorded, actor: [import, human]}]",
+            "handoff_review now starts at TouchRecorded (by human or import) instead of "
+            "TouchRecorded (by human)",
+        ),
+        (
+            f"{{any: [{ASKED}, {{all: [{MET}]}}]}}",
+            f"{{any: [{{event: LeadAssigned}}, {MET}]}}",
+            "Engaged now needs an event LeadAssigned instead of ContentRequested",
+        ),
+        (
+            f"{{any: [{ASKED}, {{all: [{MET}, {ASSIGNED}, {MET}]}}]}}",
+            f"{{any: [{{score_at_least: 5}}, {{all: [{MET}, {{all: [{ASSIGNED}]}}]}}]}}",
+            "Engaged now needs 5 points instead of an event ContentRequested",
+        ),
+        (
+            "{attribute: {name: size, in: [1, 2], at_most: 1}}",
+            "{attribute: {name: size, in: [1, 2], exists: true}}",
+            "Engaged now needs size 1 or 2 instead of size 1 or 2 and of at most 1",
+        ),
+    ],
+)
+def test_what_only_looks_the_same_is_told_once(before: str, after: str, sentence: str) -> None:
+    """A window's end in the hour that summer time leaves out, one that a holiday takes otherwise, and a
+    change beside a part in another notation."""
+    told = [change.sentence for change in diff(written(before), written(after)) if "sat" not in change.path]
+    assert told == [sentence]
+
+
+def test_every_direction_of_a_channel_rule_is_not_any() -> None:
+    """An exposure has none, and meets no rule that asks for one."""
+    [change] = changes(("{utm_medium: organic}", "{utm_medium: organic, direction: [inbound, outbound]}"))
+    assert change.sentence == (
+        "Channels: inbound or outbound touch with utm_medium organic is organic_search instead of "
+        "touch with utm_medium organic is organic_search"
+    )
+
+
 MODELS = "attribution:\n  models:\n    - {id: first}\n    - {id: last}\n    - {id: decay, half_life: 7d}\n"
 WITH_MODELS = SHIPPED.replace("attribution:\n", MODELS)
 HOUSE = "id: custom, name: house, shares: {first: 25, lead: 25, opportunity: 50, close: 0, middle: 0}"

@@ -100,6 +100,8 @@ def _differences(before: Sequence[Part], after: Sequence[Part], owner: Owner) ->
     for old, new in pairs:
         if old is None or new is None:
             yield Difference(old, new, owner)
+        elif new.kind in CONDITIONS and old.words == new.words:
+            continue  # in another notation, if their kinds or children differ
         elif old.kind == new.kind and new.children:
             if old.key != new.key and new.kind in SENTENCES:
                 yield Difference(old, new, owner)
@@ -123,7 +125,7 @@ def _alike(part: Part) -> Hashable:
 
 
 LIKENESS: tuple[Callable[[Part], Hashable], ...] = (
-    lambda part: (part.kind, part.key, part.words),
+    lambda part: part.words if part.kind in CONDITIONS else (part.kind, part.key, part.words),
     lambda part: (part.kind, part.key),
     _alike,
     lambda part: "condition" if part.kind in CONDITIONS else _alike(part),

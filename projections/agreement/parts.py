@@ -19,7 +19,7 @@ from projections.predicate import (
     Predicate,
     TouchPredicate,
 )
-from projections.sla_policy import Policy, RecordMatch, Trigger
+from projections.sla_policy import Policy, Trigger
 from projections.yaml_tree import Node
 
 CONDITIONS = ("all", "any", "not", "score_at_least", "touch", "attribute", "event")
@@ -138,14 +138,13 @@ def _calendars(place: Place) -> Iterator[Part]:
         children = [
             item["zone"].part("zone", None, str(_value(item["zone"]))),
             *(_opening(item["weekly"][day], day) for day in WEEKDAYS),
-            *item["holidays"].named("holiday", _texts(item["holidays"])),
+            *item["holidays"].named("holiday", set(_texts(item["holidays"]))),
         ]
         yield item.part("hours", calendar_id, words.name(calendar_id), children)
 
 
 def _opening(place: Place, day: str) -> Part:
-    windows = ["-".join(_texts(window)) for window in place.items()]
-    return place.part("opening", day, " and ".join(sorted(windows)) or "closed")
+    return place.part("opening", day, words.opening(map(_texts, place.items())))
 
 
 def _texts(place: Place) -> list[str]:
@@ -170,10 +169,12 @@ def _policy(item: Place, policy: Policy) -> Iterator[Part]:
 
 
 def _trigger(kind: str, place: Place, trigger: Trigger) -> Iterator[Part]:
-    records: Iterator[RecordMatch] = iter(trigger.records)
+    records, places = iter(trigger.records), dict[str, Place]()
     for item in place.items():
         entered = _value(item["entered"])
         text = words.trigger(next(records)) if entered is None else f"entry into {entered}"
+        places.setdefault(text, item)
+    for text, item in places.items():
         yield item.part(kind, text, text)
 
 
