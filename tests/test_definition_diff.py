@@ -410,6 +410,12 @@ def written(text: str) -> Definition:
             "TouchRecorded (by human)",
         ),
         (
+            f"{{all: {TWO}}}",
+            f"{{any: {TWO}}}",
+            "Engaged now needs (an event LeadAssigned or an event MeetingHeld) instead of (an event "
+            "LeadAssigned and an event MeetingHeld)",
+        ),
+        (
             f"{{any: [{ASKED}, {{all: [{MET}]}}]}}",
             f"{{any: [{{event: LeadAssigned}}, {MET}]}}",
             "Engaged now needs an event LeadAssigned instead of ContentRequested",

@@ -148,7 +148,7 @@ def instead(after: str, before: str) -> str:
     if len(now) != len(was) or len(differing) != 1 or len(now) == 1:
         return f"{after} instead of {before}"
     [place] = differing
-    if now[place].endswith(":"):  # a name stays with what it names
+    if now[place].endswith(":") or now[place] in ("and", "or"):  # stay with what they name and join
         return f"{after} instead of {before}"
     end = place + 1 if len(now) - place > SHORT_REST + 1 else len(now)
     return " ".join([*now[:end], "instead of", was[place], *now[end:]])
