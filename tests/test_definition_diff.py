@@ -267,6 +267,85 @@ def test_a_condition_is_told_by_what_encloses_it(
     assert change.sentence == f"{owner} {told}"
 
 
+LOST, STUDENT, CHANNEL = (
+    "  - {name: Lost, role: lost}\n",
+    "    - student\n",
+    "{match: {utm_source: x}, channel: x}",
+)
+DETOURS = "  - {name: Churned, role: churned}\n"
+LINE, DIRECTION = "  - {channel: x, points: 1}\n", "direction: inbound\n    touch_type"
+NEW_YEAR, MEETS = '      - "2025-01-01"\n', f"filter: {MET}\n    target: 8h"
+DESK = [("calendars:\n", 'calendars:\n  desk: {zone: UTC, weekly: {mon: [["08:00", "10:00"]]}}\n')]
+LESS_COMMON = [
+    ("definition_id: default", "definition_id: own", ["The definition is now own instead of default"], []),
+    (LOST, "", [], ["There is now a stage Lost of role lost"]),
+    (
+        LOST + DETOURS,
+        "  - {name: Gone, role: lost}\n",
+        [
+            "The stage of role lost is now called Gone instead of Lost",
+            "The stage Churned of role churned is gone",
+        ],
+        [],
+    ),
+    (STUDENT, "    - spam\n", ["Sales can now turn a lead down for spam instead of student"], []),
+    (NEW_YEAR, "", [], ["office is now closed on 2025-01-01, a holiday"]),
+    (NEW_YEAR, '      - "2025-01-02"\n', ["office is now closed on 2025-01-02 instead of 2025-01-01"], []),
+    (
+        "stop: [{record: MeetingHeld}",
+        "stop: [{record: LeadAssigned}",
+        ["follow_up now stops at LeadAssigned instead of MeetingHeld"],
+        [],
+    ),
+    (", {entered: opportunity}", "", [], ["follow_up now also stops at entry into opportunity"]),
+    (
+        "scoring:\n",
+        f"scoring:\n{LINE}",
+        ["Scoring has a new line: touch on channel x gives 1 point for ever"],
+        ["Scoring no longer has the line: touch on channel x gives 1 point for ever"],
+    ),
+    (
+        "channels:\n",
+        f"channels:\n  - {CHANNEL}\n",
+        ["Channels have a new line: touch with utm_source x is x"],
+        ["Channels no longer have the line: touch with utm_source x is x"],
+    ),
+    ("target: 8h", MEETS, [], ["handoff_review is now for every lead"]),
+    (
+        DIRECTION,
+        DIRECTION.replace("inbound", "outbound"),
+        ["Credit now goes to outbound instead of inbound touches"],
+        [],
+    ),
+    (
+        DIRECTION,
+        DIRECTION.replace("inbound", "[inbound, outbound]"),
+        [],
+        ["outbound touches no longer get credit"],
+    ),
+    ("      - chat\n", "      - email_opened\n", ["Credit now goes to email_opened instead of chat"], []),
+    ("exposures: []", "exposures: [impression]", [], ["Exposures impression no longer get credit"]),
+    ("[email, phone", "[phone", [], ["email is now personal data"]),
+    ("[email, phone", "[mail, phone", ["mail instead of email is now personal data"], []),
+    (*DESK[0], [], ["The calendar desk is gone"]),
+    ("{score_at_least: 10}", "{score_at_least: 5}", ["Engaged now needs 5 points instead of 10"], []),
+    ("enter: {score_at_least: 10}", "enter:", [], ["Engaged is now entered by rule: 10 points"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "there", "back"), LESS_COMMON, ids=[each[1] for each in LESS_COMMON]
+)
+def test_what_comes_goes_or_takes_the_place_is_told(
+    one: str, other: str, there: list[str], back: list[str]
+) -> None:
+    """From one text to the other, and back."""
+    assert one in SHIPPED
+    before, after = DEFINITION, parse(SHIPPED.replace(one, other, 1))
+    assert not there or [change.sentence for change in diff(before, after)] == there
+    assert not back or [change.sentence for change in diff(after, before)] == back
+
+
 WARN = "warn_at: [0.5, 0.8]"
 
 
@@ -527,7 +606,6 @@ def test_points_that_no_rule_asks_for_reach_the_score_alone() -> None:
 SEARCH = ("{utm_medium: organic}, channel: organic_search", "{utm_medium: organic}, channel: search")
 POINTS = ("points: 25", "points: 30")
 UNASKED = [("{score_at_least: 50}", "{event: MeetingHeld}"), ("{score_at_least: 10}", "{event: MeetingHeld}")]
-DESK = [("calendars:\n", 'calendars:\n  desk: {zone: UTC, weekly: {mon: [["08:00", "10:00"]]}}\n')]
 
 
 @pytest.mark.parametrize(

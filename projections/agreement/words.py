@@ -55,7 +55,7 @@ def duration(micros: Micros) -> str:
 
 def hours(micros: Micros) -> str:
     """As `duration`, but never in days, which are ambiguous in business time."""
-    size, unit = next((each for each in _UNITS[1:] if micros % each[0] == 0), _UNITS[-1])
+    size, unit = next(each for each in _UNITS[1:] if micros % each[0] == 0)
     return counted(micros // size, unit)
 
 
