@@ -409,6 +409,7 @@ ALIKE = [
     ('      - "2025-01-01"\n', '      - "2025-01-01"\n      - "2025-01-01"\n'),
     (ENGAGED, f"{{all: [{ENGAGED}]}}"),
     (ENGAGED, f"{{any: [{{all: [{ENGAGED}]}}]}}"),
+    (ENGAGED, f"{{all: [{ENGAGED}, {ENGAGED}]}}"),
     (ENGAGED, f"{{not: {{not: {ENGAGED}}}}}"),
     (ENGAGED, f"{{not: {{any: [{{not: {ENGAGED}}}]}}}}"),
     (f"{{not: {MET}}}", f"{{not: {{all: [{MET}]}}}}"),
