@@ -170,11 +170,9 @@ def test_each_condition_of_a_channel_rule_decides(asked: dict[str, str], other: 
     assert rule.channel_of(touch(**{"campaign_id": "x", **other})) != "ruled"
 
 
-@pytest.mark.parametrize(("asked", "classified"), [("c", True), ("d", False)])
-@pytest.mark.parametrize("key", ["channel", "campaign_id"])
-def test_an_exposure_has_a_channel_and_a_campaign(key: str, asked: str, classified: bool) -> None:
-    """Either decides whether a rule is for it."""
-    exposed = CampaignExposed(
+def exposure(channel: str) -> CampaignExposed:
+    """An exposure of campaign c."""
+    return CampaignExposed(
         event_id="e",
         subject_id="s",
         occurred_at=0,
@@ -182,24 +180,22 @@ def test_an_exposure_has_a_channel_and_a_campaign(key: str, asked: str, classifi
         source="t",
         campaign_id="c",
         exposure_type="impression",
-        channel="c",
+        channel=channel,
     )
+
+
+@pytest.mark.parametrize(("asked", "classified"), [("c", True), ("d", False)])
+@pytest.mark.parametrize("key", ["channel", "campaign_id"])
+def test_an_exposure_has_a_channel_and_a_campaign(key: str, asked: str, classified: bool) -> None:
+    """Either decides whether a rule is for it."""
+    exposed = exposure("c")
     rule = parse(f"{SMALLEST}channels: [{{match: {{{key}: {asked}}}, channel: ruled}}]")
     assert (rule.channel_of(exposed) == "ruled") == classified
 
 
 def test_exposures_are_classified_by_what_they_have() -> None:
     """Channel and campaign; a rule that asks for utm, direction or touch type is not for them."""
-    exposed = CampaignExposed(
-        event_id="e",
-        subject_id="s",
-        occurred_at=0,
-        recorded_at=0,
-        source="t",
-        campaign_id="c",
-        exposure_type="impression",
-        channel="mail",
-    )
+    exposed = exposure("mail")
     definition = parse(DOCUMENTED)
     assert definition.channel_of(exposed) == "email"
     assert not definition.attribution.counts(exposed)
