@@ -89,6 +89,7 @@ async def test_records_arrive_with_headers_and_the_time_of_the_broker(topics: Ad
     assert (read.key, list(read.headers), read.timestamp_type) == (key, headers(record), LOG_APPEND_TIME)
 
 
+@pytest.mark.slow
 def test_no_transactional_producer_begins(stack: Addresses) -> None:
     """One that did left holes in the offsets, at which the projector stood for ever."""
     producer = Producer({"bootstrap.servers": stack.kafka_bootstrap, "transactional.id": "streams"})

@@ -294,6 +294,7 @@ serve("clock", int(sys.argv[1]), work)
 """
 
 
+@pytest.mark.slow
 def test_a_stuck_loop_is_not_healthy(engine: Engine) -> None:
     """A thread answered for the clock, the notifier and the verifier, whatever their loop did."""
     engine.start([sys.executable, "-c", STUCK, engine.ports["6067"]], engine.environment("clock"))
