@@ -13,7 +13,7 @@ from tests.alerting import Scene
 from tests.feeding import commands_on
 from tests.receivers import Mailbox
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 
 def test_alerts_are_listed_and_shown(database: str) -> None:

@@ -239,6 +239,7 @@ def test_a_rebuild_of_the_log_knows_what_others_agreed_on_for_a_date() -> None:
     assert list(in_force([*reversed(theirs), first, proposed])) == [(None, HOUSE), (WEDNESDAY, STRICT)]
 
 
+@pytest.mark.slow
 async def test_a_fact_that_loses_to_another_copy_of_its_id_no_longer_counts(store: Store) -> None:
     """In either order of arrival: a schedule moved to another date, one that was no schedule at all, and open
     hours whose better copy is a fault. What had come first stayed in force, which no replay knew."""

@@ -145,6 +145,7 @@ async def test_what_blocks_is_named_and_nothing_is_changed(
     await reader.close()
 
 
+@pytest.mark.slow
 async def test_a_switch_that_is_blocked_leaves_the_projector_half_of_the_time(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +196,7 @@ async def test_a_reader_in_the_way_for_a_moment_does_not_have_all_settled_anew(
     await reader.close()
 
 
+@pytest.mark.slow
 async def test_a_switch_that_waits_for_the_projector_lets_the_clock_work(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
