@@ -361,11 +361,10 @@ def _mapping(path: str, events: Iterator[yaml.Event], reading: Reading, depth: i
             _node(event, path, events, reading, depth + 1)
             _node(next(events), path, events, reading, depth + 1)
             continue
-        place = _join(path, _shown(event.value))
+        line, place = _line(event), _join(path, _shown(event.value))
         _refuse_anchor(event, place, reading)
-        lines.setdefault(event.value, []).append(_line(event))
-        value = _node(next(events), place, events, reading, depth + 1)
-        found[event.value] = replace(value, line=_line(event))
+        lines.setdefault(event.value, []).append(line)
+        found[event.value] = replace(_node(next(events), place, events, reading, depth + 1), line=line)
     for key, written in lines.items():
         _refuse_repeated(_join(path, _shown(key)), written, reading)
     return found

@@ -10,7 +10,7 @@ USAGE = 2
 def main() -> None:
     """Runs the command. Settings are read while it is imported: one that cannot be used ends it here."""
     try:
-        from services.cli import main as command  # noqa: PLC0415
+        from services.cli import main as command  # noqa: PLC0415 (an import may fail by a setting)
 
         command()
     except WrongSetting as wrong:

@@ -1,7 +1,7 @@
 """What a process tells Prometheus: its own metrics, and none that came with what it imports.
 
-A command imports every service, so the door told of a projector that stood at zero, and an alert that no
-projector reports could never fire.
+The verifier imports the fold, and with it the metrics of a projector, which stand at zero there: an alert
+that no projector reports could never fire.
 """
 
 from collections.abc import Iterator

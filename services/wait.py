@@ -77,30 +77,29 @@ class Left:
 
     async def look(self, connection: Connection) -> Behind:
         """What is missing at this moment."""
-        behind = await look(connection, self._ends)
-        if behind.records or behind.nothing:
-            return behind
-        if stale := await self._still_stale(connection):
-            return Behind(0, stale, behind.unsent)
-        return Behind(0, 0, await self._still_unsent(connection))
-
-    async def _still_stale(self, connection: Connection) -> int:
         if self._revision is None:
+            behind = await look(connection, self._ends)
+            if behind.records or behind.nothing:
+                return behind
             self._revision = await connection.fetchval("select revision from log.reference_revision")
+        stale = await self._still_stale(connection, self._revision)
+        return Behind(0, stale, await self._still_unsent(connection, is_known=not stale))
+
+    async def _still_stale(self, connection: Connection, revision: int) -> int:
         number = 0
         for schema, version_no in await _kept_up(connection):
             rows = await connection.fetch(f"select journey_id from {schema}.journey where is_stale")
             found = {row["journey_id"] for row in rows}
             self._stale[schema] = self._stale.get(schema, found) & found
             number += len(self._stale[schema])
-            number += await count_outdated(connection, schema, version_no, self._revision)
+            number += await count_outdated(connection, schema, version_no, revision)
         return number
 
-    async def _still_unsent(self, connection: Connection) -> int:
-        """Of the messages that were there when nothing was stale any more."""
-        if self._last_message is None:
+    async def _still_unsent(self, connection: Connection, *, is_known: bool) -> int:
+        """Of the messages that were there when it was first known which: when nothing was stale any more."""
+        if is_known and self._last_message is None:
             self._last_message = await connection.fetchval("select max(outbox_id) from ops.outbox") or 0
-        unsent = "select count(*) from ops.outbox where outbox_id <= $1"
+        unsent = "select count(*) from ops.outbox where $1::bigint is null or outbox_id <= $1"
         return int(await connection.fetchval(unsent, self._last_message))
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from services.cli import COMMANDS, main
 
-HEAVY = "{'aiohttp', 'aiokafka', 'asyncpg', 'faust', 'rich', 'starlette', 'supervisor'}"
+HEAVY = {"aiohttp", "aiokafka", "asyncpg", "faust", "rich", "starlette", "supervisor"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -7,9 +7,13 @@ import click
 from services.cli.exits import Kindly
 
 COMMANDS = {
-    **{name: (name, "command") for name in ("alerts", "bi", "definition", "generate", "key", "lead", "log")},
-    **{name: (name, "command") for name in ("parked", "publish", "rejected", "replay", "report", "run")},
-    **{name: (name, "command") for name in ("sla", "summary", "wait")},
+    **{
+        name: (name, "command")
+        for name in (
+            *("alerts", "bi", "definition", "generate", "key", "lead", "log", "parked", "publish"),
+            *("rejected", "replay", "report", "run", "sla", "summary", "wait"),
+        )
+    },
     "import": ("importer", "command"),
     "databases": ("stack", "make_databases"),
     "deploy": ("stack", "deploy_on_given"),

@@ -30,7 +30,7 @@ class Kindly(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # they say themselves how a command ends, or whoever read our output has gone
-        except Exception as error:
+        except Exception as error:  # what there is no sentence for goes on as it came
             from services.cli.remedies import told  # noqa: PLC0415 (it knows the errors of everything)
 
             if (said := told(error)) is None:

@@ -11,7 +11,7 @@ from schemas.instants import rfc3339
 from schemas.topics import EVENTS, INPUT_TOPICS
 from services.cli.exits import REFUSED, ask, end
 from services.cli.layout import console, table
-from services.cli.numbers import FiniteRange
+from services.cli.numbers import NumberRange
 from services.store.keys import (
     Key,
     end_key,
@@ -80,7 +80,7 @@ def list_keys(as_json: bool) -> None:
     "--overlap-hours",
     default=24.0,
     show_default=True,
-    type=FiniteRange(0, 24 * 366),
+    type=NumberRange(0, 24 * 366),
     help="So long the old key goes on working, unless it ends before.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

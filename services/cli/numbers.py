@@ -12,7 +12,7 @@ POSITIVE = click.IntRange(1, 2**31 - 1)
 DAYS = click.IntRange(1, MAX_DURATION_DAYS)
 
 
-class FiniteRange(click.FloatRange):
+class NumberRange(click.FloatRange):
     """A range of which `nan`, which is beyond no bound, is no part either."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:

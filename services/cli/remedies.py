@@ -105,7 +105,7 @@ def told(error: Exception) -> Said | None:
         return AWAY, f"{said}\n{STACK}"
     if isinstance(error, sqlite3.OperationalError):
         return REFUSED, f"temporary files: {error}: {ROOM}"
-    if isinstance(error, OSError) and (remedy := remedy_of(error)):
+    if isinstance(error, OSError) and (remedy := _remedy_of(error)):
         return REFUSED, f"{error.filename or 'writing'}: {error.strerror}: {remedy}"
     return None
 
@@ -116,7 +116,7 @@ def _strange_argument() -> Said | None:
     return (USAGE, f"{legible(strange)} is no text in UTF-8") if strange else None
 
 
-def remedy_of(error: OSError) -> str | None:
+def _remedy_of(error: OSError) -> str | None:
     """What a person can do about trouble with a file; None when it is no such trouble."""
     if error.errno in OWNERS_ONLY and error.filename:
         owner = _name(_nearest(Path(error.filename)).stat().st_uid)

@@ -72,8 +72,7 @@ def report_markov(order: int, as_of: date | None, quiet_days: int, form: str | N
 
 def read(order: int, as_of: date | None, quiet_days: int) -> dict[str, Any]:
     """Asks Postgres."""
-    # numpy takes a tenth of a second to import, which no other command should pay.
-    from services.markov import read_report  # noqa: PLC0415
+    from services.markov import read_report  # noqa: PLC0415 (numpy takes a tenth of a second)
 
     return ask(lambda connection: read_report(connection, order, as_of, quiet_days))
 

@@ -70,8 +70,8 @@ def projector(worker_id: str, web_port: int, fold_only: bool) -> None:
 
     Start as many as there are cores to use: they share the partitions.
     """
-    from services.projector import worker  # noqa: PLC0415
-    from services.projector.handler import Projector  # noqa: PLC0415
+    from services.projector import worker  # noqa: PLC0415 (its own only)
+    from services.projector.handler import Projector  # noqa: PLC0415 (its own only)
 
     topics = frozenset[str]() if fold_only else frozenset(INPUT_TOPICS)
     try:
@@ -89,7 +89,7 @@ def ingest(host: str, port: int) -> None:
 
     /openapi.json describes it; /livez, /readyz and /metrics say how it is.
     """
-    from services.ingest.app import create_app  # noqa: PLC0415
+    from services.ingest.app import create_app  # noqa: PLC0415 (its own only)
 
     _listen("ingest", create_app, host, port)
 
@@ -101,7 +101,7 @@ def web(host: str, port: int) -> None:
 
     Others reach it under the names of LEADLOG_WEB_NAMES. /livez and /readyz say how it is.
     """
-    from services.web.app import create_app  # noqa: PLC0415
+    from services.web.app import create_app  # noqa: PLC0415 (its own only)
 
     _listen("web", create_app, host, port)
 
@@ -113,7 +113,7 @@ def clock(web_port: int) -> None:
 
     A second clock stands by.
     """
-    from services.clock import process  # noqa: PLC0415
+    from services.clock import process  # noqa: PLC0415 (its own only)
 
     _serve("clock", web_port, lambda addresses: process.run(addresses.postgres_dsn))
 
@@ -125,8 +125,8 @@ def notifier(web_port: int) -> None:
 
     A second notifier stands by, channel by channel.
     """
-    from services.notifier import process  # noqa: PLC0415
-    from services.notifier.config import read  # noqa: PLC0415
+    from services.notifier import process  # noqa: PLC0415 (its own only)
+    from services.notifier.config import read  # noqa: PLC0415 (its own only)
 
     config = read(settings.ALERTS)
     _serve("notifier", web_port, lambda addresses: process.run(addresses.postgres_dsn, config))
@@ -142,19 +142,19 @@ def verifier(web_port: int) -> None:
     With one process at low priority; it gives way to any other `leadlog replay`, and needs as much room in
     Postgres as a version. The outcome: `leadlog replay status`. A second verifier stands by.
     """
-    from services.verifier import process  # noqa: PLC0415
+    from services.verifier import process  # noqa: PLC0415 (its own only)
 
     _serve("verifier", web_port, process.run)
 
 
 def _serve(name: str, port: int, work: Callable[[Addresses], Awaitable[None]]) -> None:
-    from services.daemon import serve  # noqa: PLC0415
+    from services.daemon import serve  # noqa: PLC0415 (its own only)
 
     addresses = settings.addresses()
     sys.exit(serve(name, port, lambda: work(addresses)))
 
 
 def _listen(name: str, create_app: Callable[[Addresses], Any], host: str, port: int) -> None:
-    from services import web_server  # noqa: PLC0415
+    from services import web_server  # noqa: PLC0415 (its own only)
 
     sys.exit(web_server.serve(name, create_app(settings.addresses()), host, port))

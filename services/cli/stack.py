@@ -21,7 +21,7 @@ from services.cli.definition_file import read_file
 from services.cli.exits import AWAY, REFUSED, ask, end, kafka_unheard, run
 from services.cli.files import TEXT_FILE
 from services.cli.layout import console, table
-from services.cli.numbers import FiniteRange
+from services.cli.numbers import NumberRange
 from services.deploy import AlreadyStarted, deploy, expect_new
 from services.notifier.config import Faulty, read
 from services.store.keys import put_key
@@ -116,7 +116,7 @@ def _deploy(text: str | None) -> None:
 @click.option(
     *("--wait", "seconds"),
     default=20.0,
-    type=FiniteRange(0),
+    type=NumberRange(0),
     show_default=True,
     help="Seconds to wait for the servers.",
 )

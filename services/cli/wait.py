@@ -10,14 +10,14 @@ from rich.console import Console
 
 from services import settings
 from services.cli.exits import REFUSED, end, run
-from services.cli.numbers import FiniteRange
+from services.cli.numbers import NumberRange
 from services.settings import addresses
 from services.wait import Behind, wait
 
 
 @click.command("wait")
 @click.option(
-    "--timeout", default=600.0, type=FiniteRange(0), show_default=True, help="Seconds to wait at most."
+    "--timeout", default=600.0, type=NumberRange(0), show_default=True, help="Seconds to wait at most."
 )
 @click.option("--quiet", is_flag=True, help="Say nothing while waiting.")
 def command(timeout: float, quiet: bool) -> None:

@@ -32,7 +32,7 @@ from services.store.pool import DATA_ERRORS, PASSING, Connection, create_pool
 from services.store.positions import read_positions
 
 POOL_CONNECTIONS = 4
-"""One each for batches, the refold loop, the outbox and the lag."""
+"""One each for batches, the refold loop, the outbox and the lag; the calendars take one once a day."""
 RETRY_SECONDS = 0.5
 """Pause before a batch is tried again when a server is away."""
 COLLISION_SECONDS = 0.005
@@ -71,11 +71,11 @@ class Projector:
         refold = Refold(self._pool, self._fed, self._decoding)
         outbox = Outbox(self._pool, self._addresses.kafka_bootstrap)
         self._lag = Lag(self._pool, self._addresses.kafka_bootstrap)
-        beside = (
+        loops = (
+            *(refold.run(), outbox.run(), self._lag.run()),
             topics.watch(self._addresses.kafka_bootstrap),
             calendars.keep(self._pool, self._fed),
         )
-        loops = (refold.run(), outbox.run(), self._lag.run(), *beside)
         self._loops = [asyncio.create_task(each) for each in loops]
         collect_seldom(COLLECT_AFTER_OBJECTS)
 

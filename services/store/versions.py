@@ -86,7 +86,6 @@ on conflict (journey_id) do update set is_stale = true
 
 MARK_GONE_STALE = "update {schema}.journey set is_stale = true where journey_id = any($1) and not is_stale"
 
-# Two counts, since each has an index: an `or` of both reads every journey.
 COUNT_OUTDATED = """
 select count(*) from {schema}.journey
 where not is_stale and reference_revision < coalesce($2, (select revision from log.reference_revision))
@@ -94,6 +93,7 @@ where not is_stale and reference_revision < coalesce($2, (select revision from l
     select from ops.parked where parked.version_no = $1 and parked.journey_id = journey.journey_id
   )
 """
+# Two counts, since each has an index: an `or` of both reads every journey.
 COUNT_STALE = f"select (select count(*) from {{schema}}.journey where is_stale) + ({COUNT_OUTDATED})"
 
 

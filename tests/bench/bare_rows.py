@@ -11,7 +11,6 @@ from services.store.pool import Connection
 from tests.bench.ground import STRIDE
 
 TABLES = """
-drop schema if exists bare cascade;
 create schema bare;
 create table bare.event (
   event_id text collate "C" primary key, subject_id text collate "C" not null, at bigint, body bytea
