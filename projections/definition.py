@@ -202,7 +202,7 @@ def parse(text: str) -> Definition:
 
 def _definition(text: str, root: Node, reading: Reading) -> Definition:
     """The definition at the root; means nothing where it left faults in `reading`."""
-    given = reading.fields(root, _NEEDED_SECTIONS, _OPTIONAL_SECTIONS)
+    given = reading.sections(root, _NEEDED_SECTIONS, _OPTIONAL_SECTIONS)
     personal = reading.names(given["personal"]) if "personal" in given else frozenset()
     predicates = PredicateReader(reading, personal)
     stages = _stages(reading, given.get("stages"), predicates)
@@ -305,7 +305,7 @@ def _score_line(reading: Reading, node: Node) -> ScoreLine:
 
 
 def _reject_reasons(reading: Reading, node: Node | None) -> frozenset[str]:
-    given = reading.fields(node, (), ("reject_reasons",)).get("reject_reasons")
+    given = reading.sections(node, (), ("reject_reasons",)).get("reject_reasons")
     if given is None:
         return frozenset(DEFAULT_REASONS)
     nodes = reading.some(given)
@@ -325,10 +325,10 @@ def _calendars(reading: Reading, node: Node | None) -> dict[str, Calendar | None
 
 
 def _calendar_parts(reading: Reading, node: Node) -> tuple[str, dict[str, list[list[str]]], list[str]]:
-    given = reading.fields(node, ("zone", "weekly"), ("holidays",))
+    given = reading.sections(node, ("zone", "weekly"), ("holidays",))
     zone = reading.checked(given.get("zone"), zone_rules)
     before = len(reading.faults)
-    days = reading.fields(given.get("weekly"), (), WEEKDAYS)
+    days = reading.sections(given.get("weekly"), (), WEEKDAYS)
     weekly = {
         day: [_window(reading, item) for item in reading.items(windows)] for day, windows in days.items()
     }
@@ -376,7 +376,7 @@ def _channel_rule(reading: Reading, node: Node) -> ChannelRule:
 
 
 def _attribution(reading: Reading, node: Node | None) -> Attribution:
-    given = reading.fields(node, (), ("lookback", "touches", "exposures", "models"))
+    given = reading.sections(node, (), ("lookback", "touches", "exposures", "models"))
     touches = reading.fields(given.get("touches"), (), ("direction", "touch_type"))
     return Attribution(
         lookback=reading.duration(given["lookback"]) if "lookback" in given else DEFAULT_LOOKBACK,

@@ -114,10 +114,26 @@ class Reading:
         self.faults.append(Fault(node.line, node.path, node.written if value is None else value, expected))
 
     def fields(
+        self,
+        node: Node | None,
+        needed: Sequence[str],
+        optional: Sequence[str] = (),
+        nullable: Sequence[str] = (),
+    ) -> dict[str, Node]:
+        """The fields of a mapping; unknown and missing ones are faults, and a key without value: it looks as
+        if it said something. Of those that are nullable null is a value."""
+        present = self.sections(node, needed, (*optional, *nullable))
+        given = node.value if node is not None and isinstance(node.value, dict) else {}
+        for key in optional:
+            if key in given and given[key].value is None:
+                self.fault(given[key], "a value, or no such key")
+                present[key] = replace(given[key], value=BROKEN)
+        return present | {key: given[key] for key in nullable if key in given}
+
+    def sections(
         self, node: Node | None, needed: Sequence[str], optional: Sequence[str] = ()
     ) -> dict[str, Node]:
-        """The fields of a mapping; unknown and missing ones are faults. A key without value counts as
-        absent."""
+        """As `fields`, but an optional one without value counts as absent: its lines may be commented out."""
         given = self.mapping(node)
         known = (*needed, *optional)
         for key, value in given.items():

@@ -125,7 +125,7 @@ def _asked(text: str) -> tuple[str, Set[str]]:
     """The id of the one policy of a fragment, and what is said of it. Raises Refused, DefinitionFaults."""
     reading = Reading()
     tree = read(text, reading)
-    given = reading.fields(tree, ("sla",), ("calendars",))
+    given = reading.sections(tree, ("sla",), ("calendars",))
     policies = [reading.mapping(policy) for policy in reading.items(given.get("sla"))]
     policy_id = reading.name(policies[0].get("id")) if policies else ""
     reading.mapping(given.get("calendars"))

@@ -329,7 +329,7 @@ LESS_COMMON = [
     ("[email, phone", "[mail, phone", ["mail instead of email is now personal data"], []),
     (*DESK[0], [], ["The calendar desk is gone"]),
     ("{score_at_least: 10}", "{score_at_least: 5}", ["Engaged now needs 5 points instead of 10"], []),
-    ("enter: {score_at_least: 10}", "enter:", [], ["Engaged is now entered by rule: 10 points"]),
+    (", enter: {score_at_least: 10}}", "}", [], ["Engaged is now entered by rule: 10 points"]),
 ]
 
 

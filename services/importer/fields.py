@@ -37,7 +37,7 @@ from services.importer.values import (
 )
 
 SOURCES = ("column", "text")
-OPTIONS = ("map", "else", "empty", "format", "at", "zone", "minor", "decimal", "split", "type")
+OPTIONS = ("map", "format", "at", "zone", "minor", "decimal", "split", "type")
 NULLABLE = ("empty", "else")
 TIMES: tuple[Kind, ...] = ("instant", "date")
 TYPES: dict[str, Kind] = {"text": "text", "number": "number", "integer": "integer", "boolean": "boolean"}
@@ -119,9 +119,8 @@ class Fields:
         return make
 
     def _specified(self, node: Node, kind: inspect.Type) -> Maker:
-        given = self.reading.fields(node, (), (*SOURCES, *OPTIONS))
         # `empty: null` is a value: it sends null where leaving it out would leave the field out.
-        given |= {name: each for name, each in self.reading.mapping(node).items() if name in NULLABLE}
+        given = self.reading.fields(node, (), (*SOURCES, *OPTIONS), NULLABLE)
         if "column" in given and "text" in given:
             self.reading.fault(given["text"], "either column or text")
         wanted = kind_of(kind)
