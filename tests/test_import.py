@@ -82,7 +82,7 @@ PEOPLE = "email;company;size\nann@x.example;Ann & Co;12\nann@x.example;Second;\n
 def make(folder: Path, mapping: str, touches: str, people: str = PEOPLE) -> tuple[list[Record], list[BadRow]]:
     """The events and bad rows of two files under a mapping."""
     (folder / "touches-2026.csv").write_bytes(touches.encode("utf-8", "surrogateescape"))
-    (folder / "people.csv").write_text(people)
+    (folder / "people.csv").write_bytes(people.encode("utf-8", "surrogateescape"))
     return imported(parse(HEAD + mapping), list(folder.glob("*.csv")))
 
 
@@ -116,6 +116,8 @@ def test_a_row_becomes_an_event(tmp_path: Path) -> None:
         ("2026-03-01 10:00:00", ", zone: UTC", 1_772_359_200),
         ("2026-03-01", ', at: "09:30"', 1_772_353_800),
         ("1.3.2026 9:05", ', format: ["%d.%m.%Y %H:%M", iso]', 1_772_352_300),
+        ("03/01/26 09:05:00", ', format: "%m/%d/%y %X"', 1_772_352_300),
+        ("Sun Mar  1 09:05:00 2026", ", format: '%c'", 1_772_352_300),
         ("1772359200123", ", format: epoch_ms", 1_772_359_200.123),
     ],
 )
@@ -222,17 +224,19 @@ def test_joins_of_large_files_find_the_same(tmp_path: Path, monkeypatch: pytest.
       - record: LeadAssigned
         event_id: "{id}:{people.company}"
         subject_id: "crm:{id}"
-        occurred_at: {column: time}
+        occurred_at: {column: time, at: "00:00"}
         owner_id: "{people.company}"
 """
-    rows = "id,time,origin\n1,2026-03-01 10:00:00,ann@x.example\n2,2026-03-01 10:00:00,ö\n"
-    people = PEOPLE + 'ö;"a;b";\nö;"c\x1fd";\n'
+    rows = "id,time,origin\n1,2026-03-01,ann@x.example\n2,2026-03-01,ö\n3,2026-03-01,b\n"
+    people = PEOPLE + 'ö;"a;b";\nö;"c\x1fd";\nb;m\udcfcller;\n'
     few, bad = make(tmp_path, mapping, rows, people)
     monkeypatch.setattr(tables, "ROWS_IN_MEMORY", 1)
     many, also_bad = make(tmp_path, mapping, rows, people)
     assert [each.event_id for each in few] == ["1:Ann & Co", "1:Second", "2:a;b"]
     assert many == few
-    assert told(bad) == told(also_bad) == [(5, (), "bad_csv")]
+    assert told(bad) == told(also_bad)
+    assert told(bad)[0] == (5, (), "bad_csv")
+    assert {(line, code) for line, _, code in told(bad)[1:]} == {(4, "not_storable")}
 
 
 def test_conditions_and_maps(tmp_path: Path) -> None:

@@ -158,17 +158,17 @@ class Lookup:
     def _stored(self, pairs: Iterable[tuple[Key, Key]], names: Cells) -> Find:
         self._tables += 1
         table = f"joined_{self._tables}"
-        self._store.execute(f"create table {table} (key text, cells text)")
+        self._store.execute(f"create table {table} (key blob, cells blob)")
         self._store.executemany(
-            f"insert into {table} values (?, ?)", ((_text(key), _text(cells)) for key, cells in pairs)
+            f"insert into {table} values (?, ?)", ((_packed(key), _packed(cells)) for key, cells in pairs)
         )
         # With the cells in the index one look into it is enough.
         self._store.execute(f"create index {table}_key on {table} (key, cells)")
         query = f"select cells from {table} where key = ? order by rowid"
 
         def find(key: Key) -> Sequence[Row]:
-            found = self._store.execute(query, (_text(key),))
-            return [dict(zip(names, cells.split(SEPARATOR), strict=True)) for (cells,) in found]
+            found = self._store.execute(query, (_packed(key),))
+            return [dict(zip(names, _unpacked(cells), strict=True)) for (cells,) in found]
 
         return lru_cache(KEYS_REMEMBERED)(find)
 
@@ -180,6 +180,10 @@ def _in_memory(pairs: Iterable[tuple[Key, Key]], names: Cells) -> Find:
     return lambda key: found.get(key, ())
 
 
-def _text(cells: Iterable[str]) -> str:
-    """Cells as one text that SQLite can hold: bytes of a wrong encoding become question marks."""
-    return SEPARATOR.join(cells).encode("utf-8", "replace").decode()
+def _packed(cells: Iterable[str]) -> bytes:
+    """Cells as SQLite can hold them, whatever their file held: its texts take no surrogates."""
+    return SEPARATOR.join(cells).encode("utf-8", "surrogatepass")
+
+
+def _unpacked(packed: bytes) -> Cells:
+    return packed.decode("utf-8", "surrogatepass").split(SEPARATOR)

@@ -235,7 +235,7 @@ def _in_layout(text: str, layout: str) -> tuple[datetime, bool]:
     if layout in ("epoch_s", "epoch_ms"):
         unit = 1_000_000 if layout == "epoch_s" else 1_000
         return EPOCH + timedelta(microseconds=int(Decimal(text) * unit)), True
-    return datetime.strptime(text, layout), any(code in layout for code in ("%H", "%I"))
+    return datetime.strptime(text, layout), any(code in layout for code in ("%H", "%I", "%c", "%X"))
 
 
 def is_time_format(layout: str) -> bool:
