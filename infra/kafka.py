@@ -112,7 +112,8 @@ def _cluster_id() -> str:
 
 def program(folder: Path) -> Program:
     """How supervisord runs the broker."""
-    command = _command(folder, settings.KAFKA_HEAP_MB, "kafka.Kafka", str(folder / "server.properties"))
+    options = [*settings.KAFKA_JAVA_OPTIONS, "kafka.Kafka", str(folder / "server.properties")]
+    command = _command(folder, settings.KAFKA_HEAP_MB, *options)
     return Program("kafka", command, {}, None, "TERM", STOP_SECONDS, starts_alone=True)
 
 

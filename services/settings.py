@@ -182,6 +182,10 @@ LOG_LEVEL = word("LOG_LEVEL", "info", ("debug", "info", "warning", "error"))
 KAFKA_HEAP_MB = number("KAFKA_HEAP_MB", 512)
 """Heap of the local broker at most, MiB. It idles in 100; Kafka's own default is 1,024."""
 
+KAFKA_JAVA_OPTIONS = text("KAFKA_JAVA_OPTIONS", "").split()
+"""More options for the Java of the local broker, with blanks between: for one that lives for seconds,
+`-XX:TieredStopAtLevel=1` (it starts with two thirds of the work, and then needs twice as much a request)."""
+
 REGISTRY_HEAP_MB = number("REGISTRY_HEAP_MB", 256)
 """Heap of the local registry at most, MiB. It has next to nothing to do."""
 
