@@ -7,9 +7,9 @@ is named with what differs. Leaves what is sent to the callers.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -53,12 +53,25 @@ class KafkaAway(ConnectionError):
 Client = TypeVar("Client", AIOKafkaAdminClient, AIOKafkaConsumer, AIOKafkaProducer)
 
 
+@contextmanager
+def _closed_is_away() -> Iterator[None]:
+    """Where uvloop refuses to write to a connection that was closed a moment ago, aiokafka lets its
+    RuntimeError through (issue 1038): the broker is away."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "the handler is closed" not in str(error):
+            raise
+        raise KafkaConnectionError(str(error)) from error
+
+
 @asynccontextmanager
 async def connected(client: Client, bootstrap: str) -> AsyncIterator[Client]:
     """A client while it is connected. Raises KafkaAway when it cannot be."""
     try:
-        await client.start()
-        yield client
+        with _closed_is_away():
+            await client.start()
+            yield client
     except KafkaConnectionError as error:
         raise KafkaAway(f"Kafka at {bootstrap} does not answer") from error
     finally:
@@ -81,7 +94,8 @@ async def start_producer(bootstrap: str) -> AIOKafkaProducer:
     """Such a producer, connected. Raises one of AWAY."""
     producer = create_producer(bootstrap)
     try:
-        await producer.start()
+        with _closed_is_away():
+            await producer.start()
     except (*AWAY, asyncio.CancelledError):
         await producer.stop()
         raise
@@ -105,8 +119,9 @@ class Ends:
     async def ask(self, partitions: AbstractSet[Partition]) -> Offsets:
         """Next offset of each partition. Raises KafkaError or TimeoutError when the broker is away."""
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._ask(partitions)
+            with _closed_is_away():
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return await self._ask(partitions)
         except (KafkaError, TimeoutError):
             await self.close()
             raise

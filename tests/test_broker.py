@@ -1,11 +1,14 @@
 """The real broker: topics as the contract says, records that arrive once and in order, honest end offsets."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 from confluent_kafka import KafkaException, Producer
 from prometheus_client import REGISTRY
@@ -13,7 +16,7 @@ from prometheus_client import REGISTRY
 from schemas.records import TOPIC_OF
 from schemas.topics import INPUT_TOPICS, TOPICS, Topic
 from schemas.wire import Decoder, encode, headers
-from services.broker import WrongTopics, create_producer, end_offsets, ensure_topics, wrong_topics
+from services.broker import Ends, WrongTopics, create_producer, end_offsets, ensure_topics, wrong_topics
 from services.projector.topics import look
 from services.settings import Addresses
 from tests.golden_files import smallest
@@ -87,6 +90,27 @@ async def test_records_arrive_with_headers_and_the_time_of_the_broker(topics: Ad
     read = await first(topics.kafka_bootstrap, TopicPartition("lead.identity", sent.partition))
     assert Decoder().decode(read.value) == record
     assert (read.key, list(read.headers), read.timestamp_type) == (key, headers(record), LOG_APPEND_TIME)
+
+
+def test_a_connection_just_closed_is_a_broker_away(topics: Addresses) -> None:
+    """On uvloop, which the projector and the door run on, it was an error that nobody expected: it ended
+    them. The next question is answered."""
+
+    async def ask() -> None:
+        ends = Ends(topics.kafka_bootstrap)
+        asked = {("lead.events", 0)}
+        before = await ends.ask(asked)
+        _, closed = await asyncio.open_connection(*topics.kafka_bootstrap.split(":"))
+        closed.close()
+        await closed.wait_closed()
+        [connection] = ends._consumer._client._conns.values()
+        connection._writer.write = closed.write  # as until the client hears of it
+        with pytest.raises(KafkaError, match="the handler is closed"):
+            await ends.ask(asked)
+        assert await ends.ask(asked) == before
+        await ends.close()
+
+    uvloop.run(ask())
 
 
 @pytest.mark.slow

@@ -255,6 +255,16 @@ async def test_a_handler_that_raises_ends_the_worker_and_loses_nothing(trial: Tr
     await trial.assert_exact()
 
 
+async def test_a_client_that_fetches_no_more_ends_the_worker(trial: Trial) -> None:
+    """It stayed a member of the group that read nothing, for as long as it ran."""
+    await trial.publish(5_000)
+    deaf = trial.start("only", RECORDER_READS_ONCE="yes")
+    assert await deaf.ended() == 1
+    assert any("ReadingEnded" in entry.get("exception", "") for entry in deaf.entries())
+    trial.start("only")
+    await trial.assert_exact()
+
+
 async def test_postgres_away_is_waited_for(trial: Trial, servers: Servers) -> None:
     """Postgres goes away under open transactions: the worker goes on by itself and was live all the while."""
     worker = trial.start("only", RECORDER_SLEEP="0.05", LEADLOG_STUCK_SECONDS="4")

@@ -62,6 +62,10 @@ class Feed(NamedTuple):
     """Faust's own folder; no two processes share one."""
 
 
+class ReadingEnded(RuntimeError):
+    """The Kafka client fetches no more, whatever the reason; a worker that is started again reads on."""
+
+
 class Thread(driver.AIOKafkaConsumerThread):
     """The thread of Faust's Kafka client."""
 
@@ -75,6 +79,17 @@ class Thread(driver.AIOKafkaConsumerThread):
         except TimeoutError:
             log.warning("commit_unanswered", seconds=COMMIT_SECONDS)
             return False
+
+    async def _fetch_records(self, consumer: Any, *args: Any, **options: Any) -> Fetched:
+        """Raises ReadingEnded: Faust would go on asking a client whose background tasks have ended, as a
+        member of the group that gets nothing."""
+        fetching = consumer._fetcher.error_future
+        if fetching.done() and not consumer._fetcher._closed:
+            reason = None if fetching.cancelled() else fetching.exception()
+            raise ReadingEnded("the task of the Kafka client that fetches has ended") from reason
+        consumer._coordinator.check_errors()
+        fetched: Fetched = await super()._fetch_records(consumer, *args, **options)
+        return fetched
 
     def on_crash(self, msg: str, *fmt: Any, **kwargs: Any) -> None:
         """Logs what Faust prints."""

@@ -59,13 +59,15 @@ def run(handler: Handler, topics: frozenset[str], worker: Identity, port: int) -
     Raises AlreadyRunning, and whatever defect crashed the worker.
     """
     configure("projector", worker.name, settings.LOG_LEVEL)
-    uvloop.install()  # a policy, not a loop: Faust's consumer makes a loop of its own in its thread
     folder = settings.state_folder() / "projector" / worker.name
     bootstrap = settings.addresses().kafka_bootstrap
     feed = Feed(bootstrap, settings.CONSUMER_GROUP, worker.member, topics, folder / "faust")
     with only_one(folder):
         try:
-            asyncio.run(_work(handler, feed, port))
+            # For this thread alone, not as the policy: on a closed connection uvloop's `write` raises and
+            # asyncio's does not, and that ends the tasks of a Kafka consumer (aiokafka issue 1038).
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_work(handler, feed, port))
         except (KafkaConnectionError, ConnectionError, TimeoutError) as error:
             log.error("server_away", error=repr(error))
             return 3
