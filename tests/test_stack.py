@@ -30,9 +30,10 @@ import requests
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from infra import artifacts, ports, processes, served
+from infra import artifacts, kafka, ports, processes, served
 from infra.stack import Failed, Stack
 from infra.supervision import SOCKET_PATH_BYTES, Supervisor
+from services import settings
 from services.settings import Addresses
 from tests.servers import (
     FOLDERS,
@@ -552,6 +553,15 @@ def test_a_file_that_is_not_what_the_lock_names_is_refused(tmp_path: Path) -> No
     small.path(tmp_path).write_bytes(b"something else")
     assert artifacts.altered(tmp_path) == [small]
     assert small in artifacts.missing(tmp_path)
+
+
+def test_options_of_the_setting_reach_the_brokers_java(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the class that it runs, or Java would hand them to Kafka."""
+    monkeypatch.setattr(settings, "KAFKA_JAVA_OPTIONS", ["-Xint", "-Xrs"])
+    command = kafka.program(tmp_path).command
+    assert command[command.index("kafka.Kafka") - 2 : -1] == ["-Xint", "-Xrs", "kafka.Kafka"]
 
 
 @pytest.mark.parametrize("lock", ["servers.lock", "requirements.lock", "requirements-test.lock"])
